@@ -1,0 +1,1028 @@
+"""
+NeurIPT (arXiv 2510.16548), all of it, in the order of the data.
+
+A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across channels;
+some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace their
+feed-forward blocks by more and more experts. Electrode coordinates enter as sinusoidal codes. A seven-layer decoder
+rebuilds hidden samples in pre-training; for a task, tokens are averaged within brain lobes at every scale and classified.
+
+Written from the paper and from the behaviour of the authors' released code (MIT); "spec section N" in the docstrings names
+the project's contract. Where paper and code differ, the configuration has a switch and the default follows the paper.
+
+Letters for shapes: B windows, C channels, T samples, L segments of a scale (L = T at scale 0), d hidden size, H heads,
+E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, L, d], between the two attention stages
+[B, L, C, d]. Signals are A-law companded microvolts at 64 Hz; electrode positions are in grid units of the head frame.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.integrations import use_experts_implementation
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_neuript import NeurIPTConfig
+
+
+# Head frame, grid units: the x of the midline, half the width of the band around it that holds only the z electrodes,
+# and the y between which the central (C) row lies. The spec names these groupings without numbers; these are ours.
+MIDLINE_X, MIDLINE_HALF_WIDTH, CENTRAL_ROW_Y = 23.2, 3.5, (20.0, 30.0)
+
+
+@dataclass
+class NeurIPTModelOutput(ModelOutput):
+    """
+    What the encoder gives.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(B, C, L6, d)`): the coarsest scale.
+        pooler_output (`torch.FloatTensor` of shape `(B, scales * groups * d)`): the intra-inter lobe pooling vector,
+            the embedding to use. `None` where the pooling needs a `lobe_mask` and none was given.
+        hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
+        attentions (`tuple` of `(rows, H, queries, keys)`): time, then channel attention of each layer, with
+            `output_attentions=True` and eager attention. Rows are B * C for time, B * L for channels.
+        router_logits (`tuple` of `(n, E)`): one entry for each expert block, with `output_router_logits=True`.
+        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    pooler_output: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    router_logits: tuple[torch.FloatTensor, ...] | None = None
+    aux_loss: torch.FloatTensor | None = None
+
+
+@dataclass
+class NeurIPTForPreTrainingOutput(ModelOutput):
+    """
+    What the pre-training model gives.
+
+    Args:
+        loss (`torch.FloatTensor`): reconstruction error plus weighted auxiliary loss, where `labels` are given.
+        logits (`torch.FloatTensor` of shape `(B, C, T)`): the reconstruction, companded.
+        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
+        hidden_states (`tuple`): as in the encoder.
+        attentions (`tuple`): as in the encoder.
+        router_logits (`tuple`): as in the encoder.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    aux_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    router_logits: tuple[torch.FloatTensor, ...] | None = None
+
+    @property
+    def reconstruction(self) -> torch.FloatTensor:
+        """The reconstruction under its plain name, `(B, C, T)`, companded."""
+        return self.logits
+
+
+@dataclass
+class NeurIPTClassifierOutput(ModelOutput):
+    """
+    What the classifier gives.
+
+    Args:
+        loss (`torch.FloatTensor`): classification loss plus weighted auxiliary loss, where `labels` are given.
+        logits (`torch.FloatTensor` of shape `(B, num_labels)`): scores before softmax (or sigmoid, with Bal-BCE).
+        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
+        hidden_states (`tuple`): as in the encoder.
+        attentions (`tuple`): as in the encoder.
+        router_logits (`tuple`): as in the encoder.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    aux_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+    router_logits: tuple[torch.FloatTensor, ...] | None = None
+
+
+# Tokens and positions (spec section 3)
+
+
+def sinusoid(positions: torch.Tensor, dim: int) -> torch.Tensor:
+    """
+    Sine and cosine code of real-valued positions (spec section 3): `(...)` -> `(..., dim)`, `dim` even, even entries
+    `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored: a table in a
+    buffer would come back from `from_pretrained` as uninitialised memory.
+    """
+    exponents = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
+    angles = positions.float()[..., None] * torch.exp(-math.log(10000.0) * exponents)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+
+
+class NeurIPTEmbeddings(nn.Module):
+    """One linear layer from sample to token, and the codes of time and place."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__()
+        self.hidden_size = config.hidden_size
+        self.position_encoding = config.position_encoding
+        self.token = nn.Linear(1, config.hidden_size)
+        if self.position_encoding in ("learned_1d", "learned_2d"):
+            self.channel_code = nn.Parameter(torch.empty(config.max_channels, config.hidden_size))
+        if self.position_encoding == "learned_2d":
+            self.time_code = nn.Parameter(torch.empty(config.max_samples, config.hidden_size))
+
+    def temporal_code(self, num_samples: int) -> torch.Tensor:
+        """Code of the sample numbers, `[T, d]`."""
+        if self.position_encoding == "learned_2d":
+            if num_samples > len(self.time_code):
+                raise ValueError(f"A window has {num_samples} samples, but max_samples is {len(self.time_code)}.")
+            return self.time_code[:num_samples]
+        samples = torch.arange(num_samples, device=self.token.weight.device)
+        return sinusoid(samples, self.hidden_size).to(self.token.weight.dtype)
+
+    def spatial_code(self, num_channels: int, electrode_positions: torch.Tensor | None) -> torch.Tensor:
+        """Code of the places, `[B or 1, C, d]`; by coordinates `[B, C, 3]` (grid units) in the default `"3d"`."""
+        if self.position_encoding == "3d":
+            if electrode_positions is None:
+                raise ValueError(
+                    "electrode_positions [B, C, 3] are needed; take them from the feature extractor's output or from "
+                    "extractor.channel_features(channel_names)."
+                )
+            third = self.hidden_size // 3
+            horizontal = third - third % 2
+            dims = (horizontal, horizontal, self.hidden_size - 2 * horizontal)
+            axes = [sinusoid(electrode_positions[..., axis], dim) for axis, dim in enumerate(dims)]
+            return torch.cat(axes, dim=-1).to(self.token.weight.dtype)
+        if self.position_encoding == "channel_index":
+            channels = torch.arange(num_channels, device=self.token.weight.device)
+            return sinusoid(channels, self.hidden_size).to(self.token.weight.dtype)[None]
+        if num_channels > len(self.channel_code):
+            raise ValueError(f"A window has {num_channels} channels, but max_channels is {len(self.channel_code)}.")
+        return self.channel_code[None, :num_channels]
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Samples `[B, C, T]` -> tokens `[B, C, T, d]`, without codes."""
+        return self.token(input_values.to(self.token.weight.dtype)[..., None])
+
+
+class TokenMasks(NamedTuple):
+    """
+    Which tokens of a scale are what; `None` stands for "no such token".
+
+    Args:
+        segments (`torch.BoolTensor` of shape `(B, L)`): true = the segment holds a real sample.
+        channels (`torch.BoolTensor` of shape `(B, C)`): true = a real and good channel.
+        hidden (`torch.BoolTensor` of shape `(B, C, L)`): true = every sample of the segment is hidden from the model.
+    """
+
+    segments: torch.Tensor | None
+    channels: torch.Tensor | None
+    hidden: torch.Tensor | None
+
+    def valid(self, time_first: bool = False) -> torch.Tensor | None:
+        """Real tokens, `[B, C, L]` or, time first, `[B, L, C]`."""
+        if self.segments is None and self.channels is None:
+            return None
+        segments = torch.ones_like(self.channels[:, :1]) if self.segments is None else self.segments
+        channels = torch.ones_like(self.segments[:, :1]) if self.channels is None else self.channels
+        # Both orders are broadcast to their full size by whoever combines them with [B, C, L] tokens.
+        return segments[:, :, None] & channels[:, None, :] if time_first else channels[:, :, None] & segments[:, None]
+
+
+# Attention (spec sections 4 and 7)
+
+
+def attention_mask_of_rows(
+    valid: torch.Tensor | None, hidden: torch.Tensor | None, strict_masking: bool
+) -> torch.Tensor | None:
+    """
+    Who may look at whom (spec sections 5, 7, 16): `valid` and `hidden` `[rows, keys]` -> bool `[rows, 1, 1, keys]`, or
+    `None` where everybody sees everybody.
+
+    Padded and hidden tokens are no keys, for all queries alike, so the mask never grows to keys x keys. A row whose
+    tokens are all hidden sees all of them (they carry no signal), a row of padding sees itself (its result does not
+    matter, but must be finite). With `strict_masking=False`, the authors' behaviour, hidden tokens stay keys, and a
+    hidden query sees only itself: `[rows, 1, keys, keys]`.
+    """
+    if valid is None and hidden is None:
+        return None
+    keys = torch.ones_like(hidden) if valid is None else valid
+    if hidden is not None and strict_masking:
+        visible = keys & ~hidden
+        keys = torch.where(visible.any(-1, keepdim=True), visible, keys)
+    keys = keys | ~keys.any(-1, keepdim=True)
+    mask = keys[:, None, None, :]
+    if hidden is not None and not strict_masking:
+        itself = torch.eye(hidden.shape[-1], dtype=torch.bool, device=hidden.device)
+        mask = mask & (~hidden[:, None, :, None] | itself)
+    return mask
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention spelled out; `[rows, H, length, d/H]` -> `[rows, length, H, d/H]` and the probabilities."""
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class NeurIPTAttention(nn.Module):
+    """Multi-head attention along one axis: `[rows, queries, d]` over `[rows, keys, d]`."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = False  # without it, transformers' sdpa would hide the future
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        key_value_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        def heads(states: torch.Tensor) -> torch.Tensor:
+            return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attended, weights = attention_interface(
+            self,
+            heads(self.q_proj(hidden_states)),
+            heads(self.k_proj(key_value_states)),
+            heads(self.v_proj(key_value_states)),
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.o_proj(attended.flatten(-2)), weights
+
+
+# Feed-forward blocks and experts (spec sections 4 and 6)
+
+
+def gated_activation(states: torch.Tensor, hidden_act: str) -> torch.Tensor:
+    """SwiGLU halves its input, `silu(first half) * second half`; GELU and ReLU keep the width."""
+    if hidden_act == "swiglu":
+        gate, values = states.chunk(2, dim=-1)
+        return F.silu(gate) * values
+    return F.gelu(states) if hidden_act == "gelu" else F.relu(states)
+
+
+class NeurIPTFeedForward(nn.Module):
+    """The dense block: d -> f -> d, also the shared expert. Takes and returns what an expert block does."""
+
+    def __init__(self, config: NeurIPTConfig, intermediate_size: int):
+        super().__init__()
+        self.hidden_act = config.hidden_act
+        gates = 2 if config.hidden_act == "swiglu" else 1
+        self.up_proj = nn.Linear(config.hidden_size, gates * intermediate_size)
+        self.down_proj = nn.Linear(intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, None]:
+        return self.down_proj(gated_activation(self.up_proj(hidden_states), self.hidden_act)), None
+
+
+class NeurIPTRouter(nn.Module):
+    """Gives every token a probability for each expert and keeps the largest (spec section 6)."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.num_experts = num_experts
+        self.top_k = math.ceil(config.expert_top_k_ratio * num_experts)
+        self.noise = config.router_noise
+        self.normalize = config.normalize_router_probs
+        self.capacity_factor = config.expert_capacity_factor
+        self.weight = nn.Parameter(torch.empty(num_experts, config.hidden_size))
+        self.bias = nn.Parameter(torch.empty(num_experts))
+
+    def forward(
+        self, tokens: torch.Tensor, valid: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Tokens `[n, d]`, `valid [n]` -> logits `[n, E]`, kept weights `[n, k]`, kept experts `[n, k]`."""
+        logits = F.linear(tokens, self.weight, self.bias)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse to rank experts
+        if self.training and self.noise > 0:
+            logits = logits + self.noise * torch.randn_like(logits)
+        weights, experts = logits.softmax(dim=-1).topk(self.top_k, dim=-1)
+        if self.normalize:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        if self.capacity_factor is not None:
+            weights = weights * self._within_capacity(experts, valid)
+        return logits, weights.to(tokens.dtype), experts
+
+    def _within_capacity(self, experts: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        """True for the first `floor(factor * n / E)` real tokens of each expert, in their order; `[n, k]`."""
+        taken = F.one_hot(experts, self.num_experts).sum(dim=1)  # [n, E]
+        count = len(experts)
+        if valid is not None:
+            taken, count = taken * valid[:, None], valid.sum()
+        within = taken.cumsum(dim=0) <= self.capacity_factor * count // self.num_experts
+        return within.gather(1, experts)
+
+
+@use_experts_implementation(has_gate=True, has_bias=True)
+class NeurIPTExperts(nn.Module):
+    """Routed experts with stacked weights; `num_experts` differs from layer to layer. Only the kept ones run."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.num_experts = num_experts
+        self.hidden_act = config.hidden_act
+        width = config.moe_intermediate_size
+        gates = 2 if config.hidden_act == "swiglu" else 1
+        self.gate_up_proj = nn.Parameter(torch.empty(num_experts, gates * width, config.hidden_size))
+        self.gate_up_proj_bias = nn.Parameter(torch.empty(num_experts, gates * width))
+        self.down_proj = nn.Parameter(torch.empty(num_experts, config.hidden_size, width))
+        self.down_proj_bias = nn.Parameter(torch.empty(num_experts, config.hidden_size))
+
+    def _apply_gate(self, states: torch.Tensor) -> torch.Tensor:
+        return gated_activation(states, self.hidden_act)
+
+    def forward(self, tokens: torch.Tensor, experts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
+        mixed = torch.zeros_like(tokens)
+        for expert in range(self.num_experts):
+            rows, slots = torch.where(experts == expert)
+            states = F.linear(tokens[rows], self.gate_up_proj[expert], self.gate_up_proj_bias[expert])
+            states = F.linear(self._apply_gate(states), self.down_proj[expert], self.down_proj_bias[expert])
+            mixed.index_add_(0, rows, (states * weights[rows, slots, None]).to(mixed.dtype))
+        return mixed
+
+
+def expert_balance_loss(
+    logits: torch.Tensor,
+    experts: torch.Tensor,
+    valid: torch.Tensor | None,
+    importance_coef: float,
+    balance_loss: str,
+) -> torch.Tensor:
+    """
+    Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
+    the experts' summed probabilities, and a balance term.
+
+    Args:
+        logits (`torch.Tensor` of shape `(n, E)`): router logits, noise included.
+        experts (`torch.LongTensor` of shape `(n, k)`): kept experts.
+        valid (`torch.BoolTensor` of shape `(n,)` or `None`): real tokens; the others do not count.
+        importance_coef (`float`): weight of the importance term.
+        balance_loss (`str`): `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
+    """
+    num_experts = logits.shape[-1]
+    probabilities = logits.softmax(dim=-1)
+    kept = F.one_hot(experts, num_experts).sum(dim=1).to(probabilities.dtype)  # [n, E], 0 or 1
+    count = torch.full_like(probabilities[0, 0], len(logits))
+    if valid is not None:
+        probabilities, kept = probabilities * valid[:, None], kept * valid[:, None]
+        count = valid.sum().clamp(min=1).to(probabilities.dtype)
+    total = probabilities.sum(dim=0)
+    # One expert alone has no variance (and n - 1 = 0).
+    variance = total.var() if num_experts > 1 else torch.zeros_like(total[0])
+    importance = importance_coef * variance / (total.mean() ** 2 + 1e-8)
+    if balance_loss == "fraction":
+        balance = num_experts * (kept.sum(dim=0) / (count * experts.shape[-1]) * total / count).sum()
+    else:
+        mass = (probabilities * kept).sum(dim=0)
+        balance = num_experts * (mass / count * mass).sum() / count**2
+    return importance + balance
+
+
+class NeurIPTSparseMoE(nn.Module):
+    """Progressive mixture of experts: a shared expert for every token, plus the kept routed experts."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.importance_coef = config.router_importance_coef
+        self.balance_loss = config.balance_loss
+        self.router = NeurIPTRouter(config, num_experts)
+        self.experts = NeurIPTExperts(config, num_experts)
+        self.shared_expert = NeurIPTFeedForward(config, config.shared_expert_intermediate_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, valid: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`[..., d]`, real tokens `[...]` -> `[..., d]` and, in training, the auxiliary loss."""
+        tokens = hidden_states.flatten(0, -2)
+        if valid is not None:
+            valid = valid.expand(hidden_states.shape[:-1]).flatten()
+        logits, weights, experts = self.router(tokens, valid)
+        mixed = self.experts(tokens, experts, weights).view_as(hidden_states)
+        aux_loss = None
+        if self.training:
+            aux_loss = expert_balance_loss(logits, experts, valid, self.importance_coef, self.balance_loss)
+        return self.shared_expert(hidden_states)[0] + mixed, aux_loss
+
+
+def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedForward | NeurIPTSparseMoE:
+    """A dense block for 0 experts, else a mixture."""
+    if num_experts == 0:
+        return NeurIPTFeedForward(config, config.intermediate_size)
+    return NeurIPTSparseMoE(config, num_experts)
+
+
+def add_losses(*losses: torch.Tensor | None) -> torch.Tensor | None:
+    """Sum of those that exist; dense blocks, and every block outside training, have none."""
+    present = [loss for loss in losses if loss is not None]
+    return sum(present) if present else None
+
+
+# Encoder (spec sections 4 and 5)
+
+
+class NeurIPTTwoStageAttention(nn.Module):
+    """Attention along time for every channel, then across channels for every segment; pre-norm (spec section 4)."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.strict_masking = config.strict_masking
+        self.time_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.time_attention = NeurIPTAttention(config)
+        self.time_feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.time_feed_forward = feed_forward_block(config, num_experts)
+        self.channel_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.channel_attention = NeurIPTAttention(config)
+        self.channel_feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.channel_feed_forward = feed_forward_block(config, num_experts)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        masks: TokenMasks,
+        spatial_code: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between stages."""
+        batch, channels, length, _ = hidden_states.shape
+
+        def rows(mask: torch.Tensor | None, outer: int, inner: int) -> torch.Tensor | None:
+            """`[B, inner]` or `[B, outer, inner]` -> one row of keys for each attention, `[B * outer, inner]`."""
+            if mask is None:
+                return None
+            mask = mask[:, None] if mask.dim() == 2 else mask
+            return mask.expand(batch, outer, inner).flatten(0, 1)
+
+        states = self.time_norm(hidden_states).flatten(0, 1)  # [B * C, L, d]
+        mask = attention_mask_of_rows(
+            rows(masks.segments, channels, length), rows(masks.hidden, channels, length), self.strict_masking
+        )
+        states, _ = self.time_attention(states, states, mask, **kwargs)
+        hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
+        states, time_loss = self.time_feed_forward(self.time_feed_forward_norm(hidden_states), masks.valid())
+        hidden_states = hidden_states + self.dropout(states)
+
+        if spatial_code is not None:
+            hidden_states = hidden_states + spatial_code[:, :, None]
+
+        hidden_states = hidden_states.transpose(1, 2).contiguous()  # [B, L, C, d]
+        states = self.channel_norm(hidden_states).flatten(0, 1)  # [B * L, C, d]
+        hidden = None if masks.hidden is None else masks.hidden.transpose(1, 2)
+        mask = attention_mask_of_rows(
+            rows(masks.channels, length, channels), rows(hidden, length, channels), self.strict_masking
+        )
+        states, _ = self.channel_attention(states, states, mask, **kwargs)
+        hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
+        states, channel_loss = self.channel_feed_forward(
+            self.channel_feed_forward_norm(hidden_states), masks.valid(time_first=True)
+        )
+        hidden_states = hidden_states + self.dropout(states)
+        return hidden_states.transpose(1, 2), add_losses(time_loss, channel_loss)
+
+
+class NeurIPTSegmentMerging(nn.Module):
+    """Joins `size` neighbouring segments of every channel into one (spec section 5)."""
+
+    def __init__(self, config: NeurIPTConfig, size: int):
+        super().__init__()
+        self.size = size
+        self.norm = nn.LayerNorm(size * config.hidden_size, eps=config.layer_norm_eps)
+        self.proj = nn.Linear(size * config.hidden_size, config.hidden_size)
+
+    def source(self, segments: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
+        """
+        For each place of the padded sequence, the segment that stands there: `[B or 1, merged length * size]`.
+
+        A sequence of n segments that `size` does not divide is filled up by its last `r = size - n mod size` segments
+        once more, or, where n < r, by copies of the last one. n is counted for each window up to its last valid segment.
+        """
+        places = torch.arange(-(-length // self.size) * self.size, device=device)
+        if segments is None:
+            count = torch.full((1, 1), length, device=device)
+        else:
+            count = (segments * torch.arange(1, length + 1, device=device)).amax(-1, keepdim=True).clamp(min=1)
+        missing = -count % self.size
+        repeated = torch.where(count < missing, count - 1, places - missing)
+        return torch.where(places < count, places, repeated).clamp(max=length - 1)
+
+    def forward(self, hidden_states: torch.Tensor, masks: TokenMasks) -> tuple[torch.Tensor, TokenMasks]:
+        """`[B, C, L, d]` -> `[B, C, ceil(L / size), d]`, and what has become of the masks."""
+        segments, hidden = masks.segments, masks.hidden
+        length = hidden_states.shape[2]
+        if segments is not None or length % self.size:
+            source = self.source(segments, length, hidden_states.device)
+            windows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None]
+            hidden_states = hidden_states[windows, :, source].transpose(1, 2)
+            segments = None if segments is None else segments.gather(1, source)
+            hidden = None if hidden is None else hidden[windows, :, source].transpose(1, 2)
+        merged = self.proj(self.norm(hidden_states.unflatten(2, (-1, self.size)).flatten(-2)))
+        segments = None if segments is None else segments.unflatten(-1, (-1, self.size)).any(-1)
+        hidden = None if hidden is None else hidden.unflatten(-1, (-1, self.size)).all(-1)
+        return merged, TokenMasks(segments, masks.channels, hidden)
+
+
+class NeurIPTEncoderLayer(GradientCheckpointingLayer):
+    """Merge segments where the layer does, then two-stage attention."""
+
+    def __init__(self, config: NeurIPTConfig, layer_index: int):
+        super().__init__()
+        size = config.merge_sizes[layer_index]
+        self.merging = NeurIPTSegmentMerging(config, size) if size > 1 else None
+        self.two_stage_attention = NeurIPTTwoStageAttention(config, config.num_experts[layer_index])
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        masks: TokenMasks,
+        spatial_code: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, TokenMasks, torch.Tensor | None]:
+        if self.merging is not None:
+            hidden_states, masks = self.merging(hidden_states, masks)
+        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, **kwargs)
+        return hidden_states, masks, aux_loss
+
+
+# Intra-inter lobe pooling (spec section 8)
+
+
+def channel_groups(
+    config: NeurIPTConfig, lobe_mask: torch.Tensor | None, electrode_positions: torch.Tensor | None, num_channels: int
+) -> torch.Tensor | None:
+    """
+    Membership of channels in the groups that the head averages, bool `[B or 1, C, G]`. `None` where the groups are the
+    lobes and no `lobe_mask` was given. The groups from coordinates (grid units, head frame) put a midline channel on
+    both sides; "coronal" cuts front, centre, back, "sagittal" left, middle, right.
+    """
+    if config.pooling == "lobes":
+        return lobe_mask
+    device = lobe_mask.device if electrode_positions is None else electrode_positions.device
+    if config.pooling == "mean":
+        return torch.ones(1, num_channels, 1, dtype=torch.bool, device=device)
+    if config.pooling == "none":
+        if num_channels != config.num_lobes:
+            raise ValueError(
+                f"pooling='none' puts channels side by side: num_lobes must be the number of channels, but num_lobes is "
+                f"{config.num_lobes} and the window has {num_channels} channels."
+            )
+        return torch.eye(num_channels, dtype=torch.bool, device=device)[None]
+    if electrode_positions is None:
+        raise ValueError(f"pooling={config.pooling!r} needs electrode_positions [B, C, 3].")
+    x, y = electrode_positions[..., 0] - MIDLINE_X, electrode_positions[..., 1]
+    if config.pooling == "hemispheres":
+        groups = (x < MIDLINE_HALF_WIDTH, x > -MIDLINE_HALF_WIDTH)
+    elif config.pooling == "sagittal":
+        groups = (x <= -MIDLINE_HALF_WIDTH, x.abs() < MIDLINE_HALF_WIDTH, x >= MIDLINE_HALF_WIDTH)
+    else:
+        back, front = CENTRAL_ROW_Y
+        groups = (y > front, (y >= back) & (y <= front), y < back)
+    return torch.stack(groups, dim=-1)
+
+
+def lobe_pooling(hidden_states: torch.Tensor, groups: torch.Tensor, masks: TokenMasks) -> torch.Tensor:
+    """
+    Mean over valid time and over the channels of each group at one scale: `[B, C, L, d]`, `groups [B or 1, C, G]` ->
+    `[B, G, d]`. A group without valid channels gives zeros.
+    """
+    if masks.segments is None:
+        over_time = hidden_states.mean(dim=2)
+    else:
+        weights = masks.segments.to(hidden_states.dtype)
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
+        over_time = torch.einsum("bcld,bl->bcd", hidden_states, weights)
+    if masks.channels is not None:
+        groups = groups & masks.channels[..., None]
+    weights = groups.to(hidden_states.dtype)
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(len(over_time), -1, -1))
+
+
+class NeurIPTPreTrainedModel(PreTrainedModel):
+    """What the three models share: names, capabilities, initial weights."""
+
+    config: NeurIPTConfig
+    base_model_prefix = "neuript"
+    main_input_name = "input_values"
+    input_modalities = ("time",)
+    # The losses are means over a batch: without this, Trainer would multiply them under gradient accumulation.
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["NeurIPTEmbeddings", "NeurIPTEncoderLayer", "NeurIPTDecoderLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": NeurIPTEncoderLayer,
+        "attentions": OutputRecorder(NeurIPTAttention, index=1, layer_name="layers"),  # the encoder's, not the decoder's
+        "router_logits": OutputRecorder(NeurIPTRouter, index=0, layer_name="layers"),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (spec section 7). The
+        # functions of transformers' `init` leave alone what a checkpoint has filled.
+        if module is getattr(self, "classifier", None):
+            # thousands of unnormalised features would start it with logits of 5 and more: sure, and wrong
+            init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.kaiming_normal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, NeurIPTRouter):
+            init.kaiming_normal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, NeurIPTExperts):
+            # fan-in is the last dimension; torch would count the experts of a 3-D weight into it
+            for weight in (module.gate_up_proj, module.down_proj):
+                init.normal_(weight, std=math.sqrt(2 / weight.shape[-1]))
+            init.zeros_(module.gate_up_proj_bias)
+            init.zeros_(module.down_proj_bias)
+        elif isinstance(module, NeurIPTEmbeddings):
+            for code in (getattr(module, "channel_code", None), getattr(module, "time_code", None)):
+                if code is not None:
+                    init.normal_(code)
+        elif isinstance(module, NeurIPTForPreTraining):
+            init.normal_(module.mask_token)
+
+
+class NeurIPTModel(NeurIPTPreTrainedModel):
+    """The encoder: a window of EEG -> seven scales of hidden states and their lobe-pooled vector."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.embeddings = NeurIPTEmbeddings(config)
+        self.layers = nn.ModuleList([NeurIPTEncoderLayer(config, i) for i in range(config.num_hidden_layers)])
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.token
+
+    def encode(
+        self,
+        input_values: torch.Tensor,
+        electrode_positions: torch.Tensor | None = None,
+        channel_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        hidden_positions: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[list[torch.Tensor], list[TokenMasks], torch.Tensor | None]:
+        """All seven scales `[B, C, L, d]`, the masks at each of them, and the auxiliary loss (in training)."""
+        check_shapes(input_values, electrode_positions, channel_mask, attention_mask, hidden_positions)
+        masks = TokenMasks(
+            None if attention_mask is None else attention_mask.bool(),
+            None if channel_mask is None else channel_mask.bool(),
+            None if hidden_positions is None else hidden_positions.bool(),
+        )
+        if masks.hidden is not None and self.config.strict_masking:
+            input_values = input_values.masked_fill(masks.hidden, 0.0)
+        _, num_channels, num_samples = input_values.shape
+        spatial_code = self.embeddings.spatial_code(num_channels, electrode_positions)
+        hidden_states = self.embeddings(input_values) + self.embeddings.temporal_code(num_samples)
+
+        scales, scale_masks, aux_loss = [hidden_states], [masks], None
+        for index, layer in enumerate(self.layers):
+            hidden_states, masks, layer_loss = layer(
+                hidden_states, masks, spatial_code if index == 0 else None, **kwargs
+            )
+            aux_loss = add_losses(aux_loss, layer_loss)
+            scales.append(hidden_states)
+            scale_masks.append(masks)
+        return scales, scale_masks, aux_loss
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        electrode_positions: torch.Tensor | None = None,
+        lobe_mask: torch.Tensor | None = None,
+        channel_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        hidden_positions: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTModelOutput:
+        """
+        Args:
+            input_values (`torch.FloatTensor` of shape `(B, C, T)`): companded signal, 64 samples a second.
+            electrode_positions (`torch.FloatTensor` of shape `(B, C, 3)`): right, front, up, in grid units.
+            lobe_mask (`torch.BoolTensor` of shape `(B, C, num_lobes)`): lobes of each channel, for `pooler_output`.
+            channel_mask (`torch.BoolTensor` of shape `(B, C)`): true = a real and good channel; default all.
+            attention_mask (`torch.BoolTensor` of shape `(B, T)`): true = a real sample, right padding; default all.
+            hidden_positions (`torch.BoolTensor` of shape `(B, C, T)`): samples that the model must not see.
+
+        Raises:
+            ValueError: where shapes contradict each other, or positions or lobes that the configuration needs lack.
+        """
+        scales, masks, aux_loss = self.encode(
+            input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
+        )
+        return NeurIPTModelOutput(
+            last_hidden_state=scales[-1],
+            pooler_output=self.pool(scales, masks, lobe_mask, electrode_positions),
+            aux_loss=aux_loss,
+        )
+
+    def pool(
+        self,
+        scales: list[torch.Tensor],
+        masks: list[TokenMasks],
+        lobe_mask: torch.Tensor | None,
+        electrode_positions: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
+        batch, num_channels = scales[0].shape[:2]
+        if lobe_mask is not None and lobe_mask.shape != (batch, num_channels, self.config.num_lobes):
+            raise ValueError(
+                f"lobe_mask must have shape [B, C, num_lobes] = {[batch, num_channels, self.config.num_lobes]}, but has "
+                f"{list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
+            )
+        groups = channel_groups(self.config, lobe_mask, electrode_positions, num_channels)
+        if groups is None:
+            return None
+        pooled = [lobe_pooling(scales[scale], groups.bool(), masks[scale]) for scale in self.config.head_scales]
+        return torch.stack(pooled, dim=1).flatten(1)
+
+
+def check_shapes(
+    input_values: torch.Tensor,
+    electrode_positions: torch.Tensor | None,
+    channel_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    hidden_positions: torch.Tensor | None,
+):
+    """Refuses a batch that breaks the contract, before any work."""
+    if input_values.dim() != 3 or 0 in input_values.shape:
+        raise ValueError(
+            f"input_values must have shape [B, C, T] (windows, channels, samples), none of them 0, but has "
+            f"{list(input_values.shape)}."
+        )
+    batch, channels, samples = input_values.shape
+    for name, tensor, expected in (
+        ("electrode_positions", electrode_positions, (batch, channels, 3)),
+        ("channel_mask", channel_mask, (batch, channels)),
+        ("attention_mask", attention_mask, (batch, samples)),
+        ("hidden_positions", hidden_positions, (batch, channels, samples)),
+    ):
+        if tensor is not None and tuple(tensor.shape) != expected:
+            raise ValueError(
+                f"{name} must have shape {list(expected)} to go with input_values {[batch, channels, samples]}, but has "
+                f"{list(tensor.shape)}."
+            )
+
+
+# Pre-training (spec sections 7 and 8)
+
+
+class NeurIPTDecoderLayer(GradientCheckpointingLayer):
+    """Two-stage attention, then cross-attention along time to one scale of the encoder, then a prediction."""
+
+    def __init__(self, config: NeurIPTConfig, scale: int):
+        super().__init__()
+        self.two_stage_attention = NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
+        self.query_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.cross_attention = NeurIPTAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = feed_forward_block(config, config.cross_num_experts[scale])
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.prediction = nn.Linear(config.hidden_size, 1)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        memory: torch.Tensor,
+        masks: TokenMasks,
+        memory_masks: TokenMasks,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """`[B, C, T, d]` and one scale `[B, C, L, d]` -> `[B, C, T, d]`, prediction `[B, C, T]`, auxiliary loss."""
+        hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
+        query = self.query_norm(hidden_states)
+        keys = None
+        if memory_masks.segments is not None:
+            keys = memory_masks.segments.repeat_interleave(memory.shape[1], dim=0)  # [B * C, L]
+        attended, _ = self.cross_attention(
+            query.flatten(0, 1),
+            self.memory_norm(memory).flatten(0, 1),
+            attention_mask_of_rows(keys, None, strict_masking=True),
+            **kwargs,
+        )
+        # the residual is the normed query (authors' code)
+        states = self.feed_forward_norm(query + self.dropout(attended.view_as(query)))
+        update, cross_loss = self.feed_forward(states, masks.valid())
+        hidden_states = states + update
+        prediction = self.prediction(hidden_states)[..., 0]
+        return hidden_states, prediction, add_losses(two_stage_loss, cross_loss)
+
+
+class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
+    """Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.neuript = NeurIPTModel(config)
+        self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
+        self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        self.post_init()
+
+    @can_return_tuple
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        electrode_positions: torch.Tensor | None = None,
+        lobe_mask: torch.Tensor | None = None,
+        channel_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        masked_positions: torch.Tensor | None = None,
+        hidden_positions: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTForPreTrainingOutput:
+        """
+        As in the encoder, and:
+
+        Args:
+            lobe_mask: part of every batch; nothing is pooled here.
+            masked_positions (`torch.BoolTensor` of shape `(B, C, T)`): selected samples, where the loss looks; default
+                every real sample.
+            labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
+        """
+        scales, masks, encoder_loss = self.neuript.encode(
+            input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
+        )
+        reconstruction, decoder_loss = self.decode(scales, masks, input_values, electrode_positions, **kwargs)
+        aux_loss = add_losses(encoder_loss, decoder_loss)
+
+        loss = None
+        if labels is not None:
+            valid = masks[0].valid()
+            selected = torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
+            loss = self.reconstruction_loss(reconstruction, labels, selected if valid is None else selected & valid)
+            if aux_loss is not None:
+                loss = loss + self.config.router_aux_loss_coef * aux_loss
+        return NeurIPTForPreTrainingOutput(loss=loss, logits=reconstruction, aux_loss=aux_loss)
+
+    def decode(
+        self,
+        scales: list[torch.Tensor],
+        masks: list[TokenMasks],
+        input_values: torch.Tensor,
+        electrode_positions: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Sum of the seven predictions, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
+        embeddings = self.neuript.embeddings
+        _, num_channels, num_samples = input_values.shape
+        hidden_states = (
+            embeddings.temporal_code(num_samples)
+            + embeddings.spatial_code(num_channels, electrode_positions)[:, :, None]
+        ).expand(len(input_values), -1, -1, -1)
+        hidden = masks[0].hidden
+        if self.config.decoder_input == "visible":
+            tokens = embeddings(input_values)
+            hidden_states = hidden_states + (tokens if hidden is None else tokens.masked_fill(hidden[..., None], 0.0))
+        # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
+        own_masks = masks[0]._replace(hidden=None)
+
+        reconstruction, aux_loss = 0.0, None
+        for layer, memory, memory_masks in zip(self.decoder, scales, masks, strict=True):
+            if memory_masks.hidden is not None:
+                memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
+            hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
+            reconstruction = reconstruction + prediction
+            aux_loss = add_losses(aux_loss, layer_loss)
+        return reconstruction, aux_loss
+
+    def reconstruction_loss(
+        self, reconstruction: torch.Tensor, labels: torch.Tensor, selected: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean of |error|^p over the selected samples, `[B, C, T]` each; with its root where configured."""
+        exponent = self.config.reconstruction_exponent
+        error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
+        loss = (error * selected).sum() / selected.sum().clamp(min=1)
+        return loss ** (1 / exponent) if self.config.reconstruction_root else loss
+
+
+# Classification (spec section 8)
+
+
+def balanced_bce_loss(
+    logits: torch.Tensor, labels: torch.Tensor, class_prior: torch.Tensor | None, prior_weight: float
+) -> torch.Tensor:
+    """
+    Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the classes,
+    mean over windows.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, classes)`): scores z.
+        labels (`torch.LongTensor` of shape `(B,)`): classes.
+        class_prior (`torch.Tensor` of shape `(classes,)` or `None`): shares pi in the training set; needed for K > 0.
+        prior_weight (`float`): K.
+    """
+    if prior_weight > 0:
+        logits = logits + prior_weight * torch.logit(class_prior)
+    targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
+
+
+class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
+    """Encoder, intra-inter lobe pooling and one linear layer: a window of EEG -> scores of the classes."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.neuript = NeurIPTModel(config)
+        features = len(config.head_scales) * config.num_pooling_groups * config.hidden_size
+        self.classifier = nn.Linear(features, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        electrode_positions: torch.Tensor | None = None,
+        lobe_mask: torch.Tensor | None = None,
+        channel_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTClassifierOutput:
+        """
+        As in the encoder, and:
+
+        Args:
+            labels (`torch.LongTensor` of shape `(B,)`): class of each window.
+        """
+        outputs = self.neuript(
+            input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs
+        )
+        if outputs.pooler_output is None:
+            raise ValueError(
+                "lobe_mask [B, C, num_lobes] is needed; take it from the feature extractor's output or from "
+                "extractor.channel_features(channel_names)."
+            )
+        logits = self.classifier(outputs.pooler_output)
+
+        loss = None
+        if labels is not None:
+            if self.config.loss_type == "balanced_bce":
+                prior = self.config.class_prior
+                prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
+                loss = balanced_bce_loss(logits, labels, prior, self.config.prior_weight)
+            else:
+                loss = F.cross_entropy(logits, labels)
+            if outputs.aux_loss is not None:
+                loss = loss + self.config.router_aux_loss_coef * outputs.aux_loss
+        return NeurIPTClassifierOutput(
+            loss=loss,
+            logits=logits,
+            aux_loss=outputs.aux_loss,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            router_logits=outputs.router_logits,
+        )
+
+
+__all__ = ["NeurIPTForPreTraining", "NeurIPTForSequenceClassification", "NeurIPTModel", "NeurIPTPreTrainedModel"]

@@ -1,0 +1,61 @@
+"""What several tests share: where the data beside the repository lie, a tiny model, a batch of windows."""
+
+from pathlib import Path
+
+import mne
+import pytest
+import torch
+from transformers import set_seed
+
+from neuript_hf import NeurIPTConfig
+
+
+mne.set_log_level("ERROR")
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `shared_data` need real recordings and the authors' tensors, which stay outside the repository."""
+    reason = f"needs the project's data, expected beside the repository at ../{SHARED_DATA.parent.name}/data"
+    for item in items:
+        if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    set_seed(0)
+
+
+def small_config(**kwargs) -> NeurIPTConfig:
+    """Every part of the model at a size that runs in milliseconds, experts in every second layer."""
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "num_experts": [0, 2, 0, 3, 0, 4],
+        "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 16,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "router_noise": 0.0,
+        "num_labels": 3,
+    }
+    return NeurIPTConfig(**(sizes | kwargs))
+
+
+def make_batch(windows: int = 3, channels: int = 5, samples: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Windows of noise at random places, every channel in one or two of five lobes."""
+    generator = torch.Generator().manual_seed(seed)
+    lobes = torch.rand(windows, channels, 5, generator=generator) < 0.3
+    lobes[torch.arange(windows)[:, None], torch.arange(channels), torch.arange(channels) % 5] = True
+    return {
+        "input_values": torch.randn(windows, channels, samples, generator=generator),
+        "electrode_positions": torch.randint(0, 50, (windows, channels, 3), generator=generator).float(),
+        "lobe_mask": lobes,
+    }

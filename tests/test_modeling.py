@@ -1,0 +1,515 @@
+"""The laws of the model (spec section 17, tests 4 to 9, 11, 12) and of its variants."""
+
+import pytest
+import torch
+from conftest import make_batch, small_config
+from torch import nn
+
+from neuript_hf import (
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTForSequenceClassification,
+    NeurIPTModel,
+)
+from neuript_hf.modeling_neuript import (
+    NeurIPTRouter,
+    NeurIPTSparseMoE,
+    balanced_bce_loss,
+    expert_balance_loss,
+    sinusoid,
+)
+
+
+def classifier(config: NeurIPTConfig) -> NeurIPTForSequenceClassification:
+    return NeurIPTForSequenceClassification(config).eval()
+
+
+def count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model_class", "config", "expected"),
+    [
+        (NeurIPTForSequenceClassification, NeurIPTConfig.base(num_labels=6), 92_373_286),
+        (NeurIPTForPreTraining, NeurIPTConfig.base(), 179_110_439),
+        (NeurIPTForPreTraining, NeurIPTConfig.small(), 28_793_383),
+        (NeurIPTForSequenceClassification, NeurIPTConfig.small(num_labels=6), 10_869_542),
+        (NeurIPTForPreTraining, NeurIPTConfig.small(intermediate_size=256), 18_937_383),
+        (NeurIPTForSequenceClassification, NeurIPTConfig.small(intermediate_size=256, num_labels=6), 9_292_582),
+    ],
+)
+def test_parameter_counts(model_class, config, expected):
+    """Spec section 11, to the last digit."""
+    with torch.device("meta"):
+        assert count(model_class(config)) == expected
+
+
+def test_sinusoid_of_real_positions():
+    """Even entries sine, odd cosine, frequencies 10000^(-2j/m), for positions that are no whole numbers too."""
+    code = sinusoid(torch.tensor([0.0, 2.5]), 8)
+    frequencies = torch.tensor([10000.0 ** (-2 * j / 8) for j in range(4)])
+    torch.testing.assert_close(code[0], torch.tensor([0.0, 1.0] * 4))
+    torch.testing.assert_close(code[1, 0::2], torch.sin(2.5 * frequencies))
+    torch.testing.assert_close(code[1, 1::2], torch.cos(2.5 * frequencies))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 5, 40, 58])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_any_number_of_channels_and_samples(channels, samples):
+    batch = make_batch(channels=channels, samples=samples)
+    outputs = classifier(small_config())(**batch, output_hidden_states=True)
+    assert outputs.logits.shape == (3, 3) and outputs.logits.isfinite().all()
+    lengths = [samples, samples]
+    for size in (4, 1, 2, 1, 2):
+        lengths.append(-(-lengths[-1] // size))
+    assert [states.shape for states in outputs.hidden_states] == [(3, channels, length, 16) for length in lengths]
+
+
+def test_hidden_samples_reach_no_prediction():
+    """Spec section 17 (6): the gradient of every prediction with respect to every hidden sample is exactly 0."""
+    model = NeurIPTForPreTraining(small_config()).eval()
+    batch = make_batch()
+    hidden = torch.rand(batch["input_values"].shape) < 0.4
+    hidden[0, 0] = True  # a whole channel
+    hidden[1, :, 8:16] = True  # whole segments of every channel
+    batch["input_values"].requires_grad_(True)
+    reconstruction = model(**batch, hidden_positions=hidden).logits
+    # squares, so that effects of different predictions can't cancel
+    (gradient,) = torch.autograd.grad((reconstruction**2).sum(), batch["input_values"])
+    assert (gradient[hidden] == 0).all()
+    assert (gradient[~hidden] != 0).float().mean() > 0.99
+
+
+def test_authors_masking_lets_hidden_samples_through():
+    """The switch of spec section 16 does something: the authors' code keeps the true values in the tokens."""
+    model = NeurIPTForPreTraining(small_config(strict_masking=False)).eval()
+    batch = make_batch()
+    hidden = torch.rand(batch["input_values"].shape) < 0.4
+    batch["input_values"].requires_grad_(True)
+    reconstruction = model(**batch, hidden_positions=hidden).logits
+    (gradient,) = torch.autograd.grad((reconstruction**2).sum(), batch["input_values"])
+    assert (gradient[hidden] != 0).any()
+
+
+def in_double(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in batch.items()}
+
+
+# The laws are checked in float64, where rounding (amplified up to 4,000 times by layers with random weights) stays under
+# 1e-10 and a real breach would be as large as ever, and once more in float32 on the logits, as the spec words them.
+
+
+def exact(model: nn.Module) -> nn.Module:
+    """The model in float64, with the experts implementation that can do it."""
+    model.set_experts_implementation("eager")
+    return model.double()
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_window_alone_and_in_a_batch(model_class):
+    """Spec section 17 (7)."""
+    model = exact(model_class(small_config(decoder_num_experts=[2] * 7, cross_num_experts=[2] * 7)).eval())
+    batch = in_double(make_batch(windows=6))
+    together = model(**batch, output_hidden_states=True)
+    for index in range(6):
+        alone = model(**{name: tensor[index : index + 1] for name, tensor in batch.items()}, output_hidden_states=True)
+        torch.testing.assert_close(alone.logits[0], together.logits[index], atol=1e-10, rtol=0)
+        torch.testing.assert_close(alone.hidden_states[-1][0], together.hidden_states[-1][index], atol=1e-10, rtol=0)
+
+
+def test_window_alone_and_in_a_batch_in_single_precision():
+    model = classifier(small_config())
+    batch = make_batch(windows=6)
+    together = model(**batch).logits
+    for index in range(6):
+        alone = model(**{name: tensor[index : index + 1] for name, tensor in batch.items()}).logits
+        torch.testing.assert_close(alone[0], together[index], atol=1e-5, rtol=0)
+
+
+def pad(batch: dict[str, torch.Tensor], channels: int, samples: int, garbage: float) -> dict[str, torch.Tensor]:
+    """The batch with padded channels and time, both filled with garbage that must not matter."""
+    windows, real_channels, real_samples = batch["input_values"].shape
+    padded = {
+        "input_values": torch.full((windows, real_channels + channels, real_samples + samples), garbage),
+        "electrode_positions": torch.full((windows, real_channels + channels, 3), 7.0),
+        "lobe_mask": torch.ones(windows, real_channels + channels, 5, dtype=torch.bool),
+        "channel_mask": torch.zeros(windows, real_channels + channels, dtype=torch.bool),
+        "attention_mask": torch.zeros(windows, real_samples + samples, dtype=torch.bool),
+    }
+    padded["input_values"][:, :real_channels, :real_samples] = batch["input_values"]
+    padded["electrode_positions"][:, :real_channels] = batch["electrode_positions"]
+    padded["lobe_mask"][:, :real_channels] = batch["lobe_mask"]
+    padded["channel_mask"][:, :real_channels] = True
+    padded["attention_mask"][:, :real_samples] = True
+    return padded
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("samples", [1, 2, 3, 6, 17, 58, 64])
+def test_padding_changes_nothing(samples, attention):
+    """Spec section 17 (8), for lengths that merging divides and for those where it has to repeat segments."""
+    model = classifier(small_config())
+    model.set_attn_implementation(attention)
+    batch = make_batch(samples=samples)
+    paddings = ((0, 13), (3, 0), (2, 7))
+    single = model(**batch).logits
+    for channels, extra in paddings:
+        padded = model(**pad(batch, channels, extra, garbage=50.0)).logits
+        torch.testing.assert_close(padded, single, atol=1e-5, rtol=0)
+    model = exact(model)
+    plain = model(**in_double(batch), output_hidden_states=True)
+    for channels, extra in paddings:
+        padded = model(**in_double(pad(batch, channels, extra, garbage=50.0)), output_hidden_states=True)
+        for states, expected in zip(padded.hidden_states, plain.hidden_states, strict=True):
+            states = states[:, : expected.shape[1], : expected.shape[2]]
+            torch.testing.assert_close(states, expected, atol=1e-10, rtol=0)
+
+
+def test_padding_changes_nothing_in_pre_training():
+    """Reconstruction, loss and auxiliary loss, with hidden samples, in training mode (router statistics)."""
+    model = exact(NeurIPTForPreTraining(small_config(decoder_num_experts=[2] * 7, cross_num_experts=[3] * 7)))
+    batch = in_double(make_batch(samples=22))
+    masked = torch.rand(batch["input_values"].shape) < 0.5
+    hidden = masked & (torch.rand(masked.shape) < 0.8)
+    labels = batch["input_values"].clone()
+    plain = model(**batch, masked_positions=masked, hidden_positions=hidden, labels=labels)
+    padded = in_double(pad(batch, 2, 9, garbage=50.0))
+
+    def grow(tensor, value):
+        return torch.nn.functional.pad(tensor, (0, 9, 0, 2), value=value)
+
+    # selected samples in the padding must not count either
+    outputs = model(
+        **padded,
+        masked_positions=grow(masked, True),
+        hidden_positions=grow(hidden, False),
+        labels=grow(labels, 50.0),
+    )
+    torch.testing.assert_close(outputs.logits[:, :5, :22], plain.logits, atol=1e-10, rtol=0)
+    torch.testing.assert_close(outputs.loss, plain.loss, atol=1e-10, rtol=0)
+    torch.testing.assert_close(outputs.aux_loss, plain.aux_loss, atol=1e-10, rtol=0)
+
+
+def test_rows_without_any_key_stay_finite():
+    """A window whose samples are all hidden, and one that is nothing but padding."""
+    model = NeurIPTForPreTraining(small_config()).eval()
+    batch = make_batch()
+    hidden = torch.zeros_like(batch["input_values"], dtype=torch.bool)
+    hidden[0] = True
+    attention_mask = torch.ones(3, 40, dtype=torch.bool)
+    attention_mask[1] = False
+    channel_mask = torch.ones(3, 5, dtype=torch.bool)
+    channel_mask[2] = False
+    for attention in ("eager", "sdpa"):
+        model.set_attn_implementation(attention)
+        outputs = model(**batch, hidden_positions=hidden, attention_mask=attention_mask, channel_mask=channel_mask)
+        assert outputs.logits.isfinite().all()
+
+
+def test_permuting_channels_permutes():
+    """Spec section 17 (9)."""
+    model = exact(classifier(small_config()))
+    batch = in_double(make_batch())
+    order = torch.tensor([3, 0, 4, 1, 2])
+    plain = model(**batch, output_hidden_states=True)
+    permuted = model(**{name: tensor[:, order] for name, tensor in batch.items()}, output_hidden_states=True)
+    torch.testing.assert_close(permuted.logits, plain.logits, atol=1e-10, rtol=0)
+    for states, expected in zip(permuted.hidden_states, plain.hidden_states, strict=True):
+        torch.testing.assert_close(states, expected[:, order], atol=1e-10, rtol=0)
+
+
+def test_moving_an_electrode_moves_only_the_spatial_code():
+    """Spec section 17 (12): scale 0 stays, the code changes in that axis and channel alone."""
+    model = NeurIPTModel(small_config()).eval()
+    batch = make_batch()
+    plain = model(**batch, output_hidden_states=True)
+    code = model.embeddings.spatial_code(5, batch["electrode_positions"])
+    batch["electrode_positions"][:, 2, 1] += 0.5
+    moved = model(**batch, output_hidden_states=True)
+    change = (model.embeddings.spatial_code(5, batch["electrode_positions"]) - code).abs()
+    assert torch.equal(plain.hidden_states[0], moved.hidden_states[0])
+    assert not torch.allclose(plain.hidden_states[1], moved.hidden_states[1])
+    assert change[:, 2, 4:8].max() > 0  # hidden 16: x and y have 4 entries, z has 8
+    change[:, 2, 4:8] = 0
+    assert change.max() == 0
+
+
+def test_one_expert_is_a_dense_block():
+    """Spec section 17 (11): with E = 1, PMoE is the shared expert plus one expert that everybody uses."""
+    mixture = NeurIPTSparseMoE(small_config(), num_experts=1).eval()
+    mixture.config = mixture.experts.config
+    mixture.config._experts_implementation = "eager"
+    for parameter in mixture.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    tokens = torch.randn(2, 7, 16)
+    output, aux_loss = mixture(tokens)
+    experts = mixture.experts
+    states = nn.functional.linear(tokens, experts.gate_up_proj[0], experts.gate_up_proj_bias[0])
+    gate, values = states.chunk(2, dim=-1)
+    states = nn.functional.silu(gate) * values
+    dense = nn.functional.linear(states, experts.down_proj[0], experts.down_proj_bias[0])
+    torch.testing.assert_close(output, mixture.shared_expert(tokens)[0] + dense, atol=1e-6, rtol=1e-6)
+    assert aux_loss is None
+    _, aux_loss = mixture.train()(tokens)
+    torch.testing.assert_close(aux_loss, torch.tensor(1.0))  # balance E f P = 1, importance 0
+
+
+def test_every_expert_learns():
+    """Spec section 17 (11): over a batch every expert, and every other parameter of the classifier, gets gradient."""
+    model = NeurIPTForSequenceClassification(small_config())
+    batch = make_batch(windows=8)
+    model(**batch, labels=torch.arange(8) % 3).loss.backward()
+    for name, parameter in model.named_parameters():
+        if ".experts." in name:
+            assert (parameter.grad.flatten(1).abs().amax(1) > 0).all(), name
+        elif not name.endswith("k_proj.bias"):  # softmax does not feel what is added to all keys
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_kept_probabilities():
+    """Half of the experts, rounded up; divided by their sum, or left as they are."""
+    for experts, kept in ((1, 1), (2, 1), (3, 2), (5, 3), (6, 3)):
+        router = NeurIPTRouter(small_config(), experts).eval()
+        nn.init.normal_(router.weight)
+        nn.init.zeros_(router.bias)
+        logits, weights, indices = router(torch.randn(10, 16), None)
+        assert weights.shape == indices.shape == (10, kept)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(10))
+        router.normalize = False
+        _, weights, _ = router(torch.randn(10, 16), None)
+        assert experts == kept or (weights.sum(-1) < 0.999).any()
+
+
+def test_expert_capacity_drops_what_comes_late():
+    """The authors' switch: an expert takes floor(n / E) tokens in order; padded tokens take no place."""
+    router = NeurIPTRouter(small_config(expert_capacity_factor=1.0, normalize_router_probs=False), 2).eval()
+    nn.init.zeros_(router.weight)
+    router.bias.data = torch.tensor([1.0, 0.0])  # everybody wants expert 0
+    _, weights, _ = router(torch.randn(6, 16), None)
+    assert (weights[:3] > 0).all() and (weights[3:] == 0).all()
+    valid = torch.tensor([False, False, True, True, True, True])
+    _, weights, _ = router(torch.randn(6, 16), valid)
+    assert (weights[2:4] > 0).all() and (weights[4:] == 0).all()
+
+
+def test_balance_loss_by_hand():
+    """Spec section 6: both forms on two tokens and two experts."""
+    probabilities = torch.tensor([[0.8, 0.2], [0.6, 0.4]])
+    kept = torch.tensor([[0], [0]])
+    total = torch.tensor([1.4, 0.6])
+    importance = 0.008 * total.var() / (1.0 + 1e-8)
+    fraction = expert_balance_loss(probabilities.log(), kept, None, 0.008, "fraction")
+    torch.testing.assert_close(fraction, importance + 2 * (1.0 * 0.7 + 0.0 * 0.3))
+    squared = expert_balance_loss(probabilities.log(), kept, None, 0.008, "squared_mass")
+    torch.testing.assert_close(squared, importance + 2 * (0.7 * 1.4) / 4)
+    extra = torch.cat([probabilities, torch.tensor([[0.01, 0.99]])]).log()
+    valid = torch.tensor([True, True, False])
+    masked = expert_balance_loss(extra, torch.tensor([[0], [0], [1]]), valid, 0.008, "fraction")
+    torch.testing.assert_close(masked, fraction)
+
+
+def test_auxiliary_loss_enters_the_loss_in_training_only():
+    model = NeurIPTForSequenceClassification(small_config(router_aux_loss_coef=0.5))
+    batch, labels = make_batch(), torch.tensor([0, 1, 2])
+    outputs = model.train()(**batch, labels=labels)
+    expected = nn.functional.cross_entropy(outputs.logits, labels) + 0.5 * outputs.aux_loss
+    torch.testing.assert_close(outputs.loss, expected)
+    outputs = model.eval()(**batch, labels=labels)
+    assert outputs.aux_loss is None
+    torch.testing.assert_close(outputs.loss, nn.functional.cross_entropy(outputs.logits, labels))
+
+
+def test_balanced_bce_by_hand():
+    """Paper C.4, for two windows and two classes."""
+    logits, labels = torch.tensor([[1.0, -0.5], [0.2, 0.3]]), torch.tensor([0, 1])
+    prior = torch.tensor([0.9, 0.1])
+    shifted = logits + 0.3 * (prior.log() - (1 - prior).log())
+    sigmoid = shifted.sigmoid()
+    by_hand = -(sigmoid[0, 0].log() + (1 - sigmoid[0, 1]).log() + (1 - sigmoid[1, 0]).log() + sigmoid[1, 1].log()) / 2
+    torch.testing.assert_close(balanced_bce_loss(logits, labels, prior, 0.3), by_hand)
+    without = balanced_bce_loss(logits, labels, None, 0.0)
+    assert without != by_hand
+    model = NeurIPTForSequenceClassification(
+        small_config(loss_type="balanced_bce", class_prior=[0.5, 0.3, 0.2], prior_weight=0.2)
+    ).eval()
+    outputs = model(**make_batch(), labels=torch.tensor([0, 1, 2]))
+    expected = balanced_bce_loss(outputs.logits, torch.tensor([0, 1, 2]), torch.tensor([0.5, 0.3, 0.2]), 0.2)
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_reconstruction_loss_looks_at_selected_samples():
+    batch, selected = make_batch(), torch.rand(3, 5, 40) < 0.3
+    labels = torch.randn(3, 5, 40)
+    for exponent, root in ((2.0, False), (1.0, False), (2.0, True)):
+        config = small_config(reconstruction_exponent=exponent, reconstruction_root=root)
+        outputs = NeurIPTForPreTraining(config).eval()(**batch, masked_positions=selected, labels=labels)
+        expected = ((outputs.reconstruction - labels)[selected].abs() ** exponent).mean()
+        torch.testing.assert_close(outputs.loss, expected ** (1 / exponent) if root else expected)
+
+
+def test_lobe_pooling_is_the_mean_of_lobes():
+    """Spec section 8: mean over time and over the channels of a lobe, lobes side by side, scales side by side."""
+    model = NeurIPTModel(small_config()).eval()
+    batch = make_batch()
+    batch["lobe_mask"][:, :, 3] = False  # a lobe without channels
+    outputs = model(**batch, output_hidden_states=True)
+    pooled = outputs.pooler_output.view(3, 7, 5, 16)
+    for scale, states in enumerate(outputs.hidden_states):
+        for lobe in (0, 3):
+            for window in range(3):
+                members = states[window][batch["lobe_mask"][window, :, lobe]]
+                expected = members.mean(dim=(0, 1)) if len(members) else torch.zeros(16)
+                torch.testing.assert_close(pooled[window, scale, lobe], expected, atol=1e-6, rtol=1e-5)
+    kept = NeurIPTModel(small_config(pooled_scales=[0, 5, 6])).eval()
+    kept.load_state_dict(model.state_dict())
+    torch.testing.assert_close(kept(**batch).pooler_output.view(3, 3, 5, 16), pooled[:, [0, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("pooling", "groups"), [("mean", 1), ("none", 5), ("hemispheres", 2), ("coronal", 3), ("sagittal", 3)]
+)
+def test_other_groupings(pooling, groups):
+    """Paper table 5; a grouping by coordinates does not need lobes, and "mean" is the mean over channels."""
+    batch = make_batch()
+    del batch["lobe_mask"]
+    model = NeurIPTModel(small_config(pooling=pooling)).eval()
+    outputs = model(**batch, output_hidden_states=True)
+    assert outputs.pooler_output.shape == (3, 7 * groups * 16)
+    if pooling in ("mean", "none"):
+        states = outputs.hidden_states[-1].mean(dim=2)
+        expected = states.mean(dim=1) if pooling == "mean" else states.flatten(1)
+        torch.testing.assert_close(outputs.pooler_output[:, -groups * 16 :], expected)
+    assert NeurIPTForSequenceClassification(small_config(pooling=pooling))(**batch).logits.shape == (3, 3)
+
+
+def test_groupings_by_coordinates_know_the_electrodes():
+    from neuript_hf.modeling_neuript import channel_groups
+
+    positions = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4", "Fp1", "O2"]).channel_features()
+    positions = torch.as_tensor(positions["electrode_positions"])[None]
+    hemispheres = channel_groups(small_config(pooling="hemispheres"), None, positions, 5)[0].tolist()
+    assert hemispheres == [[True, False], [True, True], [False, True], [True, False], [False, True]]
+    coronal = channel_groups(small_config(pooling="coronal"), None, positions, 5)[0].int().argmax(-1).tolist()
+    assert coronal == [1, 1, 1, 0, 2]
+    sagittal = channel_groups(small_config(pooling="sagittal"), None, positions, 5)[0].int().argmax(-1).tolist()
+    assert sagittal == [0, 1, 2, 0, 2]
+
+
+@pytest.mark.parametrize("encoding", ["channel_index", "learned_1d", "learned_2d"])
+def test_other_position_codes(encoding):
+    """Paper table 11: they know channel numbers, not places."""
+    batch = make_batch()
+    model = NeurIPTForPreTraining(small_config(position_encoding=encoding, max_channels=6, max_samples=50)).eval()
+    plain = model(**batch).logits
+    batch["electrode_positions"] += 3
+    assert torch.equal(model(**batch).logits, plain)
+    with_learned_channels = encoding.startswith("learned")
+    if with_learned_channels:
+        with pytest.raises(ValueError, match="max_channels is 6"):
+            model(**make_batch(channels=7))
+    if encoding == "learned_2d":
+        with pytest.raises(ValueError, match="max_samples is 50"):
+            model(**make_batch(samples=51))
+
+
+@pytest.mark.parametrize("act", ["gelu", "relu"])
+@pytest.mark.parametrize("experts", ["eager", "grouped_mm", "batched_mm"])
+def test_other_activations(act, experts):
+    """Paper table 7; dense blocks and experts without a gate, whichever experts implementation runs."""
+    model = NeurIPTForSequenceClassification(small_config(hidden_act=act)).eval()
+    batch = make_batch()
+    reference = model(**batch).logits
+    model.set_experts_implementation(experts)
+    torch.testing.assert_close(model(**batch).logits, reference, atol=1e-5, rtol=0)
+    up = model.neuript.layers[1].two_stage_attention.time_feed_forward.experts.gate_up_proj
+    assert up.shape == (2, 8, 16)
+
+
+@pytest.mark.parametrize("experts", ["eager", "grouped_mm", "batched_mm"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_implementations_agree(attention, experts):
+    model = classifier(small_config())
+    batch = pad(make_batch(), 2, 5, garbage=9.0)
+    model.set_attn_implementation("eager")
+    model.set_experts_implementation("eager")
+    reference = model(**batch).logits
+    model.set_attn_implementation(attention)
+    model.set_experts_implementation(experts)
+    torch.testing.assert_close(model(**batch).logits, reference, atol=1e-5, rtol=0)
+
+
+def test_decoder_starts_from_visible_samples_where_asked():
+    """`decoder_input="visible"` (paper eq. 6) adds visible tokens, and still no hidden one."""
+    batch = make_batch()
+    hidden = torch.rand(3, 5, 40) < 0.4
+    model = NeurIPTForPreTraining(small_config(decoder_input="visible")).eval()
+    plain = NeurIPTForPreTraining(small_config()).eval()
+    plain.load_state_dict(model.state_dict())
+    batch["input_values"].requires_grad_(True)
+    reconstruction = model(**batch, hidden_positions=hidden).logits
+    assert not torch.allclose(reconstruction, plain(**batch, hidden_positions=hidden).logits)
+    (gradient,) = torch.autograd.grad((reconstruction**2).sum(), batch["input_values"])
+    assert (gradient[hidden] == 0).all()
+
+
+def test_optional_outputs():
+    model = classifier(small_config())
+    model.set_attn_implementation("eager")
+    batch = make_batch()
+    outputs = model(**batch, output_attentions=True, output_router_logits=True, output_hidden_states=True)
+    assert len(outputs.hidden_states) == 7 and len(outputs.attentions) == 12 and len(outputs.router_logits) == 6
+    assert outputs.attentions[0].shape == (15, 2, 40, 40) and outputs.attentions[1].shape == (120, 2, 5, 5)
+    assert [logits.shape[-1] for logits in outputs.router_logits] == [2, 2, 3, 3, 4, 4]
+    assert model(**batch).hidden_states is None
+    assert isinstance(model(**batch, return_dict=False), tuple)
+    pretraining = NeurIPTForPreTraining(small_config(cross_num_experts=[2] * 7)).eval()
+    pretraining.set_attn_implementation("eager")
+    outputs = pretraining(**batch, output_attentions=True, output_router_logits=True, output_hidden_states=True)
+    assert len(outputs.hidden_states) == 7 and len(outputs.attentions) == 12 and len(outputs.router_logits) == 6
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_gradient_checkpointing_changes_nothing(model_class):
+    model = model_class(small_config())
+    batch = make_batch()
+    labels = torch.tensor([0, 1, 2]) if model_class is NeurIPTForSequenceClassification else torch.randn(3, 5, 40)
+    model(**batch, labels=labels).loss.backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    model.gradient_checkpointing_enable()
+    model.train()(**batch, labels=labels).loss.backward()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(model.get_parameter(name).grad, gradient, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"input_values": torch.randn(5, 40)}, r"input_values must have shape \[B, C, T\]"),
+        ({"input_values": torch.randn(3, 5, 0)}, "none of them 0"),
+        ({"electrode_positions": torch.zeros(3, 4, 3)}, r"electrode_positions must have shape \[3, 5, 3\]"),
+        ({"electrode_positions": None}, "electrode_positions .* are needed; take them from the feature extractor"),
+        ({"lobe_mask": None}, "lobe_mask .* is needed; take it from the feature extractor"),
+        ({"lobe_mask": torch.ones(3, 5, 4, dtype=torch.bool)}, "Set config.num_lobes to the extractor's num_lobes"),
+        ({"channel_mask": torch.ones(3, 4)}, r"channel_mask must have shape \[3, 5\]"),
+        ({"attention_mask": torch.ones(3, 39)}, r"attention_mask must have shape \[3, 40\]"),
+    ],
+)
+def test_a_broken_batch_is_refused(change, words):
+    model = classifier(small_config())
+    with pytest.raises(ValueError, match=words):
+        model(**(make_batch() | change))
+
+
+def test_overfits_a_handful_of_windows():
+    """The whole classifier learns: eight windows of noise by heart."""
+    model = NeurIPTForSequenceClassification(small_config(num_labels=2))
+    batch, labels = make_batch(windows=8), torch.arange(8) % 2
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**batch, labels=labels).loss.backward()
+        optimizer.step()
+    assert (model.eval()(**batch).logits.argmax(-1) == labels).all()
