@@ -40,14 +40,15 @@ RENAMES = (
     (r"^decoder\.decode_layers\.(\d+)\.norm2\.", r"decoder.\1.feed_forward_norm."),
     (r"^decoder\.decode_layers\.(\d+)\.linear_pred\.", r"decoder.\1.prediction."),
     (r"^decoder\.decode_layers\.(\d+)\.", r"decoder.\1."),
-    (r"\.norm1\.", ".time_norm."),
-    (r"\.norm2\.", ".time_feed_forward_norm."),
-    (r"\.norm3\.", ".channel_norm."),
-    (r"\.norm4\.", ".channel_feed_forward_norm."),
-    (r"\.dim_attention\.", ".channel_attention."),
+    (r"\.norm1\.", ".time_stage.norm."),
+    (r"\.norm2\.", ".time_stage.feed_forward_norm."),
+    (r"\.norm3\.", ".channel_stage.norm."),
+    (r"\.norm4\.", ".channel_stage.feed_forward_norm."),
+    (r"\.time_attention\.", ".time_stage.attention."),
+    (r"\.dim_attention\.", ".channel_stage.attention."),
     (r"\.(query|key|value|out)_projection\.", lambda match: f".{ATTENTION_LETTERS[match[1]]}_proj."),
-    (r"\.MLP1\.", ".time_feed_forward."),
-    (r"\.MLP2\.", ".channel_feed_forward."),
+    (r"\.MLP1\.", ".time_stage.feed_forward."),
+    (r"\.MLP2\.", ".channel_stage.feed_forward."),
     (r"feed_forward\.gate\.", "feed_forward.router."),
     (r"feed_forward\.(shared_expert\.net\.)?0\.", lambda match: f"feed_forward.{shared(match)}up_proj."),
     (r"feed_forward\.(shared_expert\.net\.)?2\.", lambda match: f"feed_forward.{shared(match)}down_proj."),
@@ -187,7 +188,9 @@ def convert_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             converted[name] = tensor
     for name, tensors in experts.items():
         if sorted(tensors) != list(range(len(tensors))):
-            raise ValueError(f"The experts of {name} are numbered {sorted(tensors)}, expected 0 to {len(tensors) - 1}.")
+            raise ValueError(
+                f"The experts of {name} are numbered {sorted(tensors)}, expected 0 to {len(tensors) - 1}."
+            )
         converted[name] = torch.stack([tensors[number] for number in range(len(tensors))])
     return converted
 

@@ -84,7 +84,9 @@ def verify(folder: str | Path) -> dict:
     """
     folder = Path(folder)
     if not (folder / GOLDEN_NAME).is_file():
-        raise FileNotFoundError(f"{folder} has no {GOLDEN_NAME}: only checkpoints saved with save_checkpoint can be verified.")
+        raise FileNotFoundError(
+            f"{folder} has no {GOLDEN_NAME}: only checkpoints saved with save_checkpoint can be verified."
+        )
     golden = load_file(folder / GOLDEN_NAME)
     inputs = {name.removeprefix("input."): tensor for name, tensor in golden.items() if name.startswith("input.")}
     expected = {name.removeprefix("output."): tensor for name, tensor in golden.items() if name.startswith("output.")}
@@ -105,7 +107,11 @@ def verify(folder: str | Path) -> dict:
         if not scaled <= TOLERANCE:  # also when it is NaN
             problems.append(f"{name} differs by {difference:.2e}")
     verdict = {"passed": not problems, "largest_difference": largest, "problems": problems}
-    print(f"{folder}: {'passed' if verdict['passed'] else 'FAILED'}, largest difference {largest:.1e}", *problems, sep="\n  ")
+    print(
+        f"{folder}: {'passed' if verdict['passed'] else 'FAILED'}, largest difference {largest:.1e}",
+        *problems,
+        sep="\n  ",
+    )
     return verdict
 
 

@@ -6,6 +6,15 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 
+# Where a Hub folder's code files hold the classes, for trust_remote_code.
+AUTO_MAP = {
+    "AutoConfig": "configuration_neuript.NeurIPTConfig",
+    "AutoModel": "modeling_neuript.NeurIPTModel",
+    "AutoModelForPreTraining": "modeling_neuript.NeurIPTForPreTraining",
+    "AutoModelForSequenceClassification": "modeling_neuript.NeurIPTForSequenceClassification",
+}
+
+
 @strict
 class NeurIPTConfig(PreTrainedConfig):
     r"""
@@ -109,6 +118,8 @@ class NeurIPTConfig(PreTrainedConfig):
             self.decoder_num_experts = [0] * (self.num_hidden_layers + 1)
         if self.cross_num_experts is None:
             self.cross_num_experts = [0] * (self.num_hidden_layers + 1)
+        # Each save adds the class that was saved; listed here, all of them stand in every config.json.
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
         super().__post_init__(**kwargs)
 
     @classmethod

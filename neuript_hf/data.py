@@ -19,7 +19,13 @@ from .feature_extraction_neuript import NeurIPTFeatureExtractor
 logger = logging.get_logger(__name__)
 
 RECORDING_SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nxe", ".lay")
-SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
 
 
@@ -233,7 +239,9 @@ def _assign_splits(
     if split_column in table:
         unknown = set(table[split_column]) - set(SPLIT_NAMES)
         if unknown:
-            raise ValueError(f"Column {split_column!r} must say one of {sorted(SPLIT_NAMES)}, but says {sorted(unknown)}.")
+            raise ValueError(
+                f"Column {split_column!r} must say one of {sorted(SPLIT_NAMES)}, but says {sorted(unknown)}."
+            )
         table["split"] = table[split_column].map(SPLIT_NAMES)
     else:
         table["split"] = table["subject"].map(_draw_people(table, shares, seed))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.integrations import use_experts_implementation
@@ -46,14 +46,14 @@ class NeurIPTModelOutput(ModelOutput):
     What the encoder gives.
 
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(B, C, L6, d)`): the coarsest scale.
-        pooler_output (`torch.FloatTensor` of shape `(B, scales * groups * d)`): the intra-inter lobe pooling vector,
-            the embedding to use. `None` where the pooling needs a `lobe_mask` and none was given.
+        last_hidden_state (`(B, C, L6, d)`): the coarsest scale.
+        pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector, the embedding to use. `None`
+            where the pooling needs a `lobe_mask` and none was given.
         hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
-        attentions (`tuple` of `(rows, H, queries, keys)`): time, then channel attention of each layer, with
-            `output_attentions=True` and eager attention. Rows are B * C for time, B * L for channels.
+        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L) of each
+            layer, with `output_attentions=True` and eager attention.
         router_logits (`tuple` of `(n, E)`): one entry for each expert block, with `output_router_logits=True`.
-        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
+        aux_loss (scalar): sum of the experts' auxiliary losses; in training only.
     """
 
     last_hidden_state: torch.FloatTensor | None = None
@@ -65,17 +65,10 @@ class NeurIPTModelOutput(ModelOutput):
 
 
 @dataclass
-class NeurIPTForPreTrainingOutput(ModelOutput):
+class NeurIPTClassifierOutput(ModelOutput):
     """
-    What the pre-training model gives.
-
-    Args:
-        loss (`torch.FloatTensor`): reconstruction error plus weighted auxiliary loss, where `labels` are given.
-        logits (`torch.FloatTensor` of shape `(B, C, T)`): the reconstruction, companded.
-        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
-        hidden_states (`tuple`): as in the encoder.
-        attentions (`tuple`): as in the encoder.
-        router_logits (`tuple`): as in the encoder.
+    What the classifier gives: `loss` (task loss plus weighted auxiliary loss, where `labels` are given), `logits
+    (B, num_labels)` before softmax (or sigmoid, with Bal-BCE), and the encoder's optional outputs.
     """
 
     loss: torch.FloatTensor | None = None
@@ -84,39 +77,21 @@ class NeurIPTForPreTrainingOutput(ModelOutput):
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     router_logits: tuple[torch.FloatTensor, ...] | None = None
-
-    @property
-    def reconstruction(self) -> torch.FloatTensor:
-        """The reconstruction under its plain name, `(B, C, T)`, companded."""
-        return self.logits
 
 
 @dataclass
-class NeurIPTClassifierOutput(ModelOutput):
-    """
-    What the classifier gives.
+class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
+    """The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`."""
 
-    Args:
-        loss (`torch.FloatTensor`): classification loss plus weighted auxiliary loss, where `labels` are given.
-        logits (`torch.FloatTensor` of shape `(B, num_labels)`): scores before softmax (or sigmoid, with Bal-BCE).
-        aux_loss (`torch.FloatTensor`): sum of the experts' auxiliary losses; in training only.
-        hidden_states (`tuple`): as in the encoder.
-        attentions (`tuple`): as in the encoder.
-        router_logits (`tuple`): as in the encoder.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    aux_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    router_logits: tuple[torch.FloatTensor, ...] | None = None
+    @property
+    def reconstruction(self) -> torch.FloatTensor:
+        return self.logits
 
 
 # Tokens and positions (spec section 3)
 
 
-def sinusoid(positions: torch.Tensor, dim: int) -> torch.Tensor:
+def sinusoid(positions: Tensor, dim: int) -> Tensor:
     """
     Sine and cosine code of real-valued positions (spec section 3): `(...)` -> `(..., dim)`, `dim` even, even entries
     `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored: a table in a
@@ -136,20 +111,20 @@ class NeurIPTEmbeddings(nn.Module):
         self.position_encoding = config.position_encoding
         self.token = nn.Linear(1, config.hidden_size)
         if self.position_encoding in ("learned_1d", "learned_2d"):
-            self.channel_code = nn.Parameter(torch.empty(config.max_channels, config.hidden_size))
+            self.channel_code = nn.Embedding(config.max_channels, config.hidden_size)
         if self.position_encoding == "learned_2d":
-            self.time_code = nn.Parameter(torch.empty(config.max_samples, config.hidden_size))
+            self.time_code = nn.Embedding(config.max_samples, config.hidden_size)
 
-    def temporal_code(self, num_samples: int) -> torch.Tensor:
+    def temporal_code(self, num_samples: int) -> Tensor:
         """Code of the sample numbers, `[T, d]`."""
         if self.position_encoding == "learned_2d":
-            if num_samples > len(self.time_code):
-                raise ValueError(f"A window has {num_samples} samples, but max_samples is {len(self.time_code)}.")
-            return self.time_code[:num_samples]
+            if num_samples > (known := self.time_code.num_embeddings):
+                raise ValueError(f"A window has {num_samples} samples, max_samples is {known}.")
+            return self.time_code.weight[:num_samples]
         samples = torch.arange(num_samples, device=self.token.weight.device)
         return sinusoid(samples, self.hidden_size).to(self.token.weight.dtype)
 
-    def spatial_code(self, num_channels: int, electrode_positions: torch.Tensor | None) -> torch.Tensor:
+    def spatial_code(self, num_channels: int, electrode_positions: Tensor | None) -> Tensor:
         """Code of the places, `[B or 1, C, d]`; by coordinates `[B, C, 3]` (grid units) in the default `"3d"`."""
         if self.position_encoding == "3d":
             if electrode_positions is None:
@@ -165,11 +140,11 @@ class NeurIPTEmbeddings(nn.Module):
         if self.position_encoding == "channel_index":
             channels = torch.arange(num_channels, device=self.token.weight.device)
             return sinusoid(channels, self.hidden_size).to(self.token.weight.dtype)[None]
-        if num_channels > len(self.channel_code):
-            raise ValueError(f"A window has {num_channels} channels, but max_channels is {len(self.channel_code)}.")
-        return self.channel_code[None, :num_channels]
+        if num_channels > (known := self.channel_code.num_embeddings):
+            raise ValueError(f"A window has {num_channels} channels, max_channels is {known}.")
+        return self.channel_code.weight[None, :num_channels]
 
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_values: Tensor) -> Tensor:
         """Samples `[B, C, T]` -> tokens `[B, C, T, d]`, without codes."""
         return self.token(input_values.to(self.token.weight.dtype)[..., None])
 
@@ -184,38 +159,38 @@ class TokenMasks(NamedTuple):
         hidden (`torch.BoolTensor` of shape `(B, C, L)`): true = every sample of the segment is hidden from the model.
     """
 
-    segments: torch.Tensor | None
-    channels: torch.Tensor | None
-    hidden: torch.Tensor | None
+    segments: Tensor | None
+    channels: Tensor | None
+    hidden: Tensor | None
 
-    def valid(self, time_first: bool = False) -> torch.Tensor | None:
-        """Real tokens, `[B, C, L]` or, time first, `[B, L, C]`."""
-        if self.segments is None and self.channels is None:
-            return None
-        segments = torch.ones_like(self.channels[:, :1]) if self.segments is None else self.segments
-        channels = torch.ones_like(self.segments[:, :1]) if self.channels is None else self.channels
-        # Both orders are broadcast to their full size by whoever combines them with [B, C, L] tokens.
-        return segments[:, :, None] & channels[:, None, :] if time_first else channels[:, :, None] & segments[:, None]
+    def valid(self) -> Tensor | None:
+        """Real tokens, to be broadcast to `[B, C, L]`."""
+        if self.segments is None:
+            return None if self.channels is None else self.channels[..., None]
+        return self.segments[:, None] if self.channels is None else self.channels[..., None] & self.segments[:, None]
+
+    def across_channels(self) -> "TokenMasks":
+        """The same with channels in the place of segments, for tokens `[B, L, C, d]`."""
+        return TokenMasks(self.channels, self.segments, None if self.hidden is None else self.hidden.transpose(1, 2))
 
 
 # Attention (spec sections 4 and 7)
 
 
-def attention_mask_of_rows(
-    valid: torch.Tensor | None, hidden: torch.Tensor | None, strict_masking: bool
-) -> torch.Tensor | None:
+def key_mask(masks: TokenMasks, rows: int, strict_masking: bool) -> Tensor | None:
     """
-    Who may look at whom (spec sections 5, 7, 16): `valid` and `hidden` `[rows, keys]` -> bool `[rows, 1, 1, keys]`, or
-    `None` where everybody sees everybody.
+    Who may look at whom along the last axis of tokens `[B, rows, keys, d]` (spec sections 5, 7, 16): bool
+    `[B * rows, 1, 1, keys]`, or `None` where everybody sees everybody.
 
     Padded and hidden tokens are no keys, for all queries alike, so the mask never grows to keys x keys. A row whose
     tokens are all hidden sees all of them (they carry no signal), a row of padding sees itself (its result does not
     matter, but must be finite). With `strict_masking=False`, the authors' behaviour, hidden tokens stay keys, and a
-    hidden query sees only itself: `[rows, 1, keys, keys]`.
+    hidden query sees only itself: `[B * rows, 1, keys, keys]`.
     """
-    if valid is None and hidden is None:
+    if masks.segments is None and masks.hidden is None:
         return None
-    keys = torch.ones_like(hidden) if valid is None else valid
+    hidden = None if masks.hidden is None else masks.hidden.flatten(0, 1)
+    keys = torch.ones_like(hidden) if masks.segments is None else masks.segments.repeat_interleave(rows, dim=0)
     if hidden is not None and strict_masking:
         visible = keys & ~hidden
         keys = torch.where(visible.any(-1, keepdim=True), visible, keys)
@@ -229,14 +204,14 @@ def attention_mask_of_rows(
 
 def eager_attention_forward(
     module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
     **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Softmax attention spelled out; `[rows, H, length, d/H]` -> `[rows, length, H, d/H]` and the probabilities."""
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
@@ -263,12 +238,12 @@ class NeurIPTAttention(nn.Module):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,
-        key_value_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        hidden_states: Tensor,
+        key_value_states: Tensor,
+        attention_mask: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        def heads(states: torch.Tensor) -> torch.Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
+        def heads(states: Tensor) -> Tensor:
             return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
@@ -290,7 +265,7 @@ class NeurIPTAttention(nn.Module):
 # Feed-forward blocks and experts (spec sections 4 and 6)
 
 
-def gated_activation(states: torch.Tensor, hidden_act: str) -> torch.Tensor:
+def gated_activation(states: Tensor, hidden_act: str) -> Tensor:
     """SwiGLU halves its input, `silu(first half) * second half`; GELU and ReLU keep the width."""
     if hidden_act == "swiglu":
         gate, values = states.chunk(2, dim=-1)
@@ -308,28 +283,24 @@ class NeurIPTFeedForward(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, gates * intermediate_size)
         self.down_proj = nn.Linear(intermediate_size, config.hidden_size)
 
-    def forward(self, hidden_states: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, None]:
-        return self.down_proj(gated_activation(self.up_proj(hidden_states), self.hidden_act)), None
+    def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, float]:
+        return self.down_proj(gated_activation(self.up_proj(hidden_states), self.hidden_act)), 0.0
 
 
-class NeurIPTRouter(nn.Module):
+class NeurIPTRouter(nn.Linear):
     """Gives every token a probability for each expert and keeps the largest (spec section 6)."""
 
     def __init__(self, config: NeurIPTConfig, num_experts: int):
-        super().__init__()
+        super().__init__(config.hidden_size, num_experts)
         self.num_experts = num_experts
         self.top_k = math.ceil(config.expert_top_k_ratio * num_experts)
         self.noise = config.router_noise
         self.normalize = config.normalize_router_probs
         self.capacity_factor = config.expert_capacity_factor
-        self.weight = nn.Parameter(torch.empty(num_experts, config.hidden_size))
-        self.bias = nn.Parameter(torch.empty(num_experts))
 
-    def forward(
-        self, tokens: torch.Tensor, valid: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def forward(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens `[n, d]`, `valid [n]` -> logits `[n, E]`, kept weights `[n, k]`, kept experts `[n, k]`."""
-        logits = F.linear(tokens, self.weight, self.bias)
+        logits = super().forward(tokens)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse to rank experts
         if self.training and self.noise > 0:
             logits = logits + self.noise * torch.randn_like(logits)
@@ -340,7 +311,7 @@ class NeurIPTRouter(nn.Module):
             weights = weights * self._within_capacity(experts, valid)
         return logits, weights.to(tokens.dtype), experts
 
-    def _within_capacity(self, experts: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+    def _within_capacity(self, experts: Tensor, valid: Tensor | None) -> Tensor:
         """True for the first `floor(factor * n / E)` real tokens of each expert, in their order; `[n, k]`."""
         taken = F.one_hot(experts, self.num_experts).sum(dim=1)  # [n, E]
         count = len(experts)
@@ -365,10 +336,10 @@ class NeurIPTExperts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(num_experts, config.hidden_size, width))
         self.down_proj_bias = nn.Parameter(torch.empty(num_experts, config.hidden_size))
 
-    def _apply_gate(self, states: torch.Tensor) -> torch.Tensor:
+    def _apply_gate(self, states: Tensor) -> Tensor:
         return gated_activation(states, self.hidden_act)
 
-    def forward(self, tokens: torch.Tensor, experts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
         mixed = torch.zeros_like(tokens)
         for expert in range(self.num_experts):
@@ -380,22 +351,14 @@ class NeurIPTExperts(nn.Module):
 
 
 def expert_balance_loss(
-    logits: torch.Tensor,
-    experts: torch.Tensor,
-    valid: torch.Tensor | None,
-    importance_coef: float,
-    balance_loss: str,
-) -> torch.Tensor:
+    logits: Tensor, experts: Tensor, valid: Tensor | None, importance_coef: float, balance_loss: str
+) -> Tensor:
     """
     Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
     the experts' summed probabilities, and a balance term.
 
-    Args:
-        logits (`torch.Tensor` of shape `(n, E)`): router logits, noise included.
-        experts (`torch.LongTensor` of shape `(n, k)`): kept experts.
-        valid (`torch.BoolTensor` of shape `(n,)` or `None`): real tokens; the others do not count.
-        importance_coef (`float`): weight of the importance term.
-        balance_loss (`str`): `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
+    `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not count;
+    `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
     """
     num_experts = logits.shape[-1]
     probabilities = logits.softmax(dim=-1)
@@ -427,16 +390,14 @@ class NeurIPTSparseMoE(nn.Module):
         self.experts = NeurIPTExperts(config, num_experts)
         self.shared_expert = NeurIPTFeedForward(config, config.shared_expert_intermediate_size)
 
-    def forward(
-        self, hidden_states: torch.Tensor, valid: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`[..., d]`, real tokens `[...]` -> `[..., d]` and, in training, the auxiliary loss."""
+    def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | float]:
+        """`[..., d]`, real tokens `[...]` -> `[..., d]` and the auxiliary loss, 0 outside training."""
         tokens = hidden_states.flatten(0, -2)
         if valid is not None:
             valid = valid.expand(hidden_states.shape[:-1]).flatten()
         logits, weights, experts = self.router(tokens, valid)
         mixed = self.experts(tokens, experts, weights).view_as(hidden_states)
-        aux_loss = None
+        aux_loss = 0.0
         if self.training:
             aux_loss = expert_balance_loss(logits, experts, valid, self.importance_coef, self.balance_loss)
         return self.shared_expert(hidden_states)[0] + mixed, aux_loss
@@ -449,73 +410,54 @@ def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedFo
     return NeurIPTSparseMoE(config, num_experts)
 
 
-def add_losses(*losses: torch.Tensor | None) -> torch.Tensor | None:
-    """Sum of those that exist; dense blocks, and every block outside training, have none."""
-    present = [loss for loss in losses if loss is not None]
-    return sum(present) if present else None
-
-
 # Encoder (spec sections 4 and 5)
 
 
-class NeurIPTTwoStageAttention(nn.Module):
-    """Attention along time for every channel, then across channels for every segment; pre-norm (spec section 4)."""
+class NeurIPTAttentionStage(nn.Module):
+    """Attention along the last axis of tokens `[B, rows, length, d]`, then a feed-forward block; both pre-norm."""
 
     def __init__(self, config: NeurIPTConfig, num_experts: int):
         super().__init__()
         self.strict_masking = config.strict_masking
-        self.time_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.time_attention = NeurIPTAttention(config)
-        self.time_feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.time_feed_forward = feed_forward_block(config, num_experts)
-        self.channel_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.channel_attention = NeurIPTAttention(config)
-        self.channel_feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.channel_feed_forward = feed_forward_block(config, num_experts)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = NeurIPTAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = feed_forward_block(config, num_experts)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        masks: TokenMasks,
-        spatial_code: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between stages."""
-        batch, channels, length, _ = hidden_states.shape
-
-        def rows(mask: torch.Tensor | None, outer: int, inner: int) -> torch.Tensor | None:
-            """`[B, inner]` or `[B, outer, inner]` -> one row of keys for each attention, `[B * outer, inner]`."""
-            if mask is None:
-                return None
-            mask = mask[:, None] if mask.dim() == 2 else mask
-            return mask.expand(batch, outer, inner).flatten(0, 1)
-
-        states = self.time_norm(hidden_states).flatten(0, 1)  # [B * C, L, d]
-        mask = attention_mask_of_rows(
-            rows(masks.segments, channels, length), rows(masks.hidden, channels, length), self.strict_masking
-        )
-        states, _ = self.time_attention(states, states, mask, **kwargs)
+        self, hidden_states: Tensor, masks: TokenMasks, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple[Tensor, Tensor | float]:
+        mask = key_mask(masks, hidden_states.shape[1], self.strict_masking)
+        states = self.norm(hidden_states).flatten(0, 1)  # [B * rows, length, d]
+        states, _ = self.attention(states, states, mask, **kwargs)
         hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
-        states, time_loss = self.time_feed_forward(self.time_feed_forward_norm(hidden_states), masks.valid())
-        hidden_states = hidden_states + self.dropout(states)
+        states, aux_loss = self.feed_forward(self.feed_forward_norm(hidden_states), masks.valid())
+        return hidden_states + self.dropout(states), aux_loss
 
+
+class NeurIPTTwoStageAttention(nn.Module):
+    """Attention along time for every channel, then across channels for every segment (spec section 4)."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.time_stage = NeurIPTAttentionStage(config, num_experts)
+        self.channel_stage = NeurIPTAttentionStage(config, num_experts)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        masks: TokenMasks,
+        spatial_code: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | float]:
+        """`[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between stages."""
+        hidden_states, time_loss = self.time_stage(hidden_states, masks, **kwargs)
         if spatial_code is not None:
             hidden_states = hidden_states + spatial_code[:, :, None]
-
         hidden_states = hidden_states.transpose(1, 2).contiguous()  # [B, L, C, d]
-        states = self.channel_norm(hidden_states).flatten(0, 1)  # [B * L, C, d]
-        hidden = None if masks.hidden is None else masks.hidden.transpose(1, 2)
-        mask = attention_mask_of_rows(
-            rows(masks.channels, length, channels), rows(hidden, length, channels), self.strict_masking
-        )
-        states, _ = self.channel_attention(states, states, mask, **kwargs)
-        hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
-        states, channel_loss = self.channel_feed_forward(
-            self.channel_feed_forward_norm(hidden_states), masks.valid(time_first=True)
-        )
-        hidden_states = hidden_states + self.dropout(states)
-        return hidden_states.transpose(1, 2), add_losses(time_loss, channel_loss)
+        hidden_states, channel_loss = self.channel_stage(hidden_states, masks.across_channels(), **kwargs)
+        return hidden_states.transpose(1, 2), time_loss + channel_loss
 
 
 class NeurIPTSegmentMerging(nn.Module):
@@ -527,7 +469,7 @@ class NeurIPTSegmentMerging(nn.Module):
         self.norm = nn.LayerNorm(size * config.hidden_size, eps=config.layer_norm_eps)
         self.proj = nn.Linear(size * config.hidden_size, config.hidden_size)
 
-    def source(self, segments: torch.Tensor | None, length: int, device: torch.device) -> torch.Tensor:
+    def source(self, segments: Tensor | None, length: int, device: torch.device) -> Tensor:
         """
         For each place of the padded sequence, the segment that stands there: `[B or 1, merged length * size]`.
 
@@ -543,7 +485,7 @@ class NeurIPTSegmentMerging(nn.Module):
         repeated = torch.where(count < missing, count - 1, places - missing)
         return torch.where(places < count, places, repeated).clamp(max=length - 1)
 
-    def forward(self, hidden_states: torch.Tensor, masks: TokenMasks) -> tuple[torch.Tensor, TokenMasks]:
+    def forward(self, hidden_states: Tensor, masks: TokenMasks) -> tuple[Tensor, TokenMasks]:
         """`[B, C, L, d]` -> `[B, C, ceil(L / size), d]`, and what has become of the masks."""
         segments, hidden = masks.segments, masks.hidden
         length = hidden_states.shape[2]
@@ -570,11 +512,11 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,
+        hidden_states: Tensor,
         masks: TokenMasks,
-        spatial_code: torch.Tensor | None = None,
+        spatial_code: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, TokenMasks, torch.Tensor | None]:
+    ) -> tuple[Tensor, TokenMasks, Tensor | float]:
         if self.merging is not None:
             hidden_states, masks = self.merging(hidden_states, masks)
         hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, **kwargs)
@@ -585,8 +527,8 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
 
 
 def channel_groups(
-    config: NeurIPTConfig, lobe_mask: torch.Tensor | None, electrode_positions: torch.Tensor | None, num_channels: int
-) -> torch.Tensor | None:
+    config: NeurIPTConfig, lobe_mask: Tensor | None, electrode_positions: Tensor | None, num_channels: int
+) -> Tensor | None:
     """
     Membership of channels in the groups that the head averages, bool `[B or 1, C, G]`. `None` where the groups are the
     lobes and no `lobe_mask` was given. The groups from coordinates (grid units, head frame) put a midline channel on
@@ -617,7 +559,7 @@ def channel_groups(
     return torch.stack(groups, dim=-1)
 
 
-def lobe_pooling(hidden_states: torch.Tensor, groups: torch.Tensor, masks: TokenMasks) -> torch.Tensor:
+def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Tensor:
     """
     Mean over valid time and over the channels of each group at one scale: `[B, C, L, d]`, `groups [B or 1, C, G]` ->
     `[B, G, d]`. A group without valid channels gives zeros.
@@ -650,7 +592,9 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {
         "hidden_states": NeurIPTEncoderLayer,
-        "attentions": OutputRecorder(NeurIPTAttention, index=1, layer_name="layers"),  # the encoder's, not the decoder's
+        "attentions": OutputRecorder(
+            NeurIPTAttention, index=1, layer_name="layers"
+        ),  # the encoder's, not the decoder's
         "router_logits": OutputRecorder(NeurIPTRouter, index=0, layer_name="layers"),
     }
 
@@ -668,19 +612,14 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, NeurIPTRouter):
-            init.kaiming_normal_(module.weight)
-            init.zeros_(module.bias)
         elif isinstance(module, NeurIPTExperts):
             # fan-in is the last dimension; torch would count the experts of a 3-D weight into it
             for weight in (module.gate_up_proj, module.down_proj):
                 init.normal_(weight, std=math.sqrt(2 / weight.shape[-1]))
             init.zeros_(module.gate_up_proj_bias)
             init.zeros_(module.down_proj_bias)
-        elif isinstance(module, NeurIPTEmbeddings):
-            for code in (getattr(module, "channel_code", None), getattr(module, "time_code", None)):
-                if code is not None:
-                    init.normal_(code)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
         elif isinstance(module, NeurIPTForPreTraining):
             init.normal_(module.mask_token)
 
@@ -699,15 +638,27 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
 
     def encode(
         self,
-        input_values: torch.Tensor,
-        electrode_positions: torch.Tensor | None = None,
-        channel_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        hidden_positions: torch.Tensor | None = None,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[list[torch.Tensor], list[TokenMasks], torch.Tensor | None]:
+    ) -> tuple[list[Tensor], list[TokenMasks], Tensor | float]:
         """All seven scales `[B, C, L, d]`, the masks at each of them, and the auxiliary loss (in training)."""
-        check_shapes(input_values, electrode_positions, channel_mask, attention_mask, hidden_positions)
+        if input_values.dim() != 3 or 0 in input_values.shape:
+            raise ValueError(f"input_values must be [B, C, T], none of them 0, but are {list(input_values.shape)}.")
+        batch, num_channels, num_samples = input_values.shape
+        for name, tensor, shape in (
+            ("electrode_positions", electrode_positions, [batch, num_channels, 3]),
+            ("channel_mask", channel_mask, [batch, num_channels]),
+            ("attention_mask", attention_mask, [batch, num_samples]),
+            ("hidden_positions", hidden_positions, [batch, num_channels, num_samples]),
+        ):
+            if tensor is not None and list(tensor.shape) != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape} beside these input_values, has {list(tensor.shape)}."
+                )
         masks = TokenMasks(
             None if attention_mask is None else attention_mask.bool(),
             None if channel_mask is None else channel_mask.bool(),
@@ -715,16 +666,15 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         )
         if masks.hidden is not None and self.config.strict_masking:
             input_values = input_values.masked_fill(masks.hidden, 0.0)
-        _, num_channels, num_samples = input_values.shape
         spatial_code = self.embeddings.spatial_code(num_channels, electrode_positions)
         hidden_states = self.embeddings(input_values) + self.embeddings.temporal_code(num_samples)
 
-        scales, scale_masks, aux_loss = [hidden_states], [masks], None
+        scales, scale_masks, aux_loss = [hidden_states], [masks], 0.0
         for index, layer in enumerate(self.layers):
             hidden_states, masks, layer_loss = layer(
                 hidden_states, masks, spatial_code if index == 0 else None, **kwargs
             )
-            aux_loss = add_losses(aux_loss, layer_loss)
+            aux_loss = aux_loss + layer_loss
             scales.append(hidden_states)
             scale_masks.append(masks)
         return scales, scale_masks, aux_loss
@@ -733,12 +683,12 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_values: torch.Tensor,
-        electrode_positions: torch.Tensor | None = None,
-        lobe_mask: torch.Tensor | None = None,
-        channel_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        hidden_positions: torch.Tensor | None = None,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> NeurIPTModelOutput:
         """
@@ -759,16 +709,16 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         return NeurIPTModelOutput(
             last_hidden_state=scales[-1],
             pooler_output=self.pool(scales, masks, lobe_mask, electrode_positions),
-            aux_loss=aux_loss,
+            aux_loss=aux_loss if isinstance(aux_loss, Tensor) else None,
         )
 
     def pool(
         self,
-        scales: list[torch.Tensor],
+        scales: list[Tensor],
         masks: list[TokenMasks],
-        lobe_mask: torch.Tensor | None,
-        electrode_positions: torch.Tensor | None,
-    ) -> torch.Tensor | None:
+        lobe_mask: Tensor | None,
+        electrode_positions: Tensor | None,
+    ) -> Tensor | None:
         """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
         batch, num_channels = scales[0].shape[:2]
         if lobe_mask is not None and lobe_mask.shape != (batch, num_channels, self.config.num_lobes):
@@ -781,33 +731,6 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             return None
         pooled = [lobe_pooling(scales[scale], groups.bool(), masks[scale]) for scale in self.config.head_scales]
         return torch.stack(pooled, dim=1).flatten(1)
-
-
-def check_shapes(
-    input_values: torch.Tensor,
-    electrode_positions: torch.Tensor | None,
-    channel_mask: torch.Tensor | None,
-    attention_mask: torch.Tensor | None,
-    hidden_positions: torch.Tensor | None,
-):
-    """Refuses a batch that breaks the contract, before any work."""
-    if input_values.dim() != 3 or 0 in input_values.shape:
-        raise ValueError(
-            f"input_values must have shape [B, C, T] (windows, channels, samples), none of them 0, but has "
-            f"{list(input_values.shape)}."
-        )
-    batch, channels, samples = input_values.shape
-    for name, tensor, expected in (
-        ("electrode_positions", electrode_positions, (batch, channels, 3)),
-        ("channel_mask", channel_mask, (batch, channels)),
-        ("attention_mask", attention_mask, (batch, samples)),
-        ("hidden_positions", hidden_positions, (batch, channels, samples)),
-    ):
-        if tensor is not None and tuple(tensor.shape) != expected:
-            raise ValueError(
-                f"{name} must have shape {list(expected)} to go with input_values {[batch, channels, samples]}, but has "
-                f"{list(tensor.shape)}."
-            )
 
 
 # Pre-training (spec sections 7 and 8)
@@ -829,22 +752,19 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
 
     def forward(
         self,
-        hidden_states: torch.Tensor,
-        memory: torch.Tensor,
+        hidden_states: Tensor,
+        memory: Tensor,
         masks: TokenMasks,
         memory_masks: TokenMasks,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
         """`[B, C, T, d]` and one scale `[B, C, L, d]` -> `[B, C, T, d]`, prediction `[B, C, T]`, auxiliary loss."""
         hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
         query = self.query_norm(hidden_states)
-        keys = None
-        if memory_masks.segments is not None:
-            keys = memory_masks.segments.repeat_interleave(memory.shape[1], dim=0)  # [B * C, L]
         attended, _ = self.cross_attention(
             query.flatten(0, 1),
             self.memory_norm(memory).flatten(0, 1),
-            attention_mask_of_rows(keys, None, strict_masking=True),
+            key_mask(memory_masks._replace(hidden=None), memory.shape[1], strict_masking=True),
             **kwargs,
         )
         # the residual is the normed query (authors' code)
@@ -852,7 +772,7 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         update, cross_loss = self.feed_forward(states, masks.valid())
         hidden_states = states + update
         prediction = self.prediction(hidden_states)[..., 0]
-        return hidden_states, prediction, add_losses(two_stage_loss, cross_loss)
+        return hidden_states, prediction, two_stage_loss + cross_loss
 
 
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
@@ -870,14 +790,14 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_values: torch.Tensor,
-        electrode_positions: torch.Tensor | None = None,
-        lobe_mask: torch.Tensor | None = None,
-        channel_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        masked_positions: torch.Tensor | None = None,
-        hidden_positions: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        masked_positions: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
+        labels: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> NeurIPTForPreTrainingOutput:
         """
@@ -893,25 +813,33 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
         reconstruction, decoder_loss = self.decode(scales, masks, input_values, electrode_positions, **kwargs)
-        aux_loss = add_losses(encoder_loss, decoder_loss)
+        aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
+        aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
         loss = None
         if labels is not None:
-            valid = masks[0].valid()
-            selected = torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
-            loss = self.reconstruction_loss(reconstruction, labels, selected if valid is None else selected & valid)
+            selected = (
+                torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
+            )
+            if (valid := masks[0].valid()) is not None:
+                selected = selected & valid
+            exponent = self.config.reconstruction_exponent
+            error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
+            loss = (error * selected).sum() / selected.sum().clamp(min=1)
+            if self.config.reconstruction_root:
+                loss = loss ** (1 / exponent)
             if aux_loss is not None:
                 loss = loss + self.config.router_aux_loss_coef * aux_loss
         return NeurIPTForPreTrainingOutput(loss=loss, logits=reconstruction, aux_loss=aux_loss)
 
     def decode(
         self,
-        scales: list[torch.Tensor],
+        scales: list[Tensor],
         masks: list[TokenMasks],
-        input_values: torch.Tensor,
-        electrode_positions: torch.Tensor | None,
+        input_values: Tensor,
+        electrode_positions: Tensor | None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None]:
         """Sum of the seven predictions, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
         embeddings = self.neuript.embeddings
         _, num_channels, num_samples = input_values.shape
@@ -926,40 +854,24 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
         own_masks = masks[0]._replace(hidden=None)
 
-        reconstruction, aux_loss = 0.0, None
+        reconstruction, aux_loss = 0.0, 0.0
         for layer, memory, memory_masks in zip(self.decoder, scales, masks, strict=True):
             if memory_masks.hidden is not None:
                 memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
             hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
             reconstruction = reconstruction + prediction
-            aux_loss = add_losses(aux_loss, layer_loss)
+            aux_loss = aux_loss + layer_loss
         return reconstruction, aux_loss
-
-    def reconstruction_loss(
-        self, reconstruction: torch.Tensor, labels: torch.Tensor, selected: torch.Tensor
-    ) -> torch.Tensor:
-        """Mean of |error|^p over the selected samples, `[B, C, T]` each; with its root where configured."""
-        exponent = self.config.reconstruction_exponent
-        error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
-        loss = (error * selected).sum() / selected.sum().clamp(min=1)
-        return loss ** (1 / exponent) if self.config.reconstruction_root else loss
 
 
 # Classification (spec section 8)
 
 
-def balanced_bce_loss(
-    logits: torch.Tensor, labels: torch.Tensor, class_prior: torch.Tensor | None, prior_weight: float
-) -> torch.Tensor:
+def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
     """
     Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the classes,
-    mean over windows.
-
-    Args:
-        logits (`torch.Tensor` of shape `(B, classes)`): scores z.
-        labels (`torch.LongTensor` of shape `(B,)`): classes.
-        class_prior (`torch.Tensor` of shape `(classes,)` or `None`): shares pi in the training set; needed for K > 0.
-        prior_weight (`float`): K.
+    mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set (needed for
+    K > 0), `prior_weight` is K.
     """
     if prior_weight > 0:
         logits = logits + prior_weight * torch.logit(class_prior)
@@ -981,12 +893,12 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_values: torch.Tensor,
-        electrode_positions: torch.Tensor | None = None,
-        lobe_mask: torch.Tensor | None = None,
-        channel_mask: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> NeurIPTClassifierOutput:
         """
@@ -995,9 +907,7 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         Args:
             labels (`torch.LongTensor` of shape `(B,)`): class of each window.
         """
-        outputs = self.neuript(
-            input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs
-        )
+        outputs = self.neuript(input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs)
         if outputs.pooler_output is None:
             raise ValueError(
                 "lobe_mask [B, C, num_lobes] is needed; take it from the feature extractor's output or from "

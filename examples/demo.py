@@ -1,0 +1,396 @@
+"""
+NeurIPT from nothing to an answer in a few minutes, on two cores and without network.
+
+    python examples/demo.py                  simulated people who imagine moving one hand or the other
+    python examples/demo.py --data folder    your recordings: a manifest.csv, or a folder for each class
+    python examples/demo.py --data eegbci    PhysioNet's imagined fists, fetched by MNE
+
+Pre-trains a tiny model by hiding samples, fine-tunes it on labelled windows through `Trainer`, and scores it on people
+that it has never seen, beside chance and a classical method. The picture is `demo/report.png`.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import mne
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset, DatasetDict, concatenate_datasets
+from transformers import HfArgumentParser, TrainingArguments, pipeline, set_seed
+
+from neuript_hf import (
+    DataCollatorForAmplitudeAwareMasking,
+    DataCollatorForEEG,
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTForSequenceClassification,
+    NeurIPTTrainer,
+    load_recordings,
+    save_checkpoint,
+    verify,
+)
+from neuript_hf.data import open_recording
+from neuript_hf.metrics import compute_metrics
+from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from neuript_hf.simulation import simulate_dataset
+from task import TaskArguments, baseline_scores, print_scores, scores_of
+
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+
+# The simulated task lives over the sensorimotor cortex; few channels keep the demo short.
+SIMULATED_CHANNELS = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
+EEGBCI_PEOPLE, EEGBCI_RUNS = range(1, 11), (4, 8, 12)
+
+
+@dataclass
+class DemoArguments:
+    """What to show."""
+
+    data: str | None = field(default=None, metadata={"help": "A folder or manifest of recordings, or eegbci."})
+    output_dir: str = field(default="demo", metadata={"help": "Folder for recordings, checkpoint and report.png."})
+    pretraining_windows: int = field(default=192, metadata={"help": "Windows that pre-training sees."})
+    epochs: int = field(default=4, metadata={"help": "Epochs of fine-tuning."})
+    max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
+    seed: int = field(default=0, metadata={"help": "Seed of people, weights and masks."})
+
+
+def recordings_of(demo: DemoArguments) -> tuple[Path, dict, NeurIPTFeatureExtractor]:
+    """Where the recordings are, what `load_recordings` has to know about them, and the extractor."""
+    if demo.data is None:
+        people = 12
+        manifest = simulate_dataset(
+            Path(demo.output_dir) / "recordings", n_subjects=people, seed=demo.seed, overwrite=True
+        )
+        return manifest, {}, NeurIPTFeatureExtractor(montage=SIMULATED_CHANNELS)
+    if demo.data == "eegbci":
+        return eegbci_manifest(Path(demo.output_dir)), {}, NeurIPTFeatureExtractor(montage="bcic_iv_2a_monopolar")
+    return Path(demo.data), {}, NeurIPTFeatureExtractor(montage="as_recorded")
+
+
+def eegbci_manifest(folder: Path) -> Path:
+    """Fetches ten people of PhysioNet's EEG Motor Movement/Imagery set through MNE and lists their recordings."""
+    rows = [
+        {
+            "file": Path(path).resolve(),
+            "subject": f"S{person:03d}",
+            "events": '{"T1": "left_fist", "T2": "right_fist"}',
+        }
+        for person in EEGBCI_PEOPLE
+        for path in mne.datasets.eegbci.load_data(person, list(EEGBCI_RUNS))
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "eegbci.csv", index=False)
+    return folder / "eegbci.csv"
+
+
+def training_arguments(demo: DemoArguments, name: str, **settings) -> TrainingArguments:
+    """What both trainings share."""
+    return TrainingArguments(
+        output_dir=str(Path(demo.output_dir) / name),
+        seed=demo.seed,
+        save_strategy="no",
+        lr_scheduler_type="cosine",
+        warmup_steps=0.15,
+        weight_decay=5e-3,
+        max_grad_norm=1.0,
+        logging_steps=4,
+        **settings,
+    )
+
+
+def pretrain(demo: DemoArguments, config: NeurIPTConfig, splits: DatasetDict) -> tuple[NeurIPTTrainer, dict]:
+    """Amplitude-aware pre-training on windows without labels; then the error on people it has not seen."""
+    windows = splits["train"].remove_columns("labels").shuffle(seed=demo.seed)
+    windows = windows.select(range(min(demo.pretraining_windows, len(windows))))
+    unseen = splits["test"].remove_columns("labels")
+    unseen = unseen.select(range(0, len(unseen), max(1, len(unseen) // 24)))
+    trainer = NeurIPTTrainer(
+        model=NeurIPTForPreTraining(config),
+        args=training_arguments(
+            demo, "pretraining", per_device_train_batch_size=4, learning_rate=1e-3, num_train_epochs=1
+        ),
+        train_dataset=windows,
+        data_collator=DataCollatorForAmplitudeAwareMasking(ratios=0.5, seed=demo.seed),
+    )
+    trainer.train()
+    return trainer, reconstruct(trainer, unseen)
+
+
+@torch.no_grad()
+def reconstruct(trainer: NeurIPTTrainer, windows: Dataset) -> dict:
+    """Hidden samples filled by the model and by each channel's mean of visible samples; errors over all windows."""
+    model = trainer.model.eval()
+    batch = trainer.data_collator([windows[index] for index in range(len(windows))])
+    outputs = []
+    for start in range(0, len(windows), 8):
+        part = {name: tensor[start : start + 8] for name, tensor in batch.items()}
+        outputs.append(model(**part).reconstruction)
+    reconstruction, truth, hidden = torch.cat(outputs), batch["labels"], batch["hidden_positions"]
+    visible = ~hidden
+    mean = (truth * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)
+    return {
+        "truth": truth,
+        "reconstruction": reconstruction,
+        "hidden": hidden,
+        "model_error": ((reconstruction - truth)[hidden] ** 2).mean().item(),
+        "mean_error": ((mean - truth)[hidden] ** 2).mean().item(),
+    }
+
+
+def finetune(
+    demo: DemoArguments, encoder: NeurIPTForPreTraining, train: Dataset, validation: Dataset
+) -> NeurIPTTrainer:
+    """Starts the head from a fit on frozen features of the training people, then trains everything."""
+    names = train.features["labels"].names
+    config = NeurIPTConfig.from_dict(
+        encoder.config.to_dict()
+        | {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    )
+    model = NeurIPTForSequenceClassification(config)
+    model.neuript.load_state_dict(encoder.neuript.state_dict())
+    labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
+    start_head(model, fit_logistic(pooled_features(model, train), labels, subjects, demo.seed))
+    trainer = NeurIPTTrainer(
+        model=model,
+        args=training_arguments(
+            demo,
+            "finetuning",
+            per_device_train_batch_size=8,
+            learning_rate=3e-4,
+            num_train_epochs=demo.epochs,
+            eval_strategy="epoch",
+        ),
+        train_dataset=train,
+        eval_dataset=validation,
+        compute_metrics=compute_metrics,
+    )
+    trainer.train()
+    return trainer
+
+
+@torch.no_grad()
+def what_mattered(model: NeurIPTForSequenceClassification, windows: Dataset) -> np.ndarray:
+    """Loss of log-probability of the true class when a channel is masked, mean over windows; `[channels]`."""
+    model.eval()
+    batch = DataCollatorForEEG()([windows[index] for index in range(len(windows))])
+    labels = batch.pop("labels")
+
+    def log_probability(channel_mask: torch.Tensor) -> float:
+        logits = torch.cat(
+            [
+                model(
+                    **{name: tensor[start : start + 16] for name, tensor in batch.items()} | {"channel_mask": mask}
+                ).logits
+                for start, mask in zip(range(0, len(labels), 16), channel_mask.split(16), strict=True)
+            ]
+        )
+        return logits.log_softmax(-1).gather(1, labels[:, None]).mean().item()
+
+    present = batch.pop("channel_mask", torch.ones(batch["input_values"].shape[:2], dtype=torch.bool))
+    whole = log_probability(present)
+    losses = []
+    for channel in range(present.shape[1]):
+        without = present.clone()
+        without[:, channel] = False
+        losses.append(whole - log_probability(without))
+    return np.array(losses)
+
+
+def draw_report(
+    path: Path,
+    extractor: NeurIPTFeatureExtractor,
+    filled: dict,
+    pretraining: NeurIPTTrainer,
+    finetuning: NeurIPTTrainer,
+    scores: dict[str, dict],
+    recording: Path,
+    class_names: list[str],
+    importance: np.ndarray,
+    channel_names: list[str],
+):
+    """One picture: a reconstruction, both training curves, scores, probabilities over time, what mattered where."""
+    figure, axes = plt.subplot_mosaic(
+        [
+            ["signal", "signal", "pretraining"],
+            ["probability", "probability", "finetuning"],
+            ["scores", "people", "map"],
+        ],
+        figsize=(15, 12),
+        layout="constrained",
+    )
+    rate = extractor.sampling_rate
+
+    # the window whose channel was rebuilt with the median error, so that the picture flatters nobody
+    error = ((filled["reconstruction"] - filled["truth"]) ** 2 * filled["hidden"]).sum(-1) / filled["hidden"].sum(-1)
+    window, channel = np.unravel_index(int(error.flatten().argsort()[error.numel() // 2]), error.shape)
+    truth = extractor.invert(filled["truth"][window, channel].numpy())
+    rebuilt = extractor.invert(filled["reconstruction"][window, channel].numpy())
+    hidden = filled["hidden"][window, channel].numpy()
+    seconds = np.arange(len(truth)) / rate
+    axis = axes["signal"]
+    axis.plot(seconds, truth, color="0.6", label="true signal")
+    axis.plot(seconds, np.where(hidden, np.nan, truth), color="black", label="visible to the model")
+    axis.plot(
+        seconds, np.where(hidden, rebuilt, np.nan), color="tab:red", marker=".", label="hidden, rebuilt by the model"
+    )
+    axis.set(
+        xlabel="seconds",
+        ylabel="microvolt",
+        title=f"A person never seen, {channel_names[channel]}: hidden samples rebuilt",
+    )
+    axis.legend(loc="upper right", fontsize=8)
+
+    axis = axes["pretraining"]
+    log = [(entry["step"], entry["loss"]) for entry in pretraining.state.log_history if "loss" in entry]
+    axis.plot(*zip(*log, strict=True), color="tab:red", label="training loss")
+    axis.axhline(
+        filled["mean_error"],
+        color="black",
+        linestyle=":",
+        label=f"mean filler, new people: {filled['mean_error']:.2f}",
+    )
+    axis.axhline(
+        filled["model_error"], color="tab:red", linestyle="--", label=f"model, new people: {filled['model_error']:.2f}"
+    )
+    axis.set(xlabel="step", ylabel="error at hidden samples (companded)", title="Pre-training", yscale="log")
+    axis.legend(fontsize=8)
+
+    axis = axes["finetuning"]
+    log = [(entry["step"], entry["loss"]) for entry in finetuning.state.log_history if "loss" in entry]
+    axis.plot(*zip(*log, strict=True), color="tab:blue", label="training loss")
+    log = [(entry["step"], entry["eval_loss"]) for entry in finetuning.state.log_history if "eval_loss" in entry]
+    axis.plot(*zip(*log, strict=True), color="tab:orange", marker="o", label="loss, validation people")
+    axis.axhline(np.log(len(class_names)), color="black", linestyle=":", label="a guess")
+    axis.set(xlabel="step", title="Fine-tuning")
+    axis.legend(fontsize=8)
+
+    axis = axes["probability"]
+    raw = open_recording(recording)
+    raw.crop(0, min(120.0, raw.times[-1]))
+    pipe = pipeline("eeg-classification", model=finetuning.model, feature_extractor=extractor, device="cpu")
+    rows = pipe(raw, stride_seconds=1.0)
+    middle = [row["onset"] + row["duration"] / 2 for row in rows]
+    axis.plot(middle, [row["scores"][class_names[-1]] for row in rows], color="tab:blue")
+    for annotation in raw.annotations:
+        if annotation["description"] in class_names:
+            colour = f"C{class_names.index(annotation['description']) + 1}"
+            axis.axvspan(
+                annotation["onset"], annotation["onset"] + annotation["duration"], color=colour, alpha=0.25, lw=0
+            )
+    for index, name in enumerate(class_names):
+        axis.axvspan(np.nan, np.nan, color=f"C{index + 1}", alpha=0.25, label=name)
+    axis.set(
+        xlabel="seconds",
+        ylabel=f"probability of {class_names[-1]}",
+        ylim=(0, 1),
+        title=f"Over time: {recording.name}, never seen",
+    )
+    axis.legend(loc="upper right", fontsize=8)
+
+    axis = axes["scores"]
+    values = [score["balanced_accuracy"] for score in scores.values()]
+    intervals = np.array([score["balanced_accuracy_interval"] for score in scores.values()]).T
+    axis.bar(list(scores), values, color=["tab:orange", "tab:blue", "0.6"][: len(scores)])
+    axis.errorbar(range(len(values)), values, yerr=np.abs(intervals - values), fmt="none", color="black", capsize=4)
+    axis.axhline(next(iter(scores.values()))["chance"], color="black", linestyle=":", label="chance")
+    axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="People never seen (95 % over people)")
+    axis.tick_params(axis="x", labelrotation=12)
+    axis.legend(fontsize=8)
+
+    axis = axes["people"]
+    by_person = scores["fine-tuned"]["by_person"]
+    axis.bar(list(by_person), list(by_person.values()), color="tab:blue")
+    axis.axhline(scores["fine-tuned"]["chance"], color="black", linestyle=":")
+    axis.set(ylim=(0, 1), ylabel="balanced accuracy", title="Each of them, fine-tuned model")
+    axis.tick_params(axis="x", labelrotation=30)
+
+    draw_map(axes["map"], importance, channel_names)
+    figure.savefig(path, dpi=110)
+
+
+def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
+    """Electrodes from above, coloured by what masking each one costs; pairs stand at their middle."""
+    from neuript_hf.electrodes import POSITIONS
+
+    places = np.array(
+        [np.mean([POSITIONS[name] for name in channel.split("-")], axis=0)[:2] for channel in channel_names]
+    )
+    limit = max(np.abs(importance).max(), 1e-6)
+    head = plt.Circle((0.0, -0.015), 0.1, fill=False, color="0.5")
+    axis.add_patch(head)
+    axis.plot([-0.012, 0.0, 0.012], [0.084, 0.1, 0.084], color="0.5")
+    dots = axis.scatter(*places.T, c=importance, cmap="RdBu_r", vmin=-limit, vmax=limit, s=420, edgecolors="0.3")
+    for place, name in zip(places, channel_names, strict=True):
+        axis.annotate(name, place, ha="center", va="center", fontsize=7)
+    axis.set(aspect="equal", xticks=[], yticks=[], title="What mattered: log-probability lost\nwithout the channel")
+    axis.set(xlim=(-0.12, 0.12), ylim=(-0.14, 0.115))
+    axis.figure.colorbar(dots, ax=axis, shrink=0.7)
+
+
+def main():
+    (demo,) = HfArgumentParser(DemoArguments).parse_args_into_dataclasses()
+    started = time.perf_counter()
+    set_seed(demo.seed)
+    folder = Path(demo.output_dir)
+
+    source, options, extractor = recordings_of(demo)
+    splits = load_recordings(source, extractor, **options)
+    train = splits["train"].shuffle(seed=demo.seed)
+    train = train.select(range(min(demo.max_train_windows, len(train))))
+    unseen = concatenate_datasets([splits[name] for name in ("validation", "test") if name in splits])
+    recording, names = recording_and_channels(source, splits["test"][0]["recording"], extractor)
+    class_names = train.features["labels"].names
+
+    # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
+    config = NeurIPTConfig.tiny(num_lobes=extractor.num_lobes, attention_dropout=0.0, experts_implementation="eager")
+    pretraining, filled = pretrain(demo, config, splits)
+    print(
+        f"\nHidden samples of people never seen: error {filled['model_error']:.3f} (model), "
+        f"{filled['mean_error']:.3f} (each channel's mean)."
+    )
+    finetuning = finetune(demo, pretraining.model, train, splits["validation"])
+
+    scores = {"fine-tuned": scores_of(finetuning.predict(unseen).predictions, unseen)}
+    task = TaskArguments(data=str(source))
+    scores["band power"] = baseline_scores(task, train, unseen, extractor)
+    save_checkpoint(finetuning.model, extractor, folder / "checkpoint")
+    verify(folder / "checkpoint")
+    importance = what_mattered(finetuning.model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
+    draw_report(
+        folder / "report.png",
+        extractor,
+        filled,
+        pretraining,
+        finetuning,
+        scores,
+        recording,
+        class_names,
+        importance,
+        names,
+    )
+    first = scores["fine-tuned"]
+    print_scores(
+        f"{first['people']} people never seen, {first['windows']} windows, chance {first['chance']:.3f}", scores
+    )
+    print(
+        f"\n{folder / 'report.png'} after {time.perf_counter() - started:.0f} s; the checkpoint is {folder / 'checkpoint'}."
+    )
+
+
+def recording_and_channels(source: Path, recording: str, extractor: NeurIPTFeatureExtractor) -> tuple[Path, list[str]]:
+    """Path of a recording, and the names of its output channels; prints what happened to its channels."""
+    path = (source if source.is_dir() else source.parent) / recording
+    report = extractor(open_recording(path)).report
+    print(report)
+    return path, [channel.name for channel in report.channels]
+
+
+if __name__ == "__main__":
+    main()

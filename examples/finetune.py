@@ -1,0 +1,107 @@
+"""
+Fine-tunes NeurIPT on labelled EEG through `Trainer` and scores it on people that it has never seen.
+
+    python examples/finetune.py --data manifest.csv --rows set=eegmat --output_dir runs/eegmat
+    python examples/finetune.py --data folder --events left_hand right_hand --model hub/neuript-tiny --output_dir runs/hands
+
+From files to metrics: recordings -> feature extractor -> windows split by person -> a closed-form start of the head ->
+fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows. Writes a
+complete checkpoint and `results.json`. All arguments of `transformers.TrainingArguments` work; `--help` lists the rest.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+from transformers import AutoModelForSequenceClassification, HfArgumentParser, TrainingArguments, set_seed
+
+from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
+from neuript_hf.metrics import compute_metrics
+from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from task import (
+    TaskArguments,
+    baseline_scores,
+    load_task,
+    make_extractor,
+    new_config,
+    print_scores,
+    scores_of,
+    write_results,
+)
+
+
+@dataclass
+class ModelArguments:
+    """The model to start from and what to train."""
+
+    model: str | None = field(default=None, metadata={"help": "Checkpoint to start from; none = random weights."})
+    size: str = field(default="tiny", metadata={"help": "Size of a model from random weights: tiny, small or base."})
+    config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
+    head_start: bool = field(
+        default=True,
+        metadata={"help": "Start the head from a logistic fit on frozen features of the training people."},
+    )
+    freeze_encoder: bool = field(default=False, metadata={"help": "Train the head alone."})
+
+
+def main():
+    task, model_arguments, training = HfArgumentParser(
+        (TaskArguments, ModelArguments, TrainingArguments)
+    ).parse_args_into_dataclasses()
+    set_seed(training.seed)
+
+    extractor = make_extractor(task, model_arguments.model)
+    train, unseen, splits = load_task(task, extractor, training.seed)
+    overrides = json.loads(model_arguments.config)
+    if model_arguments.model is None:
+        model = NeurIPTForSequenceClassification(new_config(model_arguments.size, train, extractor, **overrides))
+    else:
+        names = train.features["labels"].names
+        model = AutoModelForSequenceClassification.from_pretrained(
+            model_arguments.model,
+            num_lobes=extractor.num_lobes,
+            id2label=dict(enumerate(names)),
+            label2id={name: index for index, name in enumerate(names)},
+            ignore_mismatched_sizes=True,  # a head for other classes or lobes starts anew
+            **overrides,
+        )
+
+    results = {"windows": {"train": len(train), "unseen": len(unseen)}}
+    if model_arguments.head_start:
+        features = pooled_features(model, train)
+        fit = fit_logistic(features, np.asarray(train["labels"]), np.asarray(train["subject"]), training.seed)
+        start_head(model, fit)
+        results["head_start"] = scores_of(fit.predict_log_proba(pooled_features(model, unseen)), unseen)
+    if model_arguments.freeze_encoder:
+        model.neuript.requires_grad_(False)
+    results["trainable_parameters"] = model.num_parameters(only_trainable=True)
+    results["parameters"] = model.num_parameters()
+    print(f"{results['trainable_parameters']:,} of {results['parameters']:,} parameters are trained.")
+
+    trainer = NeurIPTTrainer(
+        model=model,
+        args=training,
+        train_dataset=train,
+        eval_dataset=splits.get("validation"),
+        processing_class=extractor,
+        compute_metrics=compute_metrics,
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    save_checkpoint(model, extractor, training.output_dir)
+
+    results["model"] = scores_of(trainer.predict(unseen).predictions, unseen)
+    results["baseline"] = baseline_scores(task, train, unseen, extractor)
+    results["log"] = trainer.state.log_history
+    write_results(training.output_dir, results, task, training.seed)
+    print_scores(
+        f"{results['model']['people']} people never seen, {len(unseen)} windows, chance {results['model']['chance']:.3f}",
+        {
+            "frozen features + fit": results.get("head_start"),
+            "fine-tuned": results["model"],
+            task.baseline.replace("_", " "): results["baseline"],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""
+Spec section 17 (1), (3), (4): tensors made with the authors' code, after conversion and `from_pretrained`.
+
+The authors' code works on plain arrays, so electrodes enter through the converted extractor's own coordinates.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoFeatureExtractor, AutoModelForPreTraining, AutoModelForSequenceClassification
+
+from conversion.convert_neuript_to_hf import convert
+from neuript_hf import verify
+
+
+pytestmark = pytest.mark.shared_data
+CLASSIFICATION = ["classification_tuev", "classification_bcic2a_uneven", "classification_binary"]
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module", params=[*CLASSIFICATION, "pretraining"])
+def case(request, shared_data, tmp_path_factory):
+    """Model and extractor of one case, converted and loaded again, with what the authors' code gives."""
+    source = shared_data / "conformance" / request.param
+    folder = tmp_path_factory.mktemp(request.param)
+    convert(source / "weights.safetensors", source / "args.json", folder)
+    auto_class = AutoModelForPreTraining if request.param == "pretraining" else AutoModelForSequenceClassification
+    model = auto_class.from_pretrained(folder).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    expected = load_file(source / "expected.safetensors")
+    features = extractor.channel_features()
+    inputs = {
+        "input_values": expected["input"],
+        "electrode_positions": torch.as_tensor(features["electrode_positions"]).float().expand(2, -1, -1),
+        "lobe_mask": torch.as_tensor(features["lobe_mask"]).expand(2, -1, -1),
+    }
+    if "mask_0" in expected:
+        inputs["hidden_positions"] = expected["mask_0"].bool()
+    return request.param, model, extractor, inputs, expected, folder
+
+
+def close(tensor, expected):
+    assert tensor.shape == expected.shape
+    assert (tensor - expected).abs().max() < TOLERANCE
+
+
+def test_seven_scales(case):
+    _, model, _, inputs, expected, _ = case
+    outputs = model(**inputs, output_hidden_states=True)
+    assert len(outputs.hidden_states) == 7
+    for scale, states in enumerate(outputs.hidden_states):
+        close(states, expected[f"scale_{scale}"])
+
+
+def test_logits_or_predictions(case):
+    name, model, _, inputs, expected, _ = case
+    logits = model(**inputs).logits
+    if name == "pretraining":
+        close(logits, expected["predictions"])
+        # the authors keep the hidden samples alone, in time-major order
+        hidden = expected["mask_0"].bool()
+        time_major = logits.transpose(1, 2)[hidden.transpose(1, 2)]
+        assert time_major.numel() == expected["masked_predictions"].numel()
+    elif name == "classification_binary":
+        assert (logits[:, 0] == 0).all()
+        close(logits[:, 1:], expected["logits"])
+    else:
+        close(logits, expected["logits"])
+
+
+def test_auxiliary_loss(case):
+    """In training mode, without dropout and noise, as the tensors were made."""
+    _, model, _, inputs, expected, folder = case
+    quiet = type(model).from_pretrained(folder, hidden_dropout=0.0, attention_dropout=0.0).train()
+    close(quiet(**inputs).aux_loss[None], expected["aux_loss_train"])
+
+
+def test_masks_of_each_scale(case):
+    name, model, _, inputs, expected, _ = case
+    if name != "pretraining":
+        assert not any(key.startswith("mask_") for key in expected)
+        return
+    _, masks, _ = model.neuript.encode(**{key: value for key, value in inputs.items() if key != "lobe_mask"})
+    for scale in range(6):  # mask_s belongs to the input of layer s + 1 after merging
+        assert torch.equal(masks[scale + 1].hidden, expected[f"mask_{scale}"].bool())
+
+
+def test_position_codes(case):
+    """Codes of the coordinates that the converted extractor gives, in the authors' frame with their wrong channel 13."""
+    _, model, extractor, inputs, expected, _ = case
+    embeddings = model.neuript.embeddings
+    if "spatial_encoding" in expected:
+        channels = inputs["input_values"].shape[1]
+        close(embeddings.spatial_code(channels, inputs["electrode_positions"])[0], expected["spatial_encoding"])
+        close(embeddings.temporal_code(expected["temporal_encoding"].shape[0]), expected["temporal_encoding"])
+    if extractor.montage == "double_banana":
+        assert inputs["electrode_positions"][0, 13].tolist() == [20, 49, 8]
+
+
+def test_converted_checkpoint_carries_its_switches(case):
+    _, model, extractor, _, _, folder = case
+    config = json.loads((folder / "config.json").read_text())
+    assert config["normalize_router_probs"] is False and config["strict_masking"] is False
+    assert config["expert_capacity_factor"] == 1.0 and config["balance_loss"] == "squared_mass"
+    assert extractor.coordinate_frame == "montage"
+    assert verify(folder)["passed"]
+
+
+@pytest.fixture
+def original(shared_data, tmp_path):
+    """A copy of the authors' files that a test may damage."""
+    source = shared_data / "conformance" / "classification_tuev"
+    for name in ("weights.safetensors", "args.json"):
+        shutil.copy(source / name, tmp_path / name)
+    return tmp_path
+
+
+def refused(folder, words, checkpoint="weights.safetensors", **options):
+    with pytest.raises(ValueError, match=words):
+        convert(folder / checkpoint, folder / "args.json", folder / "out", **options)
+    assert not (folder / "out").exists()
+
+
+def test_a_tensor_too_many_is_named(original):
+    state = load_file(original / "weights.safetensors")
+    save_file({**state, "encoder.surprise.weight": torch.zeros(2)}, original / "weights.safetensors")
+    refused(original, "left over: encoder.surprise.weight")
+
+
+def test_a_missing_tensor_is_named(original):
+    state = load_file(original / "weights.safetensors")
+    del state["encoder.encode_blocks.1.merge_layer.norm.bias"]
+    save_file(state, original / "weights.safetensors")
+    refused(original, "not filled: neuript.layers.1.merging.norm.bias")
+
+
+def test_a_missing_expert_is_named(original):
+    state = load_file(original / "weights.safetensors")
+    state = {name: tensor for name, tensor in state.items() if ".4.encode_layers.0.MLP2.experts.1." not in name}
+    save_file(state, original / "weights.safetensors")
+    refused(original, r"experts of neuript.layers.4.*numbered \[0, 2, 3\]")
+
+
+def test_a_wrong_shape_is_named(original):
+    arguments = json.loads((original / "args.json").read_text())
+    (original / "args.json").write_text(json.dumps(arguments | {"d_ff": 20}))
+    refused(original, r"wrong shape: .*up_proj.weight \(48, 32\), expected \(40, 32\)")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seg_len": 4}, "seg_len=4 has no counterpart"),
+        ({"part": "Coronal"}, "part='Coronal'"),
+        ({"data": "Unheard"}, "No montage known for data='Unheard'"),
+        ({"data": "SEED-V"}, "data_dim=20, but the montage 'seed_v' has 17 channels"),
+    ],
+)
+def test_arguments_without_counterpart_are_refused(original, change, words):
+    arguments = json.loads((original / "args.json").read_text())
+    (original / "args.json").write_text(json.dumps(arguments | change))
+    refused(original, words)
+
+
+def test_prefixes_buffers_and_torch_files(original):
+    """`module.` and `_orig_mod.` in front, buffers, and a `.pt` file give the same model."""
+    state = load_file(original / "weights.safetensors")
+    plain = convert(original / "weights.safetensors", original / "args.json", original / "plain")
+    dressed = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    dressed["encoder.encode_blocks.0.encode_layers.0.temporal_PE.pe_t"] = torch.zeros(3)
+    dressed["dec_in"] = torch.zeros(3)
+    torch.save(dressed, original / "weights.pt")
+    again = convert(original / "weights.pt", original / "args.json", original / "again")
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+
+
+def test_code_in_a_torch_file_is_not_run(original):
+    torch.save({"model": np.array(["x"], dtype=object)}, original / "weights.pt")
+    with pytest.raises(Exception, match="weights_only|Unsupported|dictionary of tensors"):
+        convert(original / "weights.pt", original / "args.json", original / "out")
+
+
+def test_decoder_and_head_together_need_a_choice(original, shared_data):
+    state = load_file(original / "weights.safetensors")
+    decoder = load_file(shared_data / "conformance" / "pretraining" / "weights.safetensors")
+    both = state | {name: tensor for name, tensor in decoder.items() if name.startswith(("decoder", "mask_token"))}
+    save_file(both, original / "weights.safetensors")
+    refused(original, "Choose one: --without decoder mask_token, or --without classifier")
+    model = convert(
+        original / "weights.safetensors", original / "args.json", original / "head", without=["decoder", "mask_token"]
+    )
+    assert type(model).__name__ == "NeurIPTForSequenceClassification"
+    model = convert(original / "weights.safetensors", original / "args.json", original / "dec", without=["classifier"])
+    assert type(model).__name__ == "NeurIPTForPreTraining"

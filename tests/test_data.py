@@ -1,0 +1,274 @@
+"""Recordings, labels and splits -> windows."""
+
+import json
+import shutil
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuript_hf import NeurIPTFeatureExtractor, load_recordings
+from neuript_hf.data import channel_reports
+
+
+CHANNELS = ["C3", "Cz", "C4", "Pz"]
+EXTRACTOR = NeurIPTFeatureExtractor(montage=CHANNELS, window_seconds=2.0)
+
+
+def write_recording(path, subject_number, seconds=20.0, annotations=()):
+    """A recording of noise (10 microvolt) at 128 Hz, with annotations (onset, duration, description)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(subject_number)
+    raw = mne.io.RawArray(rng.normal(0, 1e-5, (4, int(seconds * 128))), mne.create_info(CHANNELS, 128.0, "eeg"))
+    if annotations:
+        raw.set_annotations(mne.Annotations(*zip(*annotations, strict=True)))
+    raw.save(path, overwrite=True)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Six people, a recording for each of two classes, split 4 / 1 / 1."""
+    rows = []
+    for number in range(6):
+        for label in ("rest", "task"):
+            file = f"sub-{number}_{label}_raw.fif"
+            write_recording(tmp_path / file, number)
+            split = ["train", "train", "train", "train", "val", "test"][number]
+            rows.append({"file": file, "subject": f"sub-{number}", "label": label, "split": split, "site": "A"})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path / "manifest.csv"
+
+
+def edit(manifest, change):
+    table = pd.read_csv(manifest, dtype=str)
+    change(table).to_csv(manifest, index=False)
+
+
+def test_manifest_with_a_class_for_each_file(manifest):
+    splits = load_recordings(manifest, EXTRACTOR)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 80, "validation": 20, "test": 20}
+    example = splits["train"][11]
+    assert np.shape(example["input_values"]) == (4, 128) and np.shape(example["electrode_positions"]) == (4, 3)
+    assert example["recording"] == "sub-0_task_raw.fif" and example["subject"] == "sub-0" and example["onset"] == 2.0
+    assert splits["train"].features["labels"].names == ["rest", "task"] and example["labels"] == 1
+    assert set(splits["test"]["subject"]) == {"sub-5"}
+
+
+def test_windows_are_those_of_the_extractor(manifest):
+    window = load_recordings(manifest, EXTRACTOR)["test"][3]
+    raw = mne.io.read_raw(manifest.parent / window["recording"])
+    expected = EXTRACTOR(raw)["input_values"][3]
+    np.testing.assert_array_equal(np.asarray(window["input_values"], dtype=np.float32), expected)
+
+
+def test_channel_reports_are_saved_with_the_data(manifest):
+    reports = channel_reports(load_recordings(manifest, EXTRACTOR)["train"])
+    assert len(reports) == 8 and json.dumps(reports)
+    assert all("channels" in str(report) for report in reports.values())
+
+
+def test_rows_choose_from_the_manifest(manifest):
+    splits = load_recordings(manifest, EXTRACTOR, rows={"label": "rest"})
+    assert set(splits["train"]["labels"]) == {0}
+    with pytest.raises(ValueError, match="No recording left"):
+        load_recordings(manifest, EXTRACTOR, rows={"label": "sleep"})
+    with pytest.raises(ValueError, match="No column 'place' to choose rows by"):
+        load_recordings(manifest, EXTRACTOR, rows={"place": "A"})
+
+
+def test_another_label_column_and_no_labels(manifest):
+    edit(manifest, lambda table: table.assign(group=["young", "old"] * 6))
+    splits = load_recordings(manifest, EXTRACTOR, label_column="group")
+    assert splits["train"].features["labels"].names == ["old", "young"]
+    assert "labels" not in load_recordings(manifest, EXTRACTOR, label_column=None)["train"].features
+    with pytest.raises(ValueError, match="needs a class in column 'age'"):
+        load_recordings(manifest, EXTRACTOR, label_column="age")
+
+
+def test_a_person_on_two_sides_is_refused(manifest):
+    edit(manifest, lambda table: table.assign(split=["train", "test"] * 6))
+    with pytest.raises(ValueError, match=r"more than one side of the split: \['sub-0'"):
+        load_recordings(manifest, EXTRACTOR)
+    assert len(load_recordings(manifest, EXTRACTOR, within_subject=True)["train"]) == 60
+
+
+def test_people_are_drawn_where_no_split_is_given(manifest):
+    edit(manifest, lambda table: table.drop(columns="split"))
+    splits = load_recordings(manifest, EXTRACTOR, split_seed=1)
+    people = {name: set(split["subject"]) for name, split in splits.items()}
+    assert set(people) == {"train", "validation", "test"}
+    assert set.union(*people.values()) == {f"sub-{number}" for number in range(6)}
+    assert sum(map(len, people.values())) == 6
+    again = load_recordings(manifest, EXTRACTOR, split_seed=1)
+    assert {name: set(split["subject"]) for name, split in again.items()} == people
+
+
+def test_drawn_people_keep_the_share_of_classes(manifest):
+    """Where every person belongs to one class, each side gets people of each."""
+    edit(
+        manifest,
+        lambda table: table.drop(columns="split").assign(label=["ill", "ill", "well", "well"] * 3),
+    )
+    for seed in range(5):
+        splits = load_recordings(manifest, EXTRACTOR, split_seed=seed, split_shares=(0.34, 0.33, 0.33))
+        assert all(set(split["labels"]) == {0, 1} for split in splits.values())
+
+
+def test_an_unknown_split_and_a_missing_file_are_named(manifest):
+    edit(manifest, lambda table: table.assign(split="dev set"))
+    with pytest.raises(ValueError, match=r"must say one of .* but says \['dev set'\]"):
+        load_recordings(manifest, EXTRACTOR)
+    edit(manifest, lambda table: table.assign(split="train", file="gone_raw.fif"))
+    with pytest.raises(FileNotFoundError, match="gone_raw.fif"):
+        load_recordings(manifest, EXTRACTOR)
+    with pytest.raises(FileNotFoundError, match="No manifest or folder at"):
+        load_recordings(manifest.parent / "nowhere.csv", EXTRACTOR)
+    edit(manifest, lambda table: table.drop(columns="subject"))
+    with pytest.raises(ValueError, match=r"lacks the columns \['subject'\]"):
+        load_recordings(manifest, EXTRACTOR)
+
+
+ANNOTATIONS = [(1.0, 4.0, "left"), (6.0, 4.0, "right"), (11.0, 4.0, "left"), (19.0, 4.0, "right"), (3.0, 0.0, "blink")]
+
+
+@pytest.fixture
+def events_manifest(tmp_path):
+    rows = []
+    for number, split in enumerate(["train", "train", "test"]):
+        file = f"p{number}_raw.fif"
+        write_recording(tmp_path / file, number, annotations=ANNOTATIONS)
+        rows.append({"file": file, "subject": number, "split": split})
+    pd.DataFrame(rows).to_csv(tmp_path / "events.csv", index=False)
+    return tmp_path / "events.csv"
+
+
+def test_classes_from_annotations(events_manifest, caplog):
+    splits = load_recordings(events_manifest, EXTRACTOR, events={"left": "hand_left", "right": "hand_right"})
+    train = splits["train"]
+    assert train.features["labels"].names == ["hand_left", "hand_right"]
+    assert train["onset"][:3] == [1.0, 6.0, 11.0] and train["labels"][:3] == [0, 1, 0] and len(train) == 6
+
+
+def test_several_windows_inside_an_annotation(events_manifest):
+    splits = load_recordings(events_manifest, EXTRACTOR, events=["left", "right"], stride_seconds=1.0)
+    assert splits["test"]["onset"] == [1.0, 2.0, 3.0, 6.0, 7.0, 8.0, 11.0, 12.0, 13.0]
+
+
+def test_offset_before_the_annotation(events_manifest):
+    splits = load_recordings(events_manifest, EXTRACTOR, events=["left", "right"], event_offset_seconds=-1.5)
+    # the first would start before the recording, the last now ends inside it
+    assert splits["test"]["onset"] == [4.5, 9.5, 17.5]
+
+
+def test_annotations_that_do_not_exist(events_manifest):
+    with pytest.raises(
+        ValueError, match=r"p0_raw.fif: no window: none of the annotations \['foot'\].*'blink', 'left'"
+    ):
+        load_recordings(events_manifest, EXTRACTOR, events=["foot"])
+
+
+def test_events_written_in_the_manifest(events_manifest):
+    edit(events_manifest, lambda table: table.assign(events=json.dumps({"left": "L", "right": "R"})))
+    assert load_recordings(events_manifest, EXTRACTOR)["train"].features["labels"].names == ["L", "R"]
+
+
+def test_annotations_of_a_recording_that_starts_late(tmp_path):
+    """With a measurement date annotations count from it, and a cropped recording's first sample is not at zero."""
+    path = write_recording(tmp_path / "sub-1_raw.fif", 1, annotations=ANNOTATIONS)
+    raw = mne.io.read_raw(path, preload=True).set_meas_date(1_700_000_000)
+    raw.crop(5.0).save(tmp_path / "cropped" / "sub-1_raw.fif") if (tmp_path / "cropped").mkdir() is None else None
+    pd.DataFrame([{"file": "cropped/sub-1_raw.fif", "subject": 1, "split": "train"}]).to_csv(tmp_path / "m.csv")
+    train = load_recordings(tmp_path / "m.csv", EXTRACTOR, events=["left", "right"])["train"]
+    assert train["onset"] == [1.0, 6.0] and train["labels"] == [1, 0]
+
+
+def test_folder_with_a_folder_for_each_class(tmp_path):
+    for number in range(5):
+        for label in ("closed", "open"):
+            write_recording(tmp_path / "eyes" / label / f"sub-{number}_raw.fif", number)
+    splits = load_recordings(tmp_path / "eyes", EXTRACTOR)
+    assert splits["train"].features["labels"].names == ["closed", "open"]
+    assert len(splits["train"]) == 60
+    assert set(splits["train"]["subject"]).isdisjoint(splits["test"]["subject"])
+
+
+def test_folder_with_annotations_and_a_folder_that_says_too_little(tmp_path):
+    for number in range(4):
+        write_recording(tmp_path / "all" / f"sub-{number}_raw.fif", number, annotations=ANNOTATIONS)
+    assert len(load_recordings(tmp_path / "all", EXTRACTOR, events=["left", "right"])["train"]) == 6
+    with pytest.raises(ValueError, match="lies in no folder that names its class"):
+        load_recordings(tmp_path / "all", EXTRACTOR)
+    shutil.copy(tmp_path / "all" / "sub-0_raw.fif", tmp_path / "all" / "someone_raw.fif")
+    with pytest.raises(ValueError, match="No person recognised in someone_raw.fif"):
+        load_recordings(tmp_path / "all", EXTRACTOR, events=["left", "right"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="No recording below"):
+        load_recordings(tmp_path / "empty", EXTRACTOR)
+
+
+def test_a_refused_recording_is_named(manifest):
+    with pytest.raises(ValueError, match="sub-0_rest_raw.fif: .*Fp1"):
+        load_recordings(manifest, NeurIPTFeatureExtractor(montage=["Fp1", "C3"], window_seconds=2.0))
+
+
+def test_a_changed_file_is_read_again(manifest):
+    """The cache must not give yesterday's windows for today's file."""
+    before = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
+    write_recording(manifest.parent / "sub-5_rest_raw.fif", 99)
+    after = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
+    assert not np.allclose(before, after)
+
+
+def test_several_processes_give_the_same(manifest):
+    one = load_recordings(manifest, EXTRACTOR)["train"]
+    two = load_recordings(manifest, EXTRACTOR, num_proc=2)["train"]
+    assert one["recording"] == two["recording"] and one["input_values"] == two["input_values"]
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "montage", "options", "train_windows"),
+    [
+        ("eegmat", "double_banana", {}, 600),
+        ("epilepsy_gb", "as_recorded", {}, 990),
+        ("ssvep_exo", "as_recorded", {"events": ["13 Hz", "17 Hz", "21 Hz"], "window_seconds": 5.0}, 312),
+        ("dasps", "as_recorded", {}, 504),
+        ("uci_alcohol", "double_banana", {"events": ["S1 obj", "S2 match", "S2 nomatch"], "window_seconds": 1.0}, 592),
+    ],
+)
+def test_the_tasks_of_the_corpus(shared_data, name, montage, options, train_windows):
+    """Every labelled set, split by person, gives the numbers of windows that its README states."""
+    extractor = NeurIPTFeatureExtractor(montage=montage)
+    splits = load_recordings(shared_data / "manifest.csv", extractor, rows={"set": name}, **options)
+    assert len(splits["train"]) == train_windows
+    assert set(splits["train"]["subject"]).isdisjoint(splits["validation"]["subject"], splits["test"]["subject"])
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "events", "window", "offset"),
+    [
+        ("muse_p300", ["target", "non-target"], 0.9, -0.1),
+        ("muse_n170", ["house", "face"], 0.9, -0.1),
+        ("eegmmidb", ["T1", "T2"], 4.0, 0.0),
+    ],
+)
+def test_the_sets_split_within_people(shared_data, name, events, window, offset):
+    splits = load_recordings(
+        shared_data / "manifest.csv",
+        NeurIPTFeatureExtractor(montage="as_recorded"),
+        rows={"set": name},
+        events=events,
+        window_seconds=window,
+        event_offset_seconds=offset,
+        split_column="within_split",
+        within_subject=True,
+    )
+    assert len(splits) == 3 and all(set(split["labels"]) == {0, 1} for split in splits.values())

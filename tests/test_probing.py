@@ -1,0 +1,108 @@
+"""Frozen features, the fit over people, and the head that starts from it; classical baselines."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_batch, small_config
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
+from neuript_hf.baselines import band_power, band_power_baseline, signals_in_microvolt, tangent_space_baseline
+from neuript_hf.probing import fit_logistic, pooled_features, start_head
+
+
+def dataset(classes, windows=24):
+    batch = make_batch(windows=windows, channels=3, samples=64)
+    rows = [{name: tensor[index].tolist() for name, tensor in batch.items()} for index in range(windows)]
+    rows = [row | {"labels": index % classes} for index, row in enumerate(rows)]
+    features = Features(
+        {
+            "input_values": List(List(Value("float32"))),
+            "electrode_positions": List(List(Value("float32"))),
+            "lobe_mask": List(List(Value("bool"))),
+            "labels": ClassLabel(num_classes=classes),
+        }
+    )
+    return Dataset.from_list(rows, features=features)
+
+
+def test_pooled_features_are_the_encoders(tmp_path):
+    model = NeurIPTForSequenceClassification(small_config(hidden_dropout=0.5)).train()
+    data = dataset(2)
+    features = pooled_features(model, data, batch_size=5)
+    assert model.training  # as it was
+    model.eval()
+    batch = {name: torch.tensor(data[name]) for name in ("input_values", "electrode_positions", "lobe_mask")}
+    with torch.no_grad():
+        expected = model.neuript(**batch).pooler_output
+    np.testing.assert_allclose(features, expected.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_started_head_gives_the_probabilities_of_the_fit(classes):
+    model = NeurIPTForSequenceClassification(small_config(num_labels=classes)).eval()
+    data = dataset(classes)
+    features = pooled_features(model, data)
+    labels, subjects = np.asarray(data["labels"]), np.arange(24) // 6
+    fit = fit_logistic(features, labels, subjects)
+    start_head(model, fit)
+    batch = {name: torch.tensor(data[name]) for name in ("input_values", "electrode_positions", "lobe_mask")}
+    with torch.no_grad():
+        probabilities = model(**batch).logits.softmax(-1)
+    np.testing.assert_allclose(probabilities.numpy(), fit.predict_proba(features), atol=1e-4)
+
+
+def test_the_penalty_is_chosen_over_people():
+    """Features that name the person but not the class: folds over people see that nothing carries over."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(8), 20)
+    labels = np.tile([0, 1], 80)
+    person_code = rng.normal(size=(8, 2, 30))[subjects, labels]  # each person's classes lie elsewhere
+    features = person_code + 0.01 * rng.normal(size=(160, 30))
+    fit = fit_logistic(features, labels, subjects)
+    assert fit.score(features, labels) > 0.5
+    informative = rng.normal(size=(160, 30))
+    informative[:, 3] += 2 * labels
+    assert fit_logistic(informative, labels, subjects)[-1].scores_.max() > 0.8
+    assert fit[-1].scores_.max() < 0.75
+
+
+def test_a_fit_needs_people_and_classes():
+    features = np.random.default_rng(0).normal(size=(8, 3))
+    with pytest.raises(ValueError, match="at least two people and two classes, but has 1 and 2"):
+        fit_logistic(features, np.arange(8) % 2, np.zeros(8))
+    with pytest.raises(ValueError, match="each person has only some of the classes"):
+        fit_logistic(features, np.arange(8) // 4, np.arange(8) // 4)
+
+
+def test_band_power_of_sines():
+    """A sine of amplitude a has power a^2 / 2, in its own band alone."""
+    time = np.arange(256) / 64
+    sines = np.stack([20 * np.sin(2 * np.pi * frequency * time) for frequency in (2.5, 6, 10, 20)])[None]
+    features = band_power(sines, 64).reshape(4, 4)
+    np.testing.assert_allclose(np.diag(features), np.log(200), atol=0.15)
+    assert (features.argmax(axis=1) == np.arange(4)).all()
+    assert np.isfinite(band_power(np.zeros((1, 2, 256)), 64)).all()
+
+
+@pytest.mark.parametrize("frequencies", [(), (8.0, 12.0)])
+def test_baselines_tell_frequencies_apart(frequencies):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    time = np.arange(256) / 64
+    phases = rng.random((60, 3, 1))
+    signals = 5 * np.sin(2 * np.pi * (np.where(labels, 12, 8)[:, None, None] * time + phases))
+    signals = signals + rng.normal(0, 5, signals.shape)
+    methods = [band_power_baseline(64)] if not frequencies else [tangent_space_baseline(64, frequencies)]
+    for method in methods:
+        assert method.fit(signals[:40], labels[:40]).score(signals[40:], labels[40:]) > 0.9
+
+
+def test_baselines_get_microvolts():
+    extractor = NeurIPTFeatureExtractor()
+    data = dataset(2, windows=3)
+    signals = signals_in_microvolt(data, extractor)
+    np.testing.assert_allclose(signals[1], extractor.invert(np.asarray(data[1]["input_values"])), rtol=1e-4, atol=1e-5)
+    mixed = Dataset.from_list([{"input_values": [[0.0] * 4]}, {"input_values": [[0.0] * 5]}])
+    with pytest.raises(ValueError, match="windows of one shape"):
+        signals_in_microvolt(mixed, extractor)

@@ -1,0 +1,160 @@
+"""What NeurIPTTrainer adds to Trainer, with real training runs at the smallest size."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_config
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from neuript_hf import (
+    DataCollatorForAmplitudeAwareMasking,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTForSequenceClassification,
+    NeurIPTTrainer,
+)
+from neuript_hf.metrics import compute_metrics
+
+
+def windows(count=16, labelled=True):
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(count):
+        channels = 3 + index % 2  # two montages
+        row = {
+            "input_values": rng.normal(size=(channels, 24)).astype(np.float32),
+            "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
+            "lobe_mask": np.eye(5, dtype=bool)[:channels],
+            "subject": f"sub-{index % 4}",
+        }
+        rows.append(row | ({"labels": index % 3} if labelled else {}))
+    return Dataset.from_list(rows)
+
+
+def arguments(folder, **kwargs):
+    settings = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 2,
+        "logging_steps": 2,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "learning_rate": 1e-3,
+    }
+    return TrainingArguments(**(settings | kwargs))
+
+
+def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):
+    model = NeurIPTForSequenceClassification(small_config())
+    trainer = NeurIPTTrainer(
+        model=model,
+        args=arguments(tmp_path, eval_strategy="epoch"),
+        train_dataset=windows(),
+        eval_dataset=windows(),
+        processing_class=NeurIPTFeatureExtractor(),
+        compute_metrics=compute_metrics,
+    )
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(steps) == 4 and all(0 < entry["aux_loss"] < entry["loss"] for entry in steps)
+    evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert len(evaluations) == 2 and "eval_balanced_accuracy" in evaluations[0] and "aux_loss" not in evaluations[0]
+    trainer.save_model(tmp_path / "saved")
+    assert (tmp_path / "saved" / "preprocessor_config.json").is_file()
+
+
+def test_accumulated_gradients_equal_the_large_batch(tmp_path):
+    """Two batches of 4 and one of 8: the same steps, because the losses are means (`accepts_loss_kwargs = False`)."""
+    weights = []
+    for batch_size, accumulation in ((8, 1), (4, 2)):
+        torch.manual_seed(0)
+        model = NeurIPTForSequenceClassification(small_config(router_aux_loss_coef=0.0))
+        model.set_experts_implementation("eager")
+        NeurIPTTrainer(
+            model=model,
+            args=arguments(
+                tmp_path, per_device_train_batch_size=batch_size, gradient_accumulation_steps=accumulation, optim="sgd"
+            ),
+            train_dataset=windows(),
+        ).train()
+        weights.append(model.state_dict())
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def pretraining_trainer(folder, **kwargs):
+    torch.manual_seed(0)
+    model = NeurIPTForPreTraining(small_config(hidden_dropout=0.1))
+    model.set_experts_implementation("eager")  # bit-equal from run to run
+    collator = DataCollatorForAmplitudeAwareMasking(seed=5)
+    return NeurIPTTrainer(
+        model=model,
+        args=arguments(folder, **kwargs),
+        train_dataset=windows(labelled=False),
+        eval_dataset=windows(labelled=False),
+        data_collator=collator,
+    )
+
+
+def test_a_new_epoch_gets_new_masks(tmp_path):
+    trainer = pretraining_trainer(tmp_path, num_train_epochs=3)
+    seen, set_epoch = [], trainer.data_collator.set_epoch
+    trainer.data_collator.set_epoch = lambda epoch: (seen.append(epoch), set_epoch(epoch))
+    trainer.train()
+    assert seen == [0, 1, 2]
+    assert "eval_loss" in trainer.evaluate()
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path):
+    """Stopped in the middle of an epoch and resumed from the checkpoint: the same weights, bit for bit."""
+    whole = pretraining_trainer(tmp_path / "whole", num_train_epochs=3)
+    whole.train()
+    first = pretraining_trainer(tmp_path / "parts", num_train_epochs=3, save_strategy="steps", save_steps=6)
+    first.add_callback(_StopAfter(6))
+    first.train()
+    second = pretraining_trainer(tmp_path / "parts", num_train_epochs=3, save_strategy="steps", save_steps=6)
+    second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == whole.state.global_step == 12
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], tensor), name
+
+
+def _StopAfter(step):
+    from transformers import TrainerCallback
+
+    class StopAfter(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step >= step
+
+    return StopAfter()
+
+
+def test_reconstruction_falls_below_the_mean_filler(tmp_path):
+    """Pre-training learns: on sines, the error at hidden samples falls below what each channel's mean would leave."""
+    time = np.arange(64) / 64
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "input_values": (2 * np.sin(2 * np.pi * (4 * time + rng.random((3, 1))))).astype(np.float32),
+            "electrode_positions": np.array([[4, 24, 27], [23, 25, 33], [42, 24, 27]], dtype=np.float32),
+            "lobe_mask": np.eye(5, dtype=bool)[:3],
+        }
+        for _ in range(64)
+    ]
+    torch.manual_seed(0)
+    trainer = NeurIPTTrainer(
+        model=NeurIPTForPreTraining(small_config()),
+        args=arguments(tmp_path, num_train_epochs=12, per_device_train_batch_size=8, learning_rate=3e-3),
+        train_dataset=Dataset.from_list(rows),
+        eval_dataset=Dataset.from_list(rows),
+        data_collator=DataCollatorForAmplitudeAwareMasking(ratios=0.5, strategy="random"),
+    )
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] < 0.7 * 2.0  # the variance of the sines is 2
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_models_do_not_accept_loss_arguments(model_class):
+    assert model_class.accepts_loss_kwargs is False
