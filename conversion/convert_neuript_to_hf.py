@@ -17,12 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import HfArgumentParser
 
-from neuript_hf import (
-    NeurIPTConfig,
-    NeurIPTFeatureExtractor,
-    NeurIPTForPreTraining,
-    NeurIPTForSequenceClassification,
-)
+from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, NeurIPTForSequenceClassification
 from neuript_hf.checkpoint import save_checkpoint
 
 

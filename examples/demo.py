@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
+from task import TaskArguments, baseline_scores, print_scores, scores_of
 from transformers import HfArgumentParser, TrainingArguments, pipeline, set_seed
 
 from neuript_hf import (
@@ -37,7 +38,6 @@ from neuript_hf.data import open_recording
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
 from neuript_hf.simulation import simulate_dataset
-from task import TaskArguments, baseline_scores, print_scores, scores_of
 
 
 matplotlib.use("Agg")

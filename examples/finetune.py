@@ -2,22 +2,19 @@
 Fine-tunes NeurIPT on labelled EEG through `Trainer` and scores it on people that it has never seen.
 
     python examples/finetune.py --data manifest.csv --rows set=eegmat --output_dir runs/eegmat
-    python examples/finetune.py --data folder --events left_hand right_hand --model hub/neuript-tiny --output_dir runs/hands
+    python examples/finetune.py --data folder --events left_hand right_hand --model hub/neuript-tiny --output_dir
+    runs/hands
 
 From files to metrics: recordings -> feature extractor -> windows split by person -> a closed-form start of the head ->
-fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows. Writes a
-complete checkpoint and `results.json`. All arguments of `transformers.TrainingArguments` work; `--help` lists the rest.
+fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows.
+Writes a complete checkpoint and `results.json`. All arguments of `transformers.TrainingArguments` work; `--help` lists
+the rest.
 """
 
 import json
 from dataclasses import dataclass, field
 
 import numpy as np
-from transformers import AutoModelForSequenceClassification, HfArgumentParser, TrainingArguments, set_seed
-
-from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
-from neuript_hf.metrics import compute_metrics
-from neuript_hf.probing import fit_logistic, pooled_features, start_head
 from task import (
     TaskArguments,
     baseline_scores,
@@ -28,6 +25,11 @@ from task import (
     scores_of,
     write_results,
 )
+from transformers import AutoModelForSequenceClassification, HfArgumentParser, TrainingArguments, set_seed
+
+from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
+from neuript_hf.metrics import compute_metrics
+from neuript_hf.probing import fit_logistic, pooled_features, start_head
 
 
 @dataclass

@@ -11,10 +11,6 @@ import json
 from dataclasses import dataclass, field
 
 import numpy as np
-from transformers import AutoModel, HfArgumentParser, set_seed
-
-from neuript_hf import NeurIPTModel
-from neuript_hf.probing import fit_logistic, pooled_features
 from task import (
     TaskArguments,
     baseline_scores,
@@ -25,6 +21,10 @@ from task import (
     scores_of,
     write_results,
 )
+from transformers import AutoModel, HfArgumentParser, set_seed
+
+from neuript_hf import NeurIPTModel
+from neuript_hf.probing import fit_logistic, pooled_features
 
 
 @dataclass

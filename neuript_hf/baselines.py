@@ -34,7 +34,8 @@ def signals_in_microvolt(dataset: Dataset, extractor: NeurIPTFeatureExtractor) -
 def band_power(signals: np.ndarray, sampling_rate: float, bands: Sequence[tuple[float, float]] = BANDS) -> np.ndarray:
     """
     Log power of each channel in each band, `[windows, channels * bands]`, from `signals [windows, channels, samples]`.
-    A masked channel is all zeros; the smallest power counted is 1e-6 square microvolt, so that its logarithm is finite.
+    A masked channel is all zeros; the smallest power counted is 1e-6 square microvolt, so that its logarithm is
+    finite.
     """
     length = min(signals.shape[-1], int(2 * sampling_rate))
     frequencies, power = welch(signals, fs=sampling_rate, nperseg=length)

@@ -31,9 +31,9 @@ AUTO_CLASS = {
 def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtractor, folder: str | Path) -> None:
     """
     Writes everything that a checkpoint needs to work where neuript_hf is not installed: `config.json`,
-    `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`, two windows of seeded noise
-    (companded, two seconds, in the extractor's montage, or at 19 electrodes of the 10-20 system where the montage is open)
-    with what the model makes of them.
+    `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`, two windows of seeded
+    noise (companded, two seconds, in the extractor's montage, or at 19 electrodes of the 10-20 system where the
+    montage is open) with what the model makes of them.
     """
     training = model.training
     model.eval()
@@ -69,7 +69,8 @@ def golden_outputs(model: NeurIPTPreTrainedModel, inputs: dict[str, torch.Tensor
 
 def verify(folder: str | Path) -> dict:
     """
-    Loads a checkpoint, runs its stored golden input and compares with its stored output; prints and returns the verdict.
+    Loads a checkpoint, runs its stored golden input and compares with its stored output; prints and returns the
+    verdict.
 
     Args:
         folder: a folder written by [`save_checkpoint`], of any of the three models.

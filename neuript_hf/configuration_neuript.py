@@ -47,8 +47,8 @@ class NeurIPTConfig(PreTrainedConfig):
         decoder_input (`str`): `"positions"` starts the decoder from position codes alone, `"visible"` adds the tokens
             of visible samples (paper eq. 6).
         position_encoding (`str`): `"3d"` (electrode coordinates), `"channel_index"` (sinusoid of the channel number),
-            `"learned_1d"` (a vector for each channel number) or `"learned_2d"` (vectors for channel and sample numbers);
-            paper table 11.
+            `"learned_1d"` (a vector for each channel number) or `"learned_2d"` (vectors for channel and sample
+            numbers); paper table 11.
         max_channels (`int`): channel numbers that a learned position code knows.
         max_samples (`int`): sample numbers that the code `"learned_2d"` knows.
         pooling (`str`): groups of channels that the head averages (paper table 5): `"lobes"` (from `lobe_mask`),
@@ -72,7 +72,8 @@ class NeurIPTConfig(PreTrainedConfig):
             their values stay and only their queries are shut off.
 
     Raises:
-        huggingface_hub.errors.StrictDataclassError: (a `ValueError` inside) where a field has a wrong type or the fields
+        huggingface_hub.errors.StrictDataclassError: (a `ValueError` inside) where a field has a wrong type or the
+        fields
             contradict each other.
     """
 

@@ -53,15 +53,15 @@ def load_recordings(
     manifest (`label_column`, one class for the whole file), or, in a folder without manifest, from the name of the
     folder that a file lies in (one class for each file). `label_column=None` gives windows without labels.
 
-    Every example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, and `subject`,
-    `recording`, `onset` (seconds from the start of the recording). The first example of each recording carries in
-    `report` the extractor's channel report as JSON; [`channel_reports`] reads them. Results are cached by
+    Every example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, and
+    `subject`, `recording`, `onset` (seconds from the start of the recording). The first example of each recording
+    carries in `report` the extractor's channel report as JSON; [`channel_reports`] reads them. Results are cached by
     `datasets` and made anew when a file, the extractor or an argument changes.
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with one row for each recording and the columns `file` (relative
-            to the manifest) and `subject`, optionally `label`, `events` (as the argument, in JSON), `split`, `montage`;
-            or a folder, which may hold a `manifest.csv`.
+            to the manifest) and `subject`, optionally `label`, `events` (as the argument, in JSON), `split`,
+            `montage`; or a folder, which may hold a `manifest.csv`.
         extractor: turns recordings into windows.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         label_column: column with the class of a whole recording, or `None`.
@@ -80,8 +80,8 @@ def load_recordings(
 
     Raises:
         FileNotFoundError: where `source` or files of the manifest do not exist.
-        ValueError: where columns or labels lack, a person is on two sides of the split, a split or a class is empty, or
-            the extractor refuses a recording (its file is named).
+        ValueError: where columns or labels lack, a person is on two sides of the split, a split or a class is empty,
+            or the extractor refuses a recording (its file is named).
     """
     table = _read_table(Path(source), rows, label_column, events, subject_pattern)
     table = _assign_splits(table, split_column, split_shares, split_seed, within_subject)
@@ -279,10 +279,7 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
             others = kept
         if validation > 0 and test > 0:
             for_validation, for_test = train_test_split(
-                others,
-                test_size=test / rest,
-                random_state=seed,
-                stratify=None if strata is None else strata[others],
+                others, test_size=test / rest, random_state=seed, stratify=None if strata is None else strata[others]
             )
         else:
             for_validation, for_test = (others, []) if validation > 0 else ([], others)

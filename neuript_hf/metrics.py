@@ -137,10 +137,7 @@ class EEGMetric(evaluate.Metric):
 
 
 def scores_by_person(
-    predictions: np.ndarray | Sequence,
-    references: np.ndarray | Sequence,
-    subjects: Sequence,
-    from_logits: bool = True,
+    predictions: np.ndarray | Sequence, references: np.ndarray | Sequence, subjects: Sequence, from_logits: bool = True
 ) -> dict[str, dict[str, float]]:
     """
     Person -> [`classification_scores`] of that person's windows, people in sorted order.
@@ -230,11 +227,4 @@ def _windows_by_group(groups: Sequence, n_windows: int) -> dict[Any, np.ndarray]
     return {group: np.flatnonzero(groups == group) for group in np.unique(groups)}
 
 
-__all__ = [
-    "SCORES",
-    "EEGMetric",
-    "bootstrap_interval",
-    "classification_scores",
-    "compute_metrics",
-    "scores_by_person",
-]
+__all__ = ["SCORES", "EEGMetric", "bootstrap_interval", "classification_scores", "compute_metrics", "scores_by_person"]

@@ -1,13 +1,15 @@
 """
 NeurIPT (arXiv 2510.16548), all of it, in the order of the data.
 
-A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across channels;
-some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace their
-feed-forward blocks by more and more experts. Electrode coordinates enter as sinusoidal codes. A seven-layer decoder
-rebuilds hidden samples in pre-training; for a task, tokens are averaged within brain lobes at every scale and classified.
+A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across
+channels; some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace
+their feed-forward blocks by more and more experts. Electrode coordinates enter as sinusoidal codes. A seven-layer
+decoder rebuilds hidden samples in pre-training; for a task, tokens are averaged within brain lobes at every scale and
+classified.
 
-Written from the paper and from the behaviour of the authors' released code (MIT); "spec section N" in the docstrings names
-the project's contract. Where paper and code differ, the configuration has a switch and the default follows the paper.
+Written from the paper and from the behaviour of the authors' released code (MIT); "spec section N" in the docstrings
+names the project's contract. Where paper and code differ, the configuration has a switch and the default follows the
+paper.
 
 Letters for shapes: B windows, C channels, T samples, L segments of a scale (L = T at scale 0), d hidden size, H heads,
 E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, L, d], between the two attention stages
@@ -50,7 +52,8 @@ class NeurIPTModelOutput(ModelOutput):
         pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector, the embedding to use. `None`
             where the pooling needs a `lobe_mask` and none was given.
         hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
-        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L) of each
+        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L) of
+        each
             layer, with `output_attentions=True` and eager attention.
         router_logits (`tuple` of `(n, E)`): one entry for each expert block, with `output_router_logits=True`.
         aux_loss (scalar): sum of the experts' auxiliary losses; in training only.
@@ -94,8 +97,8 @@ class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
 def sinusoid(positions: Tensor, dim: int) -> Tensor:
     """
     Sine and cosine code of real-valued positions (spec section 3): `(...)` -> `(..., dim)`, `dim` even, even entries
-    `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored: a table in a
-    buffer would come back from `from_pretrained` as uninitialised memory.
+    `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored: a table in
+    a buffer would come back from `from_pretrained` as uninitialised memory.
     """
     exponents = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
     angles = positions.float()[..., None] * torch.exp(-math.log(10000.0) * exponents)
@@ -357,8 +360,8 @@ def expert_balance_loss(
     Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
     the experts' summed probabilities, and a balance term.
 
-    `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not count;
-    `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
+    `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not
+    count; `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
     """
     num_experts = logits.shape[-1]
     probabilities = logits.softmax(dim=-1)
@@ -474,7 +477,8 @@ class NeurIPTSegmentMerging(nn.Module):
         For each place of the padded sequence, the segment that stands there: `[B or 1, merged length * size]`.
 
         A sequence of n segments that `size` does not divide is filled up by its last `r = size - n mod size` segments
-        once more, or, where n < r, by copies of the last one. n is counted for each window up to its last valid segment.
+        once more, or, where n < r, by copies of the last one. n is counted for each window up to its last valid
+        segment.
         """
         places = torch.arange(-(-length // self.size) * self.size, device=device)
         if segments is None:
@@ -869,9 +873,9 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
 
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
     """
-    Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the classes,
-    mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set (needed for
-    K > 0), `prior_weight` is K.
+    Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
+    classes, mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set
+    (needed for K > 0), `prior_weight` is K.
     """
     if prior_weight > 0:
         logits = logits + prior_weight * torch.logit(class_prior)

@@ -23,9 +23,9 @@ class EEGPipeline(ChunkPipeline):
     """
     From a recording to one row for each window.
 
-    With task `"eeg-classification"` a row is `{"onset", "duration", "label", "score", "scores"}`, with `"eeg-embedding"`
-    `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset and duration are in seconds.
-    `pandas.DataFrame(rows)` makes a table of them.
+    With task `"eeg-classification"` a row is `{"onset", "duration", "label", "score", "scores"}`, with
+    `"eeg-embedding"` `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset and
+    duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
 
     Recordings are read in blocks, so memory does not grow with their length; channels are judged good or bad block by
     block. `pipeline.reports` holds the channel report of each block of the last recording.

@@ -20,8 +20,8 @@ class NeurIPTTrainer(Trainer):
     """
     `Trainer` with three additions:
 
-    - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as soon
-      as it is given the feature extractor as `processing_class`);
+    - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as
+      soon as it is given the feature extractor as `processing_class`);
     - the experts' auxiliary loss in the log, beside the loss that contains it;
     - a new epoch reaches a masking collator, so that masks differ from epoch to epoch and come back the same after a
       resume.

@@ -90,7 +90,7 @@ def test_masks_of_each_scale(case):
 
 
 def test_position_codes(case):
-    """Codes of the coordinates that the converted extractor gives, in the authors' frame with their wrong channel 13."""
+    """Codes of the coordinates that the converted extractor gives: the authors' frame, with their slip in channel 13."""
     _, model, extractor, inputs, expected, _ = case
     embeddings = model.neuript.embeddings
     if "spatial_encoding" in expected:
@@ -98,7 +98,7 @@ def test_position_codes(case):
         close(embeddings.spatial_code(channels, inputs["electrode_positions"])[0], expected["spatial_encoding"])
         close(embeddings.temporal_code(expected["temporal_encoding"].shape[0]), expected["temporal_encoding"])
     if extractor.montage == "double_banana":
-        assert inputs["electrode_positions"][0, 13].tolist() == [20, 49, 8]
+        assert inputs["electrode_positions"][0, 12].tolist() == [20, 49, 8]  # the 13th, counted from 1
 
 
 def test_converted_checkpoint_carries_its_switches(case):

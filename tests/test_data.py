@@ -112,10 +112,7 @@ def test_people_are_drawn_where_no_split_is_given(manifest):
 
 def test_drawn_people_keep_the_share_of_classes(manifest):
     """Where every person belongs to one class, each side gets people of each."""
-    edit(
-        manifest,
-        lambda table: table.drop(columns="split").assign(label=["ill", "ill", "well", "well"] * 3),
-    )
+    edit(manifest, lambda table: table.drop(columns="split").assign(label=["ill", "ill", "well", "well"] * 3))
     for seed in range(5):
         splits = load_recordings(manifest, EXTRACTOR, split_seed=seed, split_shares=(0.34, 0.33, 0.33))
         assert all(set(split["labels"]) == {0, 1} for split in splits.values())

@@ -101,11 +101,12 @@ batch = load_file(output + "/batch.safetensors")
 outputs = model(**batch)
 main = outputs.pooler_output if outputs.get("pooler_output") is not None else outputs.logits
 features = extractor.channel_features()
-save_file({"main": main.detach(), "positions": torch.as_tensor(features["electrode_positions"]).float()}, output + "/remote.safetensors")
-if auto_class == "AutoModelForSequenceClassification":
+save_file({"main": main.detach(), "positions": torch.as_tensor(features["electrode_positions"]).float()}, output +
+"/remote.safetensors") if auto_class == "AutoModelForSequenceClassification":
     pipe = transformers.pipeline("eeg-classification", model=folder, trust_remote_code=True)
     import numpy as np
-    rows = pipe(np.random.default_rng(0).normal(0, 10, (3, 640)), sampling_rate=64, channel_names=["C3", "Cz", "C4"], unit="uV") if extractor.montage == "as_recorded" else []
+    rows = pipe(np.random.default_rng(0).normal(0, 10, (3, 640)), sampling_rate=64, channel_names=["C3", "Cz", "C4"],
+    unit="uV") if extractor.montage == "as_recorded" else []
 model.save_pretrained(output + "/again")
 """
 

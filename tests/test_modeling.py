@@ -97,8 +97,9 @@ def in_double(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in batch.items()}
 
 
-# The laws are checked in float64, where rounding (amplified up to 4,000 times by layers with random weights) stays under
-# 1e-10 and a real breach would be as large as ever, and once more in float32 on the logits, as the spec words them.
+# The laws are checked in float64, where rounding (amplified up to 4,000 times by layers with random weights) stays
+# under 1e-10 and a real breach would be as large as ever, and once more in float32 on the logits, as the spec words
+# them.
 
 
 def exact(model: nn.Module) -> nn.Module:
@@ -182,10 +183,7 @@ def test_padding_changes_nothing_in_pre_training():
 
     # selected samples in the padding must not count either
     outputs = model(
-        **padded,
-        masked_positions=grow(masked, True),
-        hidden_positions=grow(hidden, False),
-        labels=grow(labels, 50.0),
+        **padded, masked_positions=grow(masked, True), hidden_positions=grow(hidden, False), labels=grow(labels, 50.0)
     )
     torch.testing.assert_close(outputs.logits[:, :5, :22], plain.logits, atol=1e-10, rtol=0)
     torch.testing.assert_close(outputs.loss, plain.loss, atol=1e-10, rtol=0)

@@ -1,0 +1,167 @@
+"""Windows -> batches: mixed montages and lengths are padded; for pre-training, samples are hidden."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .masking import hide_and_replace, select_by_amplitude, select_random_spans
+
+
+# The batch contract: which axes of an entry are channels (C) and samples (T), behind the window's own.
+AXES = {
+    "input_values": "CT",
+    "electrode_positions": "C.",
+    "lobe_mask": "C.",
+    "channel_mask": "C",
+    "attention_mask": "T",
+    "masked_positions": "CT",
+    "hidden_positions": "CT",
+}
+FLOATS = ("input_values", "electrode_positions")
+
+
+class DataCollatorForEEG:
+    """
+    Pads windows of different montages and lengths on the right to one batch.
+
+    An example is a mapping with `input_values [C, T]`, `electrode_positions [C, 3]` and `lobe_mask [C, num_lobes]`,
+    and may hold `channel_mask [C]`, `attention_mask [T]` and `labels` (a class, or `[C, T]` true values). Other
+    entries (subject, onset, ...) are left out of the batch. `channel_mask` and `attention_mask` stand in the batch
+    only where something is masked or padded, since attention without a mask is faster.
+
+    Raises:
+        ValueError: where an entry lacks, has another shape than its window, or differs in its number of lobes.
+    """
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        windows = [_as_arrays(example) for example in examples]
+        channels, samples = np.max([window["input_values"].shape for window in windows], axis=0)
+        batch = {}
+        for name in windows[0]:
+            lacking = [index for index, window in enumerate(windows) if name not in window]
+            if lacking:
+                raise ValueError(f"The examples {lacking} of the batch have no {name!r}, but others have.")
+            if name == "labels":
+                axes = "CT" if windows[0][name].ndim else ""
+            else:
+                axes = AXES[name]
+            arrays = []
+            for window in windows:
+                sizes = dict(zip("CT", window["input_values"].shape, strict=True))
+                target = {"C": channels, "T": samples}
+                widths = [(0, target[axis] - sizes[axis] if axis in target else 0) for axis in axes]
+                arrays.append(np.pad(window[name], widths) if axes else window[name])
+            if len({array.shape for array in arrays}) > 1:
+                shapes = sorted({array.shape[-1] for array in arrays})
+                raise ValueError(
+                    f"{name} has {shapes} columns within one batch. Make all windows with extractors of one num_lobes."
+                )
+            batch[name] = torch.from_numpy(np.stack(arrays))
+        return {name: tensor for name, tensor in batch.items() if name not in MASKS or not tensor.all()}
+
+
+MASKS = ("channel_mask", "attention_mask")
+
+
+def _as_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The contract's entries of one window as arrays of the contract's types, with both masks; shapes checked."""
+    for name in ("input_values", "electrode_positions", "lobe_mask"):
+        if example.get(name) is None:
+            raise ValueError(
+                f"A window needs {name!r}, but has {sorted(example)}. Make windows with the feature extractor."
+            )
+    window = {}
+    for name in AXES:
+        if example.get(name) is not None:
+            window[name] = np.asarray(example[name], dtype=np.float32 if name in FLOATS else bool)
+    if window["input_values"].ndim != 2:
+        raise ValueError(f"input_values of one window must be [C, T], but has shape {window['input_values'].shape}.")
+    channels, samples = window["input_values"].shape
+    window.setdefault("channel_mask", np.ones(channels, dtype=bool))
+    window.setdefault("attention_mask", np.ones(samples, dtype=bool))
+    sizes = {"C": channels, "T": samples}
+    for name, array in window.items():
+        axes = AXES[name]
+        if array.ndim != len(axes) or any(
+            sizes.get(a, size) != size for a, size in zip(axes, array.shape, strict=True)
+        ):
+            raise ValueError(
+                f"{name} has shape {array.shape} beside input_values of {channels} channels, {samples} samples."
+            )
+    if example.get("labels") is not None:
+        labels = np.asarray(example["labels"])
+        window["labels"] = labels.astype(np.float32) if labels.ndim else labels.astype(np.int64)
+    return window
+
+
+class DataCollatorForAmplitudeAwareMasking:
+    """
+    Batches for pre-training (spec section 7): hides samples, keeps the true values as `labels`.
+
+    Adds to the batch of [`DataCollatorForEEG`] `masked_positions` (selected, where the loss looks), `hidden_positions`
+    (those that the model must not see) and `labels` (true values), all `[B, C, T]`. Padding and bad channels are never
+    selected.
+
+    The masks of a window follow from the seed, the epoch and the window's content alone, so that they do not depend on
+    the batch it stands in, the order of the data, or the process that makes it.
+
+    Args:
+        strategy: `"amplitude"` (neighbouring ranks of amplitude) or `"random"` (spans in time, for comparison).
+        ratios: shares of the samples to select; one is drawn for each window. A number is a fixed share.
+        seed: of all masks.
+
+    Raises:
+        ValueError: for an unknown strategy or a ratio outside (0, 1].
+    """
+
+    STRATEGIES = {"amplitude": select_by_amplitude, "random": select_random_spans}
+
+    def __init__(
+        self, strategy: str = "amplitude", ratios: float | Sequence[float] = (0.20, 0.35, 0.50), seed: int = 0
+    ):
+        if strategy not in self.STRATEGIES:
+            raise ValueError(f"strategy must be one of {sorted(self.STRATEGIES)}, but is {strategy!r}.")
+        self.ratios = [float(ratios)] if isinstance(ratios, int | float) else [float(ratio) for ratio in ratios]
+        if not self.ratios or not all(0 < ratio <= 1 for ratio in self.ratios):
+            raise ValueError(f"ratios must lie in (0, 1], but are {self.ratios}.")
+        self.strategy = strategy
+        self.seed = seed
+        self.epoch = 0
+        self.pad = DataCollatorForEEG()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Masks differ from epoch to epoch; [`NeurIPTTrainer`] calls this."""
+        self.epoch = epoch
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        return self.pad([self._masked(_as_arrays(example)) for example in examples])
+
+    def _masked(self, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One window with masks; only its good channels and real samples take part."""
+        values = window["input_values"]
+        generator = self._generator(values)
+        good = np.ix_(window["channel_mask"], window["attention_mask"])
+        signal = values[good]
+        selected = np.zeros(values.shape, dtype=bool)
+        hidden = np.zeros(values.shape, dtype=bool)
+        replaced = values.copy()
+        if signal.size:
+            ratio = self.ratios[generator.integers(len(self.ratios))]
+            selected[good] = self.STRATEGIES[self.strategy](signal, ratio, generator)
+            replaced[good], hidden[good] = hide_and_replace(signal, selected[good], generator)
+        return window | {
+            "input_values": replaced,
+            "masked_positions": selected,
+            "hidden_positions": hidden,
+            "labels": values,
+        }
+
+    def _generator(self, values: np.ndarray) -> np.random.Generator:
+        digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
+        return np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch, int.from_bytes(digest, "little")]))
+
+
+__all__ = ["DataCollatorForAmplitudeAwareMasking", "DataCollatorForEEG"]
