@@ -107,19 +107,25 @@ def load_recordings(
         if part.empty:
             continue
         recordings = [{**row, "modified": Path(row["path"]).stat().st_mtime_ns} for row in part.to_dict("records")]
-        splits[split] = Dataset.from_generator(
-            _windows_of_recordings,
-            features=Features(features),
-            gen_kwargs={
-                "recordings": recordings,
-                "extractor_settings": extractor.to_dict(),
-                "event_offset_seconds": event_offset_seconds,
-                "window_seconds": window_seconds or extractor.window_seconds,
-                "stride_seconds": stride_seconds,
-            },
-            split=datasets.NamedSplit(split),
-            num_proc=num_proc,
-        )
+        try:
+            splits[split] = Dataset.from_generator(
+                _windows_of_recordings,
+                features=Features(features),
+                gen_kwargs={
+                    "recordings": recordings,
+                    "extractor_settings": extractor.to_dict(),
+                    "event_offset_seconds": event_offset_seconds,
+                    "window_seconds": window_seconds or extractor.window_seconds,
+                    "stride_seconds": stride_seconds,
+                },
+                split=datasets.NamedSplit(split),
+                num_proc=num_proc,
+            )
+        except datasets.exceptions.DatasetGenerationError as error:
+            # what went wrong with a recording says more than "an error occurred while generating the dataset"
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from None
+            raise
         missing = set(classes) - {classes[label] for label in set(splits[split]["labels"])} if classes else set()
         if missing and split == "train":
             raise ValueError(f"No window of the classes {sorted(missing)} in the {split} split.")

@@ -10,9 +10,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy.fft import next_fast_len
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, POSITIONS, grid_positions, lobe_membership, resolve_channel
@@ -29,9 +31,13 @@ MICROVOLTS = {"uV": 1.0, "µV": 1.0, "μV": 1.0, "mV": 1e3, "V": 1e6}  # both mi
 PLAUSIBLE_AMPLITUDE = (0.2, 2000.0)
 # A channel whose largest and smallest value are closer than this, in microvolt, is flat.
 FLAT_RANGE = 0.01
+# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample, so
+# that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
+END_PADDING = "symmetric"
 # The electrode that stands for a recording's common reference where the names do not tell it.
 REFERENCE = "reference"
 MIN_ELECTRODES_TO_INTERPOLATE = 4
+RESAMPLING_MARGIN_SECONDS = 8.0
 
 
 def a_law_compress(microvolts: np.ndarray, a: float = 0.25) -> np.ndarray:
@@ -409,7 +415,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             for index, sign in rows[channel].items():
                 weights[number, columns[index]] = sign
             report.channels.append(_row(channel, rows[channel], all_names, len(source.names)))
-        for name, index in found.items():
+        for index in found.values():
             if index not in recorded:
                 report.dropped[source.names[index]] = "not in the montage"
         meanings = {index: name for name, index in found.items()}
@@ -450,13 +456,17 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         seconds = signal.shape[-1] / rate
         if self.notch_freq is not None:
             if self.notch_freq < rate / 2:
-                signal = mne.filter.notch_filter(signal, rate, self.notch_freq, verbose="ERROR")
+                signal = mne.filter.notch_filter(signal, rate, self.notch_freq, pad=END_PADDING, verbose="ERROR")
                 report.steps.append(f"notch: {self.notch_freq:g} Hz")
             else:
                 report.steps.append(f"notch: none, {self.notch_freq:g} Hz is not below half the rate of {rate:g} Hz")
         high = self.h_freq if self.h_freq is not None and self.h_freq < rate / 2 else None
         if self.l_freq or high:
-            signal = mne.filter.filter_data(signal, rate, self.l_freq, high, verbose="ERROR")
+            # The stop band begins where the output ends, whatever the recording's rate: nothing is left to fold back.
+            transition = min(max(0.25 * (high or 0), 2.0), min(rate, self.sampling_rate) / 2 - (high or 0)) or "auto"
+            signal = mne.filter.filter_data(
+                signal, rate, self.l_freq, high, h_trans_bandwidth=transition, pad=END_PADDING, verbose="ERROR"
+            )
             report.steps.append(f"band-pass: {self.l_freq or 0:g} to {high or rate / 2:g} Hz, zero phase")
             # 3.3 over the transition band is the length of MNE's default window design
             length = 3.3 / min(max(0.25 * self.l_freq, 2.0), self.l_freq) if self.l_freq else 0.0
@@ -465,7 +475,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                     f"note: the high-pass is {length:.0f} s long, but the signal {seconds:.1f} s: its ends are mirrored"
                 )
         if rate != self.sampling_rate:
-            signal = mne.filter.resample(signal, up=self.sampling_rate, down=rate, verbose="ERROR")
+            signal = _resample(signal, rate, self.sampling_rate)
             report.steps.append(f"rate: {rate:g} Hz to {self.sampling_rate} Hz")
         else:
             report.steps.append(f"rate: {rate:g} Hz, unchanged")
@@ -659,7 +669,10 @@ def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:
 
 def _row(channel: str, weights: dict[int, int], names: list[str], recorded: int) -> ChannelRow:
     """The report's row of an output channel made of `weights` of the recorded (and then interpolated) `names`."""
-    sources = [f"{'+' if sign > 0 else '-'}{names[index]}" for index, sign in weights.items()]
+    sources = [
+        f"{'+' if sign > 0 else '-'}{names[index]}{' (interpolated)' if index >= recorded else ''}"
+        for index, sign in weights.items()
+    ]
     if any(index >= recorded for index in weights):
         how = "interpolated"
     elif len(weights) > 1:
@@ -687,7 +700,7 @@ def _read(source: _Source, plan: _Plan, report: ChannelReport) -> tuple[np.ndarr
     if not data.size:
         raise ValueError("The recording is empty: it has no samples.")
     data = data * MICROVOLTS[source.unit]
-    report.steps.insert(0, f"unit: {source.unit} to microvolt, times {MICROVOLTS[source.unit]:g}")
+    report.steps.insert(0, f"unit: {source.unit} to microvolt, times {MICROVOLTS[source.unit]:,.0f}")
     signal, copies = np.split(data, [len(plan.recorded)], axis=1)
     for copy, (later, first) in zip(np.moveaxis(copies, 1, 0), plan.duplicates, strict=True):
         original = signal[:, plan.recorded.index(first)] if first in plan.recorded else copy
@@ -760,6 +773,25 @@ def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: _Plan) 
         raw.interpolate_bads(exclude=broken, verbose="ERROR")
         pieces.append(raw.get_data())
     return np.stack(pieces)
+
+
+def _resample(signal: np.ndarray, rate: float, target: int) -> np.ndarray:
+    """
+    Resampling in the frequency domain (MNE), `[n, C, T]`, so that sample k stands at k / target seconds.
+
+    MNE rounds what it pads and what it removes, which moves the signal by up to half an output sample. Padded here by
+    whole output samples, nothing is moved. Both ends are mirrored.
+    """
+    ratio = Fraction(rate / target).limit_denominator(10_000)
+    step = ratio.numerator  # so many samples are a whole number of output samples
+    samples = signal.shape[-1]
+    left = math.ceil(RESAMPLING_MARGIN_SECONDS * rate / step)  # in steps
+    steps = next_fast_len(math.ceil(samples / step) + 2 * left)
+    widths = [(0, 0), (0, 0), (left * step, (steps - left) * step - samples)]
+    padded = np.pad(signal, widths, mode=END_PADDING)
+    resampled = mne.filter.resample(padded, up=ratio.denominator, down=ratio.numerator, npad=0, verbose="ERROR")
+    start = left * ratio.denominator
+    return resampled[..., start : start + max(1, round(samples * target / rate))]
 
 
 def _mask(faults: np.ndarray, plan: _Plan, source: _Source, report: ChannelReport) -> np.ndarray:

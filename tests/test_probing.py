@@ -63,8 +63,8 @@ def test_the_penalty_is_chosen_over_people():
     assert fit.score(features, labels) > 0.5
     informative = rng.normal(size=(160, 30))
     informative[:, 3] += 2 * labels
-    assert fit_logistic(informative, labels, subjects)[-1].scores_.max() > 0.8
-    assert fit[-1].scores_.max() < 0.75
+    assert fit_logistic(informative, labels, subjects)[-1].scores_.mean(axis=0).max() > 0.8
+    assert fit[-1].scores_.mean(axis=0).max() < 0.7
 
 
 def test_a_fit_needs_people_and_classes():

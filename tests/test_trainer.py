@@ -58,7 +58,7 @@ def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):
     )
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert len(steps) == 4 and all(0 < entry["aux_loss"] < entry["loss"] for entry in steps)
+    assert len(steps) == 4 and all(0 < 0.8 * entry["aux_loss"] < entry["loss"] for entry in steps)
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
     assert len(evaluations) == 2 and "eval_balanced_accuracy" in evaluations[0] and "aux_loss" not in evaluations[0]
     trainer.save_model(tmp_path / "saved")
