@@ -15,7 +15,7 @@ except ImportError:  # arrays work without it; files and Raw objects do not
     mne = None
 
 # Blocks are read with this margin on both sides, in seconds: more than half of the longest filter (33 s for a 0.1 Hz
-# high-pass), so that a block's windows do not depend on where the block was cut.
+# high-pass), so that where a block is cut changes its windows by a thousandth at most.
 MARGIN_SECONDS = 20.0
 
 

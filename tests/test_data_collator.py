@@ -1,0 +1,150 @@
+"""Batches of mixed montages, and masks that depend on the window alone."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_config
+
+from neuript_hf import DataCollatorForAmplitudeAwareMasking, DataCollatorForEEG, NeurIPTForSequenceClassification
+
+
+def window(channels=3, samples=64, seed=0, **entries):
+    rng = np.random.default_rng(seed)
+    return {
+        "input_values": rng.normal(size=(channels, samples)).astype(np.float32),
+        "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
+        "lobe_mask": np.eye(5, dtype=bool)[np.arange(channels) % 5],
+        **entries,
+    }
+
+
+def test_the_batch_contract():
+    windows = [window(seed=0, labels=1), window(seed=1, labels=0)]
+    batch = DataCollatorForEEG()(windows)
+    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in batch.items()} == {
+        "input_values": (torch.float32, (2, 3, 64)),
+        "electrode_positions": (torch.float32, (2, 3, 3)),
+        "lobe_mask": (torch.bool, (2, 3, 5)),
+        "labels": (torch.int64, (2,)),
+    }
+
+
+def test_lists_do_as_well_as_arrays_and_other_entries_are_left_out():
+    entries = {"subject": "sub-1", "onset": 4.0, "report": "", "channel_mask": None}
+    plain = {name: value.tolist() for name, value in window().items()} | entries
+    batch, expected = DataCollatorForEEG()([plain]), DataCollatorForEEG()([window()])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], tensor) for name, tensor in expected.items())
+
+
+def test_padding_of_mixed_montages_and_lengths():
+    batch = DataCollatorForEEG()([window(3, 64), window(5, 40, seed=1, labels=None)])
+    assert batch["input_values"].shape == (2, 5, 64)
+    assert batch["channel_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [64, 40]
+    assert (batch["input_values"][0, 3:] == 0).all() and (batch["input_values"][1, :, 40:] == 0).all()
+    assert not batch["lobe_mask"][0, 3:].any()
+
+
+def test_a_mask_stands_in_the_batch_only_where_it_says_something():
+    bad = window(channel_mask=np.array([True, False, True]), attention_mask=np.ones(64, dtype=bool))
+    batch = DataCollatorForEEG()([window(seed=1), bad])
+    assert batch["channel_mask"].tolist() == [[True, True, True], [True, False, True]]
+    assert "attention_mask" not in batch
+
+
+def test_a_padded_batch_gives_each_window_its_own_answer():
+    model = NeurIPTForSequenceClassification(small_config()).eval()
+    windows = [window(3, 64), window(5, 40, seed=1), window(4, 57, seed=2)]
+    collate = DataCollatorForEEG()
+    with torch.no_grad():
+        together = model(**collate(windows)).logits
+        alone = torch.cat([model(**collate([one])).logits for one in windows])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        ([{"input_values": np.zeros((2, 8))}], "needs 'electrode_positions'.*feature extractor"),
+        ([window() | {"input_values": np.zeros(8)}], r"must be \[C, T\]"),
+        ([window() | {"electrode_positions": np.zeros((2, 3))}], "electrode_positions has shape"),
+        ([window(attention_mask=np.ones(63))], "attention_mask has shape"),
+        ([window(labels=1), window()], r"examples \[1\] of the batch have no 'labels'"),
+        ([window(), window() | {"lobe_mask": np.ones((3, 4))}], "extractors of one num_lobes"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(windows, words):
+    with pytest.raises(ValueError, match=words):
+        DataCollatorForEEG()(windows)
+
+
+def test_masked_batches():
+    windows = [window(3, 128), window(4, 100, seed=1)]
+    batch = DataCollatorForAmplitudeAwareMasking(ratios=0.5)(windows)
+    selected, hidden = batch["masked_positions"], batch["hidden_positions"]
+    assert selected.sum(-1).tolist() == [[64] * 3 + [0], [50] * 4]
+    assert hidden.sum(-1).tolist() == [[51] * 3 + [0], [40] * 4]
+    assert (hidden <= selected).all()
+    np.testing.assert_array_equal(batch["labels"][1, :, :100], windows[1]["input_values"])
+    # what is neither hidden nor replaced is as it was
+    changed = batch["input_values"] != batch["labels"]
+    assert changed.sum(-1).tolist() == [[6] * 3 + [0], [5] * 4] and (changed <= selected).all()
+
+
+def test_bad_channels_and_padding_are_never_selected():
+    attention_mask = np.arange(64) < 50
+    bad = window(channel_mask=np.array([True, False, True]), attention_mask=attention_mask)
+    for strategy in ("amplitude", "random"):
+        batch = DataCollatorForAmplitudeAwareMasking(strategy, ratios=0.5)([bad])
+        assert batch["masked_positions"].sum(-1).tolist() == [[25, 0, 25]]
+        assert not batch["masked_positions"][:, :, 50:].any()
+
+
+def test_masks_depend_on_seed_epoch_and_window_alone():
+    windows = [window(seed=seed) for seed in range(6)]
+    collator = DataCollatorForAmplitudeAwareMasking(seed=3)
+    whole = collator(windows)
+    for order in ([5, 0, 3], [1], [4, 2]):
+        part = collator([windows[index] for index in order])
+        for name in ("masked_positions", "hidden_positions", "input_values"):
+            assert torch.equal(part[name], whole[name][order])
+    again = DataCollatorForAmplitudeAwareMasking(seed=3)
+    assert torch.equal(again(windows)["hidden_positions"], whole["hidden_positions"])
+    again.set_epoch(1)
+    assert not torch.equal(again(windows)["hidden_positions"], whole["hidden_positions"])
+    other = DataCollatorForAmplitudeAwareMasking(seed=4)(windows)
+    assert not torch.equal(other["hidden_positions"], whole["hidden_positions"])
+
+
+def masks_in_worker(windows):
+    return DataCollatorForAmplitudeAwareMasking(seed=3)(windows)["hidden_positions"]
+
+
+def test_masks_are_the_same_in_another_process():
+    windows = [window(seed=seed) for seed in range(3)]
+    context = torch.multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        (elsewhere,) = pool.map(masks_in_worker, [windows])
+    assert torch.equal(elsewhere, masks_in_worker(windows))
+
+
+def test_ratios_are_drawn_for_each_window():
+    windows = [window(2, 100, seed=seed) for seed in range(120)]
+    shares = DataCollatorForAmplitudeAwareMasking()(windows)["masked_positions"].float().mean(dim=(1, 2))
+    values, counts = shares.unique(return_counts=True)
+    assert values.tolist() == pytest.approx([0.20, 0.35, 0.50]) and counts.min() > 25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"strategy": "largest"}, r"strategy must be one of \['amplitude', 'random'\], but is 'largest'"),
+        ({"ratios": 0.0}, r"ratios must lie in \(0, 1\]"),
+        ({"ratios": [0.2, 1.5]}, r"ratios must lie in \(0, 1\], but are \[0.2, 1.5\]"),
+        ({"ratios": []}, "ratios must lie"),
+    ],
+)
+def test_wrong_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        DataCollatorForAmplitudeAwareMasking(**arguments)

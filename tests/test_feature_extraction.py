@@ -1,0 +1,585 @@
+"""Recordings and arrays -> batches: laws, golden values, real files, and every mistake with its message."""
+
+import json
+import warnings
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoFeatureExtractor
+
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.data import open_recording
+from neuript_hf.feature_extraction_neuript import a_law_compress, a_law_expand
+
+
+TEN_TWENTY = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()
+NAMES = ["C3", "Cz", "C4", "Pz"]
+RATE = 128.0
+
+
+def noise(names=NAMES, seconds=12.0, rate=RATE, seed=0):
+    """White noise of 10 microvolt, in volts."""
+    return np.random.default_rng(seed).normal(0, 1e-5, (len(names), round(seconds * rate)))
+
+
+def raw_of(data, names=NAMES, rate=RATE, types="eeg"):
+    return mne.io.RawArray(data, mne.create_info(list(names), rate, types))
+
+
+def recorded(**kwargs):
+    return NeurIPTFeatureExtractor(montage="as_recorded", **kwargs)
+
+
+def microvolts(batch, extractor):
+    """The signal of consecutive windows, joined, `[C, T]`."""
+    values = extractor.invert(batch["input_values"])
+    return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
+
+
+# Companding (spec section 2.3)
+
+
+def test_golden_a_law():
+    values = np.array([0, 1, -3, 4, 5, 10, 50, 100, 500])
+    golden = [
+        0,
+        0.1876894536,
+        -0.5630683610,
+        0.7507578146,
+        0.9182845795,
+        1.4386702419,
+        2.6469683317,
+        3.1673539942,
+        4.3756520840,
+    ]
+    np.testing.assert_allclose(a_law_compress(values), golden, atol=1e-9)
+
+
+@pytest.mark.parametrize("a", [0.1, 0.25, 1.0, 87.6])
+def test_a_law_inverse(a):
+    values = np.concatenate([np.linspace(-1000, 1000, 4001), [1 / a, -1 / a, 1e-9]])
+    np.testing.assert_allclose(a_law_expand(a_law_compress(values, a), a), values, rtol=1e-9, atol=1e-6)
+    assert (np.diff(a_law_compress(np.sort(values), a)) >= 0).all()
+
+
+def test_invert_gives_microvolts_back():
+    extractor, plain = recorded(), recorded(companding=None)
+    raw = raw_of(noise())
+    expected = plain(raw)["input_values"]
+    np.testing.assert_allclose(extractor.invert(extractor(raw)["input_values"]), expected, rtol=1e-5, atol=1e-5)
+    assert plain.invert(expected) is expected
+
+
+# Shapes and types
+
+
+def test_the_batch_contract():
+    batch = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY))
+    assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {
+        "input_values": (np.float32, (3, 20, 256)),
+        "electrode_positions": (np.float32, (3, 20, 3)),
+        "lobe_mask": (bool, (3, 20, 5)),
+        "channel_mask": (bool, (3, 20)),
+        "attention_mask": (bool, (3, 256)),
+    }
+    tensors = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY), return_tensors="pt")
+    assert tensors["input_values"].dtype == torch.float32 and tensors["lobe_mask"].dtype == torch.bool
+
+
+def test_arrays_raw_and_epochs_agree():
+    data = noise(seconds=4.0)
+    extractor = recorded()
+    expected = extractor(raw_of(data))["input_values"]
+    described = {"sampling_rate": RATE, "channel_names": NAMES}
+    epochs = mne.EpochsArray(data[None], mne.create_info(NAMES, RATE, "eeg"))
+    for batch in (
+        extractor(data * 1e6, unit="uV", **described),
+        extractor(data * 1e3, unit="mV", **described),
+        extractor(data, unit="V", **described),
+        extractor((data * 1e6).tolist(), unit="µV", **described),
+        extractor(torch.tensor(data * 1e6), unit="uV", **described),
+        extractor(data[None] * 1e6, unit="uV", **described),
+        extractor(epochs),
+        extractor([raw_of(data)]),
+    ):
+        np.testing.assert_allclose(batch["input_values"], expected, atol=1e-5)
+
+
+def test_epochs_are_one_window_each_whatever_their_length():
+    data = noise(seconds=9.0).reshape(4, 3, -1).transpose(1, 0, 2)
+    epochs = mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg"))
+    assert recorded()(epochs)["input_values"].shape == (3, 4, 192)
+    assert recorded()(epochs, window_seconds=1.0)["input_values"].shape == (9, 4, 64)
+
+
+def test_a_list_of_recordings_is_padded_and_reported_one_by_one():
+    short = raw_of(noise(["C3", "C4"], seconds=4.0), ["C3", "C4"])
+    pieces = mne.EpochsArray(noise(seconds=2.0)[None], mne.create_info(NAMES, RATE, "eeg"))
+    batch = recorded()([short, pieces])
+    assert batch["input_values"].shape == (2, 4, 256)
+    assert batch["channel_mask"].tolist() == [[True, True, False, False], [True] * 4]
+    assert batch["attention_mask"].sum(axis=1).tolist() == [256, 128]
+    assert (batch["input_values"][0, 2:] == 0).all() and (batch["input_values"][1, :, 128:] == 0).all()
+    assert [len(report.channels) for report in batch.report] == [2, 4]
+    alone = recorded()(short)
+    np.testing.assert_array_equal(batch["input_values"][0, :2], alone["input_values"][0])
+
+
+def test_lists_of_arrays_may_have_names_of_their_own():
+    arrays = [noise(["C3", "C4"], 4.0) * 1e6, noise(seconds=4.0) * 1e6]
+    batch = recorded()(arrays, sampling_rate=RATE, channel_names=[["C3", "C4"], NAMES], unit="uV")
+    assert batch["channel_mask"].sum(axis=1).tolist() == [2, 4]
+
+
+# Windows
+
+
+def test_windows_are_cut_from_the_whole_filtered_recording():
+    extractor = recorded()
+    raw = raw_of(noise(seconds=13.0))
+    whole = extractor(raw, window_seconds=13.0)["input_values"][0]
+    batch = extractor(raw)
+    assert len(batch["input_values"]) == 3 and "note: the last 1.00 s fill no window" in str(batch.report)
+    for index, window in enumerate(batch["input_values"]):
+        np.testing.assert_array_equal(window, whole[:, 256 * index : 256 * (index + 1)])
+    overlapping = extractor(raw, window_seconds=2.0, stride_seconds=0.5)["input_values"]
+    assert len(overlapping) == 23
+    np.testing.assert_array_equal(overlapping[5], whole[:, 160:288])
+    at_onsets = extractor(raw, onsets=[0.25, 9.0])["input_values"]
+    np.testing.assert_array_equal(at_onsets, np.stack([whole[:, 16:272], whole[:, 576:832]]))
+
+
+@pytest.mark.parametrize("rate", [64.0, 100.0, 128.0, 160.0, 200.0, 250.0, 256.0, 256.01, 500.0, 1000.0])
+def test_resampling_keeps_time_and_amplitude(rate):
+    """Sines of 3, 10 and 25 Hz keep their phase; what lies above the band is gone."""
+    time = np.arange(round(40 * rate)) / rate
+    frequencies = np.array([3.0, 10.0, 25.0])
+    sines = 20 * np.sin(2 * np.pi * frequencies[:, None] * time)
+    if rate > 110:
+        sines = sines + 20 * np.sin(2 * np.pi * 50 * time)
+    extractor = recorded()
+    batch = extractor(sines, sampling_rate=rate, channel_names=["C3", "Cz", "C4"], unit="uV")
+    result = microvolts(batch, extractor)
+    expected = 20 * np.sin(2 * np.pi * frequencies[:, None] * np.arange(result.shape[1]) / 64)
+    inner = slice(10 * 64, 30 * 64)
+    np.testing.assert_allclose(result[:, inner], expected[:, inner], atol=0.1)
+
+
+def test_band_and_notch():
+    """Offset and 45 Hz are removed by the band, 20 Hz by a notch there."""
+    time = np.arange(round(60 * 250)) / 250
+    signal = 3000 + 10 * np.sin(2 * np.pi * 45 * time) + 10 * np.sin(2 * np.pi * 20 * time)
+    described = {"sampling_rate": 250, "channel_names": ["Cz"], "unit": "uV"}
+    extractor = recorded()
+    result = microvolts(extractor(signal[None], **described), extractor)[0]
+    np.testing.assert_allclose(result[640:3200].std(), 10 / np.sqrt(2), rtol=0.01)
+    extractor = recorded(notch_freq=20.0)
+    batch = extractor(signal[None], **described)
+    assert microvolts(batch, extractor)[0][640:3200].std() < 0.1 and "notch: 20 Hz" in str(batch.report)
+
+
+def test_a_notch_that_cannot_be_applied_is_said():
+    batch = recorded(notch_freq=50.0)(raw_of(noise(rate=100.0), rate=100.0))
+    assert "notch: none, 50 Hz is not below half the rate of 100 Hz" in str(batch.report)
+
+
+def test_short_pieces_keep_their_level():
+    """
+    The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch near what the whole recording gives there.
+    MNE's own way of going on beyond the ends would leave a step of several microvolt.
+    """
+    rng = np.random.default_rng(0)
+    data = np.cumsum(rng.normal(0, 1e-6, (4, round(120 * RATE))), axis=1) * 0.1 + rng.normal(0, 1e-5, (4, 15360))
+    extractor = recorded(companding=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batch = extractor(raw_of(data[:, 7680:8192]))
+    whole = extractor(raw_of(data), onsets=[60.0])["input_values"]
+    level = whole.mean(axis=-1)
+    assert np.abs(batch["input_values"].mean(axis=-1) - level).max() < 1.5
+    assert "note: the high-pass is 33 s long" in str(batch.report)
+
+
+# Channels
+
+
+def test_double_banana_from_electrodes():
+    """Each output is the difference of its two electrodes, made before filtering; old names count."""
+    data = noise(TEN_TWENTY)
+    extractor = NeurIPTFeatureExtractor()
+    batch = extractor(raw_of(data, TEN_TWENTY))
+    pair = data[TEN_TWENTY.index("T3")] - data[TEN_TWENTY.index("T5")]
+    expected = recorded()(raw_of(pair[None], ["Cz"]))["input_values"][:, 0]
+    np.testing.assert_allclose(batch["input_values"][:, 2], expected, atol=1e-5)
+    row = batch.report.channels[2]
+    assert (row.name, row.how, row.sources) == ("T7-P7", "derived pair", ["+T3", "-T5"])
+
+
+def test_permuted_channels_of_a_recording_change_nothing():
+    data, order = noise(TEN_TWENTY), np.random.default_rng(1).permutation(len(TEN_TWENTY))
+    extractor = NeurIPTFeatureExtractor()
+    expected = extractor(raw_of(data, TEN_TWENTY))["input_values"]
+    shuffled = extractor(raw_of(data[order], [TEN_TWENTY[index] for index in order]))["input_values"]
+    np.testing.assert_allclose(shuffled, expected, atol=1e-6)
+
+
+def test_the_common_reference_cancels_in_pairs():
+    data, extractor = noise(TEN_TWENTY), NeurIPTFeatureExtractor()
+    reference = 5e-6 * np.sin(np.arange(data.shape[1]))
+    batch = extractor(raw_of(data - reference, TEN_TWENTY))
+    np.testing.assert_allclose(batch["input_values"], extractor(raw_of(data, TEN_TWENTY))["input_values"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "how", "sources"),
+    [
+        (["F7-T7", "C3-Cz"], "recorded pair", ["F7-T7"]),
+        (["T7-F7", "C3-Cz"], "recorded pair", ["-T7-F7"]),
+        (["EEG F7-T3", "EEG C3-CZ"], "recorded pair", ["EEG F7-T3"]),
+        (["Fp1-T7", "Fp1-F7", "C3-Cz"], "derived pair", ["-Fp1-F7", "+Fp1-T7"]),
+        (["F7-FT9", "FT9-T7", "C3-Cz"], "derived pair", ["+F7-FT9", "+FT9-T7"]),
+        (["F7-Cz", "T7-Cz", "C3-Cz"], "derived pair", ["+F7-Cz", "-T7-Cz"]),
+    ],
+)
+def test_pairs_from_pairs(names, how, sources):
+    """Recorded, with the sign flipped, over a common electrode, along a chain, over a common reference."""
+    potentials = {name: signal for name, signal in zip("F7 T7 Fp1 FT9 C3 Cz".split(), noise(range(6)), strict=True)}
+
+    def difference(pair):
+        first, second = pair.removeprefix("EEG ").replace("T3", "T7").replace("CZ", "Cz").split("-")
+        return potentials[first] - potentials[second]
+
+    raw = raw_of(np.stack([difference(name) for name in names]), names)
+    batch = NeurIPTFeatureExtractor(montage=["F7-T7"])(raw)
+    expected = recorded()(raw_of(difference("F7-T7")[None], ["Cz"]))["input_values"]
+    np.testing.assert_allclose(batch["input_values"], expected, atol=1e-5)
+    assert batch.report.channels[0].how == how and batch.report.channels[0].sources == sources
+
+
+def test_one_second_electrode_everywhere_is_the_reference():
+    names = ["Fp1-Cz", "F7-Cz", "T3-Cz"]
+    batch = recorded()(raw_of(noise(names), names))
+    assert [row.name for row in batch.report.channels] == ["Fp1", "F7", "T7"]
+    assert "reference: Cz" in str(batch.report)
+    pairs = ["Fpz-Cz", "Pz-Oz"]
+    assert [row.name for row in recorded()(raw_of(noise(pairs), pairs)).report.channels] == pairs
+
+
+def test_as_recorded_takes_eeg_alone_and_says_what_it_left():
+    names = ["C3", "Cz", "EOG left", "STI 014", "Fp2"]
+    types = ["eeg", "eeg", "eeg", "stim", "misc"]
+    batch = recorded()(raw_of(noise(names), names, types=types))
+    assert [row.name for row in batch.report.channels] == ["C3", "Cz"]
+    assert batch.report.dropped == {
+        "EOG left": "no EEG by its name (EOG)",
+        "STI 014": "of type stim",
+        "Fp2": "of type misc",
+    }
+
+
+def test_a_list_of_ones_own():
+    batch = NeurIPTFeatureExtractor(montage=["t3", "C3-Cz"])(raw_of(noise(TEN_TWENTY), TEN_TWENTY))
+    assert [row.name for row in batch.report.channels] == ["T7", "C3-Cz"]
+    assert batch.report.dropped["Fp1"] == "not in the montage"
+
+
+def test_missing_channels_dropped_keep_the_others_places():
+    names = [name for name in TEN_TWENTY if name != "Fp1"]
+    whole = NeurIPTFeatureExtractor().channel_features()
+    batch = NeurIPTFeatureExtractor(on_missing="drop")(raw_of(noise(names), names))
+    assert batch.report.missing == {"Fp1-F7": "no Fp1", "Fp1-F3": "no Fp1"}
+    kept = [index for index in range(20) if index not in (0, 12)]
+    np.testing.assert_array_equal(batch["electrode_positions"][0], whole["electrode_positions"][kept])
+    np.testing.assert_array_equal(batch["lobe_mask"][0], whole["lobe_mask"][kept])
+
+
+def test_missing_electrodes_interpolated():
+    """A smooth field: the interpolated electrode is close to the true one, and is called interpolated."""
+    extractor = NeurIPTFeatureExtractor(montage=["Cz", "C3-Cz", "C3"], on_missing="interpolate", companding=None)
+    places = np.array(
+        [mne.channels.make_standard_montage("standard_1020").get_positions()["ch_pos"][n] for n in TEN_TWENTY]
+    )
+    data = 1e-5 * (1 + 10 * places @ np.array([1.0, 2.0, 0.5]))[:, None] * np.sin(np.arange(1536) / 8)
+    true = extractor(raw_of(data, TEN_TWENTY))
+    without = [index for index, name in enumerate(TEN_TWENTY) if name != "Cz"]
+    filled = extractor(raw_of(data[without], [TEN_TWENTY[index] for index in without]))
+    assert np.abs(filled["input_values"] - true["input_values"]).max() < 0.15 * np.abs(true["input_values"]).max()
+    assert [row.how for row in filled.report.channels] == ["interpolated", "interpolated", "exact"]
+    assert filled.report.channels[1].sources == ["+C3", "-Cz (interpolated)"]
+    assert filled["channel_mask"].all()
+
+
+def test_duplicates_that_are_copies_are_dropped_others_refused():
+    names = ["T8-P8-0", "T8-P8-1", "C3-Cz"]
+    data = noise(names)
+    data[1] = data[0]
+    batch = recorded()(raw_of(data, names))
+    assert batch.report.dropped == {"T8-P8-1": "the same as T8-P8-0"}
+    with pytest.raises(ValueError, match="'T8-P8-0' and 'T8-P8-1' are both T8-P8, but their signals differ. Drop one"):
+        recorded()(raw_of(noise(names), names))
+
+
+# Bad channels
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda raw: raw._data.__setitem__((8, slice(5, 9)), np.nan), "C3 NaN or infinite"),
+        (lambda raw: raw._data.__setitem__((8, 5), np.inf), "C3 NaN or infinite"),
+        (lambda raw: raw._data.__setitem__(8, 0.0), "C3 flat"),
+        (lambda raw: raw._data.__setitem__(8, 0.187), "C3 flat"),
+        (lambda raw: raw.info.__setitem__("bads", ["C3"]), "C3 marked as bad"),
+    ],
+)
+def test_a_single_bad_channel_is_masked_and_reported(damage, reason):
+    """Every pair with C3 is masked and zero; the others are as if nothing had happened."""
+    raw = raw_of(noise(TEN_TWENTY), TEN_TWENTY)
+    clean = NeurIPTFeatureExtractor()(raw)
+    damage(raw)
+    batch = NeurIPTFeatureExtractor()(raw)
+    with_c3 = [index for index, row in enumerate(batch.report.channels) if "C3" in row.name]
+    assert with_c3 == [8, 9, 13, 14]
+    expected = np.ones((3, 20), dtype=bool)
+    expected[:, with_c3] = False
+    np.testing.assert_array_equal(batch["channel_mask"], expected)
+    np.testing.assert_array_equal(batch["input_values"][expected], clean["input_values"][expected])
+    assert (batch["input_values"][~expected] == 0).all()
+    assert all(batch.report.channels[index].masked == reason for index in with_c3)
+    assert f"MASKED, {reason}" in str(batch.report)
+
+
+def test_epochs_are_judged_one_by_one():
+    data = noise(seconds=12.0).reshape(4, 3, -1).transpose(1, 0, 2).copy()
+    data[1, 2] = 0.0
+    batch = recorded()(mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg")))
+    assert batch["channel_mask"].tolist() == [[True] * 4, [True, True, False, True], [True] * 4]
+    assert batch.report.channels[2].masked == "C4 flat in 1 of 3 pieces"
+
+
+def test_a_bad_channel_does_not_leak_into_interpolated_ones():
+    names = [name for name in TEN_TWENTY if name != "Cz"]
+    extractor = NeurIPTFeatureExtractor(montage=["Cz"], on_missing="interpolate")
+    raw = raw_of(noise(names), names)
+    raw.info["bads"] = ["C3"]
+    before = extractor(raw)["input_values"]
+    raw._data[names.index("C3")] *= 100
+    np.testing.assert_allclose(extractor(raw)["input_values"], before, atol=1e-6)
+
+
+# The report
+
+
+def test_report_is_plain_data_and_readable():
+    report = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY)).report
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+    assert len(report.to_dict()["channels"]) == 20
+    text = str(report)
+    for words in ("T7-P7", "+T3 -T5", "not in the montage: Fz, Pz", "unit: V", "band-pass: 0.1 to 30 Hz"):
+        assert words in text
+    for words in ("rate: 128 Hz to 64 Hz", "windows: 3 of 4 s", "A-law, A = 0.25"):
+        assert words in text
+
+
+# Saved and loaded
+
+
+@pytest.mark.parametrize("montage", ["double_banana", "as_recorded", ["C3", "Cz-C4"]])
+def test_saved_and_loaded(tmp_path, montage):
+    extractor = NeurIPTFeatureExtractor(montage=montage, notch_freq=50.0, window_seconds=2.5)
+    extractor.save_pretrained(tmp_path)
+    for loaded in (NeurIPTFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
+        assert loaded.to_dict() == extractor.to_dict() and loaded.montage == montage
+    changed = NeurIPTFeatureExtractor.from_pretrained(tmp_path, window_seconds=1.0)
+    assert changed.window_seconds == 1.0 and changed.notch_freq == 50.0
+
+
+def test_channel_features():
+    extractor = NeurIPTFeatureExtractor()
+    features = extractor.channel_features()
+    assert features["electrode_positions"].shape == (20, 3) and features["lobe_mask"].shape == (20, 5)
+    part = extractor.channel_features(["t3-c3", "Fp1-F7"])
+    np.testing.assert_array_equal(part["lobe_mask"], features["lobe_mask"][[8, 0]])
+    by_names = recorded().channel_features(["C3", "A1"])
+    assert by_names["electrode_positions"].shape == (2, 3)
+    assert NeurIPTFeatureExtractor(montage="bcic_iv_2a").num_lobes == 4 and recorded().num_lobes == 5
+    with pytest.raises(ValueError, match="montage is 'as_recorded', so channel_names are needed"):
+        recorded().channel_features()
+    with pytest.raises(ValueError, match="has lobes for its own channels only, not for \\['Oz'\\]"):
+        extractor.channel_features(["Oz"])
+
+
+# Mistakes: each a ValueError that says what to do
+
+ARRAY = {"sampling_rate": RATE, "channel_names": NAMES, "unit": "uV"}
+
+
+def without(key):
+    return {name: value for name, value in ARRAY.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"montage": "banana"}, "Unknown montage 'banana'. Known: as_recorded, double_banana"),
+        ({"montage": ["C3", "Foo"]}, r"Unknown channels \['Foo'\]: expected electrodes of the 10-05 system"),
+        ({"montage": ["T3", "T7"]}, "Channels named twice: T7"),
+        ({"montage": []}, r"Unknown channels \[\]"),
+        ({"on_missing": "ignore"}, r"on_missing must be one of \('raise', 'drop', 'interpolate'\)"),
+        ({"coordinate_frame": "mni"}, "coordinate_frame must be one of"),
+        ({"companding": "mu-law"}, "companding must be one of"),
+        ({"companding_a": 0.05}, "companding_a must be above"),
+        ({"window_seconds": 0}, "window_seconds must be a positive number, but is 0"),
+        ({"sampling_rate": "64"}, "sampling_rate must be a positive number, but is '64'"),
+        ({"h_freq": 40.0}, "The band must satisfy 0 <= l_freq < h_freq <= 32.0 Hz"),
+        ({"l_freq": 31.0}, "The band must satisfy"),
+    ],
+)
+def test_wrong_settings(settings, words):
+    with pytest.raises(ValueError, match=words):
+        NeurIPTFeatureExtractor(**settings)
+
+
+@pytest.mark.parametrize(
+    ("array", "described", "words"),
+    [
+        (noise() * 1e6, without("unit"), "An array needs unit: nothing is guessed. For example"),
+        (noise() * 1e6, without("sampling_rate"), "An array needs sampling_rate"),
+        (noise() * 1e6, without("channel_names"), "An array needs channel_names"),
+        (noise() * 1e6, {}, "An array needs sampling_rate, channel_names, unit"),
+        (noise(), ARRAY, r"Taken as uV, a typical channel varies by 1e-05 microvolt.*unit='V'"),
+        (noise() * 1e6, ARRAY | {"unit": "V"}, "Taken as V, a typical channel varies by .*unit='uV'"),
+        (noise() * 1e6, ARRAY | {"unit": "mV"}, "Taken as mV.*unit='uV'"),
+        (noise() * 1e6, ARRAY | {"unit": "counts"}, "unit must be 'uV', 'mV' or 'V', but is 'counts'"),
+        (noise() * 1e6, ARRAY | {"sampling_rate": 0}, "sampling_rate must be a positive number, but is 0"),
+        (noise() * 1e6, ARRAY | {"sampling_rate": -128}, "sampling_rate must be a positive number"),
+        (noise() * 1e6, ARRAY | {"sampling_rate": "128"}, "sampling_rate must be a positive number, but is '128'"),
+        (noise() * 1e6, ARRAY | {"sampling_rate": 50}, "50 Hz is too low: the band up to 30 Hz needs at least 60 Hz"),
+        (noise()[0] * 1e6, ARRAY, r"Expected an array \[C, T\] or \[n, C, T\], got 1 dimensions: \[1536\]"),
+        (noise()[None, None] * 1e6, ARRAY, "got 4 dimensions"),
+        (noise().astype(str), ARRAY, "array of real numbers, got ndarray with dtype <U"),
+        (noise().astype(complex), ARRAY, "array of real numbers, got ndarray with dtype complex128"),
+        (noise() > 0, ARRAY, "dtype bool"),
+        ([[1.0, 2.0], [1.0]], ARRAY, "lists of unequal lengths"),
+        (None, ARRAY, "Expected mne.io.Raw, mne.Epochs or an array"),
+        ("recording.edf", {}, "got the path 'recording.edf'. Open it with mne.io.read_raw, or use EEGPipeline"),
+        ([], {}, "Expected at least one recording, got an empty list"),
+        (np.zeros((4, 0)), ARRAY, r"The array is empty: \[4, 0\]"),
+        (np.zeros((0, 4, 256)), ARRAY, r"The array is empty: \[0, 4, 256\]"),
+        (noise()[:3] * 1e6, ARRAY, "Got 4 channel_names for an array of 3 channels"),
+        (noise(seconds=8.0).T * 1e6, ARRAY, "Got 4 channel_names for an array of 1024 channels.*looks transposed"),
+        (
+            noise(seconds=2.0) * 1e6,
+            ARRAY,
+            "lasts 2.00 s, less than one window of 4.0 s. Give a shorter window_seconds",
+        ),
+        (np.full((4, 1536), np.nan), ARRAY, "Every channel is NaN or infinite: there is no signal"),
+        (np.zeros((4, 1536)), ARRAY, "Every channel is flat or NaN: there is no signal to work with. Check the file"),
+        (
+            noise() * 1e6,
+            ARRAY | {"channel_names": ["C3", "Cz", "C4", "Foo"]},
+            r"Unknown channel names \['Foo'\].*Rename",
+        ),
+        (noise() * 1e6, ARRAY | {"channel_names": ["EOG1", "ECG", "EMG1", "Resp"]}, "No EEG channel among"),
+    ],
+)
+def test_wrong_arrays(array, described, words):
+    with pytest.raises(ValueError, match=words):
+        recorded()(array, **described)
+
+
+def test_missing_channels_are_named():
+    names = [name for name in TEN_TWENTY if name not in ("Fp1", "O2")]
+    with pytest.raises(
+        ValueError,
+        match=r"lacks: Fp1-F7, P8-O2, Fp1-F3, P4-O2 \(no Fp1, O2\). It has .*set on_missing to 'interpolate'",
+    ):
+        NeurIPTFeatureExtractor()(raw_of(noise(names), names))
+    with pytest.raises(ValueError, match=r"Names that say no electrode: \['Foo'\]"):
+        NeurIPTFeatureExtractor()(raw_of(noise(["Foo", "C3"]), ["Foo", "C3"]))
+
+
+def test_nothing_to_drop_to_and_nothing_to_interpolate_from():
+    with pytest.raises(
+        ValueError, match="has no channel of montage 'sleep_edfx'; it has C3, Cz, C4, Pz. Choose another"
+    ):
+        NeurIPTFeatureExtractor(montage="sleep_edfx", on_missing="drop")(raw_of(noise()))
+    with pytest.raises(ValueError, match="Can't interpolate O1.*at least 4 electrodes against one reference"):
+        NeurIPTFeatureExtractor(montage=["O1"], on_missing="interpolate")(raw_of(noise(["C3", "C4"]), ["C3", "C4"]))
+
+
+def test_what_contradicts_an_mne_object():
+    raw = raw_of(noise())
+    with pytest.raises(ValueError, match="sampling_rate is 250 Hz, but the recording says 128 Hz. Leave it out"):
+        recorded()(raw, sampling_rate=250)
+    with pytest.raises(ValueError, match="channel_names differ from the recording's"):
+        recorded()(raw, channel_names=["C3"])
+    with pytest.raises(ValueError, match="Taken as V, .*unit='uV'"):
+        recorded()(raw_of(noise() * 1e6))
+    batch = recorded()(raw_of(noise() * 1e6), unit="uV")
+    np.testing.assert_allclose(batch["input_values"], recorded()(raw)["input_values"], atol=1e-5)
+
+
+def test_all_channels_bad():
+    raw = raw_of(noise())
+    raw.info["bads"] = NAMES
+    with pytest.raises(ValueError, match="Every channel is NaN, flat or marked as bad.*info\\['bads'\\]"):
+        recorded()(raw)
+    data = noise(seconds=12.0).reshape(4, 3, -1).transpose(1, 0, 2).copy()
+    data[1] = 0.0
+    with pytest.raises(ValueError, match=r"flat or marked as bad in the pieces \[1\].*Leave these pieces out"):
+        recorded()(mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg")))
+
+
+def test_empty_epochs():
+    epochs = mne.EpochsArray(noise(seconds=2.0)[None], mne.create_info(NAMES, RATE, "eeg")).drop([0])
+    with pytest.raises(ValueError, match="The recording is empty: it has no samples"):
+        recorded()(epochs)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"onsets": [0.0, 9.0]}, r"Windows of 4 s at \[9.0\] s would leave the recording, which lasts 12.00 s"),
+        ({"onsets": [-1.0]}, "would leave the recording"),
+        ({"onsets": []}, "onsets is empty"),
+        ({"onsets": [1.0], "stride_seconds": 1.0}, "onsets or stride_seconds, not both"),
+        ({"window_seconds": 0.001}, "holds no sample at 64 Hz"),
+        ({"window_seconds": -1.0}, "window_seconds must be a positive number"),
+        ({"stride_seconds": 0}, "stride_seconds must be a positive number"),
+    ],
+)
+def test_windows_that_cannot_be_cut(options, words):
+    with pytest.raises(ValueError, match=words):
+        recorded()(raw_of(noise()), **options)
+
+
+# Real recordings
+
+
+@pytest.mark.shared_data
+def test_every_recording_of_the_corpus_just_works(shared_data):
+    """Each in the montage that its electrodes allow; nothing masked, levels of EEG, everything accounted for."""
+    manifest = pd.read_csv(shared_data / "manifest.csv", dtype=str)
+    montages = {"eegmat": "double_banana", "uci_alcohol": "double_banana", "eegmmidb": "double_banana"}
+    for name, rows in manifest.groupby("set"):
+        extractor = NeurIPTFeatureExtractor(montage=montages.get(name, "as_recorded"))
+        for file in rows["file"]:
+            raw = open_recording(shared_data / file)
+            batch = extractor(raw, window_seconds=1.0)
+            assert batch["channel_mask"].all() and np.isfinite(batch["input_values"]).all(), file
+            assert 1 < np.median(extractor.invert(batch["input_values"]).std(axis=-1)) < 100, file
+            used = {source.lstrip("+-") for row in batch.report.channels for source in row.sources}
+            assert used | set(batch.report.dropped) == set(raw.ch_names), file
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("montage", "channels"), [("double_banana", 20), ("seed_v", 17), ("bcic_iv_2b", 2), ("bcic_iv_2b_monopolar", 3)]
+)
+def test_named_montages_on_a_real_recording(shared_data, montage, channels):
+    raw = open_recording(shared_data / "tasks" / "eegmat" / "sub-01_rest.edf")
+    assert NeurIPTFeatureExtractor(montage=montage)(raw)["input_values"].shape == (15, channels, 256)
