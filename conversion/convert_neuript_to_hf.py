@@ -107,8 +107,8 @@ def config_from_arguments(arguments: dict, state: dict[str, torch.Tensor]) -> Ne
             raise ValueError(f"{name}={arguments[name]} has no counterpart here: only {name}={expected} is known.")
     if arguments.get("part", "Functional") != "Functional":
         raise ValueError(
-            f"part={arguments['part']!r}: the authors' channel groups other than 'Functional' are not in the spec, so a "
-            f"head trained on them can't be converted."
+            f"part={arguments['part']!r}: the authors' channel groups other than 'Functional' are not in the spec, "
+            f"so a head trained on them can't be converted."
         )
     hidden_size, num_layers = arguments["d_model"], arguments["e_layers"]
     head = {}

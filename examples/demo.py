@@ -380,7 +380,8 @@ def main():
         f"{first['people']} people never seen, {first['windows']} windows, chance {first['chance']:.3f}", scores
     )
     print(
-        f"\n{folder / 'report.png'} after {time.perf_counter() - started:.0f} s; the checkpoint is {folder / 'checkpoint'}."
+        f"\n{folder / 'report.png'} after {time.perf_counter() - started:.0f} s; the checkpoint is "
+        f"{folder / 'checkpoint'}."
     )
 
 

@@ -2,8 +2,7 @@
 Fine-tunes NeurIPT on labelled EEG through `Trainer` and scores it on people that it has never seen.
 
     python examples/finetune.py --data manifest.csv --rows set=eegmat --output_dir runs/eegmat
-    python examples/finetune.py --data folder --events left_hand right_hand --model hub/neuript-tiny --output_dir
-    runs/hands
+    python examples/finetune.py --data folder --events left right --model folder_of_weights --output_dir runs/hands
 
 From files to metrics: recordings -> feature extractor -> windows split by person -> a closed-form start of the head ->
 fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows.
@@ -96,7 +95,8 @@ def main():
     results["log"] = trainer.state.log_history
     write_results(training.output_dir, results, task, training.seed)
     print_scores(
-        f"{results['model']['people']} people never seen, {len(unseen)} windows, chance {results['model']['chance']:.3f}",
+        f"{results['model']['people']} people never seen, {len(unseen)} windows, chance "
+        f"{results['model']['chance']:.3f}",
         {
             "frozen features + fit": results.get("head_start"),
             "fine-tuned": results["model"],

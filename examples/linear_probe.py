@@ -58,7 +58,8 @@ def main():
     }
     write_results(probe.output_dir, results, task, probe.seed)
     print_scores(
-        f"{results['probe']['people']} people never seen, {len(unseen)} windows, chance {results['probe']['chance']:.3f}",
+        f"{results['probe']['people']} people never seen, {len(unseen)} windows, chance "
+        f"{results['probe']['chance']:.3f}",
         {"frozen features + fit": results["probe"], task.baseline.replace("_", " "): results["baseline"]},
     )
 

@@ -203,8 +203,8 @@ def _read_table(
         if label_column is not None:
             if label_column not in table or (table[label_column] == "").any():
                 raise ValueError(
-                    f"Every recording of {source} needs a class in column {label_column!r}, or name the annotations that "
-                    f"hold the classes with `events`, or ask for windows without labels with label_column=None."
+                    f"Every recording of {source} needs a class in column {label_column!r}, or name the annotations "
+                    f"that hold the classes with `events`, or ask for windows without labels with label_column=None."
                 )
             table["label"] = table[label_column]
         elif "label" in table:
@@ -223,15 +223,16 @@ def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataF
         subject = re.search(subject_pattern, str(relative))
         if subject is None:
             raise ValueError(
-                f"No person recognised in {relative} by {subject_pattern!r}. Give a subject_pattern, or a manifest.csv with "
+                f"No person recognised in {relative} by {subject_pattern!r}. Give a subject_pattern, or a "
+                "manifest.csv with "
                 f"the columns file and subject: without people, windows of one could stand in training and test."
             )
         record = {"file": str(relative), "path": str(path), "subject": subject[1]}
         if labelled:
             if path.parent == folder:
                 raise ValueError(
-                    f"{relative} lies in no folder that names its class. Sort the files into one folder for each class, "
-                    f"give a manifest.csv with a label column, or name annotations with `events`."
+                    f"{relative} lies in no folder that names its class. Sort the files into one folder for each "
+                    f"class, give a manifest.csv with a label column, or name annotations with `events`."
                 )
             record["label"] = path.parent.name
         records.append(record)
@@ -254,8 +255,8 @@ def _assign_splits(
     sides = table.groupby("subject")["split"].nunique()
     if not within_subject and (sides > 1).any():
         raise ValueError(
-            f"These people are on more than one side of the split: {sorted(sides.index[sides > 1])}. What a model learns "
-            f"about a person would count as skill; say within_subject=True if the protocol wants that."
+            f"These people are on more than one side of the split: {sorted(sides.index[sides > 1])}. What a model "
+            f"learns about a person would count as skill; say within_subject=True if the protocol wants that."
         )
     return table
 

@@ -31,8 +31,8 @@ MICROVOLTS = {"uV": 1.0, "µV": 1.0, "μV": 1.0, "mV": 1e3, "V": 1e6}  # both mi
 PLAUSIBLE_AMPLITUDE = (0.2, 2000.0)
 # A channel whose largest and smallest value are closer than this, in microvolt, is flat.
 FLAT_RANGE = 0.01
-# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample, so
-# that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
+# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
+# so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
 END_PADDING = "symmetric"
 # The electrode that stands for a recording's common reference where the names do not tell it.
 REFERENCE = "reference"
@@ -357,8 +357,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         needed = 2 * (self.h_freq or self.sampling_rate / 2)
         if rate < needed:
             raise ValueError(
-                f"A sampling rate of {rate:g} Hz is too low: the band up to {needed / 2:g} Hz needs at least {needed:g} "
-                "Hz. Check the rate, or lower h_freq."
+                f"A sampling rate of {rate:g} Hz is too low: the band up to {needed / 2:g} Hz needs at least "
+                f"{needed:g} Hz. Check the rate, or lower h_freq."
             )
 
     def _plan(self, source: "_Source", report: ChannelReport) -> _Plan:
@@ -430,9 +430,9 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         if self.on_missing == "raise":
             raise ValueError(
                 f"Montage {self.montage!r} needs channels that the recording lacks: {', '.join(lacking)} (no "
-                f"{', '.join(electrodes)}). It has {', '.join(found) or 'no EEG channel'}.{about_names} Choose another "
-                "montage ('as_recorded' or a list of channels), rename channels (raw.rename_channels), or set on_missing "
-                "to 'interpolate' or 'drop'."
+                f"{', '.join(electrodes)}). It has {', '.join(found) or 'no EEG channel'}.{about_names} Choose "
+                "another montage ('as_recorded' or a list of channels), rename channels (raw.rename_channels), or set "
+                "on_missing to 'interpolate' or 'drop'."
             )
         if self.on_missing == "drop":
             if len(lacking) == len(self.channel_names):
@@ -446,8 +446,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         if len(monopolar) < MIN_ELECTRODES_TO_INTERPOLATE or len(monopolar) < len(found):
             raise ValueError(
                 f"Can't interpolate {', '.join(electrodes)}: that takes at least {MIN_ELECTRODES_TO_INTERPOLATE} "
-                f"electrodes against one reference, but the recording has {', '.join(found)}. Set on_missing='drop' or "
-                "choose another montage."
+                f"electrodes against one reference, but the recording has {', '.join(found)}. Set on_missing='drop' "
+                "or choose another montage."
             )
         return electrodes
 
@@ -472,7 +472,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             length = 3.3 / min(max(0.25 * self.l_freq, 2.0), self.l_freq) if self.l_freq else 0.0
             if seconds < length:
                 report.steps.append(
-                    f"note: the high-pass is {length:.0f} s long, but the signal {seconds:.1f} s: its ends are mirrored"
+                    f"note: the high-pass is {length:.0f} s long, but the signal {seconds:.1f} s: its ends are "
+                    "mirrored"
                 )
         if rate != self.sampling_rate:
             signal = _resample(signal, rate, self.sampling_rate)
@@ -498,8 +499,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             )
         if samples > length:
             raise ValueError(
-                f"The recording lasts {length / rate:.2f} s, less than one window of {window_seconds} s. Give a shorter "
-                "window_seconds."
+                f"The recording lasts {length / rate:.2f} s, less than one window of {window_seconds} s. Give a "
+                "shorter window_seconds."
             )
         if onsets is not None:
             if stride_seconds is not None:
@@ -602,8 +603,8 @@ def _open(
     lacking = [name for name, value in given.items() if value is None]
     if lacking:
         raise ValueError(
-            f"An array needs {', '.join(lacking)}: nothing is guessed. For example sampling_rate=250, channel_names=['C3', "
-            "'Cz', 'C4'], unit='uV'."
+            f"An array needs {', '.join(lacking)}: nothing is guessed. For example sampling_rate=250, "
+            "channel_names=['C3', 'Cz', 'C4'], unit='uV'."
         )
     _check_positive("sampling_rate", sampling_rate)
     names = [str(name) for name in channel_names]
@@ -707,7 +708,8 @@ def _read(source: _Source, plan: _Plan, report: ChannelReport) -> tuple[np.ndarr
         if not np.array_equal(copy, original, equal_nan=True):
             raise ValueError(
                 f"Channels {source.names[first]!r} and {source.names[later]!r} are both "
-                f"{resolve_channel(source.names[later])}, but their signals differ. Drop one of them (raw.drop_channels)."
+                f"{resolve_channel(source.names[later])}, but their signals differ. Drop one of them "
+                "(raw.drop_channels)."
             )
         report.dropped[source.names[later]] = f"the same as {source.names[first]}"
 
@@ -752,8 +754,8 @@ def _check_amplitude(channels: np.ndarray, source: _Source) -> None:
         fitting = [u for u in ("uV", "mV", "V") if least <= typical * MICROVOLTS[u] / scale <= most]
         advice = f"If they are in another unit, say so: unit={' or '.join(map(repr, fitting))}." if fitting else ""
         raise ValueError(
-            f"Taken as {source.unit}, a typical channel varies by {typical:.2g} microvolt within a second; EEG varies by "
-            f"{least:g} to {most:g}. {advice or 'Check how the file was scaled.'}"
+            f"Taken as {source.unit}, a typical channel varies by {typical:.2g} microvolt within a second; EEG "
+            f"varies by {least:g} to {most:g}. {advice or 'Check how the file was scaled.'}"
         )
 
 
@@ -834,7 +836,8 @@ def _canonical_names(channel_names: Sequence[str]) -> list[str]:
     ]
     if unknown or not channels:
         raise ValueError(
-            f"Unknown channels {unknown}: expected electrodes of the 10-05 system such as 'C3', or pairs such as 'C3-Cz'."
+            f"Unknown channels {unknown}: expected electrodes of the 10-05 system such as 'C3', or pairs such as "
+            "'C3-Cz'."
         )
     twice = sorted(channel for channel, count in Counter(channels).items() if count > 1)
     if twice:

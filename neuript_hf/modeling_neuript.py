@@ -546,8 +546,8 @@ def channel_groups(
     if config.pooling == "none":
         if num_channels != config.num_lobes:
             raise ValueError(
-                f"pooling='none' puts channels side by side: num_lobes must be the number of channels, but num_lobes is "
-                f"{config.num_lobes} and the window has {num_channels} channels."
+                f"pooling='none' puts channels side by side: num_lobes must be the number of channels, but num_lobes "
+                f"is {config.num_lobes} and the window has {num_channels} channels."
             )
         return torch.eye(num_channels, dtype=torch.bool, device=device)[None]
     if electrode_positions is None:
@@ -727,8 +727,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         batch, num_channels = scales[0].shape[:2]
         if lobe_mask is not None and lobe_mask.shape != (batch, num_channels, self.config.num_lobes):
             raise ValueError(
-                f"lobe_mask must have shape [B, C, num_lobes] = {[batch, num_channels, self.config.num_lobes]}, but has "
-                f"{list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
+                f"lobe_mask must have shape [B, C, num_lobes] = {[batch, num_channels, self.config.num_lobes]}, but "
+                f"has {list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
             )
         groups = channel_groups(self.config, lobe_mask, electrode_positions, num_channels)
         if groups is None:

@@ -134,7 +134,8 @@ class EEGPipeline(ChunkPipeline):
         count = int(np.floor((total - duration) / stride + 1e-9)) + 1
         if count < 1:
             raise ValueError(
-                f"The recording lasts {total:.2f} s, less than one window of {duration} s. Give a shorter window_seconds."
+                f"The recording lasts {total:.2f} s, less than one window of {duration} s. Give a shorter "
+                "window_seconds."
             )
         onsets = np.arange(count) * stride
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))

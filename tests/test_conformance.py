@@ -90,7 +90,7 @@ def test_masks_of_each_scale(case):
 
 
 def test_position_codes(case):
-    """Codes of the coordinates that the converted extractor gives: the authors' frame, with their slip in channel 13."""
+    """Codes of the coordinates that the converted extractor gives: the authors' frame, their slip in channel 13."""
     _, model, extractor, inputs, expected, _ = case
     embeddings = model.neuript.embeddings
     if "spatial_encoding" in expected:

@@ -191,6 +191,7 @@ def test_no_spelling_of_the_zoo_becomes_another_electrode(shared_data):
     answers = zoo["spelling"].map(resolve_channel)
     electrode = ~answers.str.startswith(("non-eeg", "unknown", "ambiguous"))
     wrong = zoo["spelling"][electrode & (answers != expected)]
-    # A1 of BioSemi and of a depth electrode, AF3 of a custom cap, F1 F2 meant as Fp1 Fp2, CPz as reference, O2 as a gas
+    # A1 of BioSemi and of a depth electrode, AF3 of a custom cap, F1 F2 meant as Fp1 Fp2, CPz as reference, O2 as a
+    # gas
     assert set(wrong) == {"A1", "AF3", "F2-F4", "F1-F3", "Fp1-CPz", "O2"}
     assert (answers == expected).sum() >= 535

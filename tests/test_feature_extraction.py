@@ -188,8 +188,8 @@ def test_a_notch_that_cannot_be_applied_is_said():
 
 def test_short_pieces_keep_their_level():
     """
-    The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch near what the whole recording gives there.
-    MNE's own way of going on beyond the ends would leave a step of several microvolt.
+    The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch near what the whole recording gives
+    there. MNE's own way of going on beyond the ends would leave a step of several microvolt.
     """
     rng = np.random.default_rng(0)
     data = np.cumsum(rng.normal(0, 1e-6, (4, round(120 * RATE))), axis=1) * 0.1 + rng.normal(0, 1e-5, (4, 15360))

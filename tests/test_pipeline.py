@@ -80,8 +80,8 @@ def test_rows_are_the_models_answers(classify, folder, raw):
 
 def test_blocks_and_batches_change_nothing(folder, raw):
     """
-    A recording read in blocks gives the rows of the recording read at once. The signals differ by a thousandth, which can
-    send a token to another expert: embeddings move by less than a tenth of what lies between windows.
+    A recording read in blocks gives the rows of the recording read at once. The signals differ by a thousandth, which
+    can send a token to another expert: embeddings move by less than a tenth of what lies between windows.
     """
     embed = pipeline("eeg-embedding", model=str(folder))
     whole = embed(raw, block_seconds=1000, windows_per_batch=64)

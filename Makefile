@@ -1,0 +1,45 @@
+# make demo    from nothing to an answer in a few minutes: simulated EEG, or DATA=folder, or DATA=eegbci
+# make test    everything that must hold
+# make check   linters;  make style   lets them repair
+# make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check style results
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA))
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+SEEDS ?= 0 1 2
+FINETUNE = $(BIN)/python examples/finetune.py --data $(DATA) --config '{"attention_dropout": 0.0}' --save_strategy no \
+	--warmup_steps 0.1 --lr_scheduler_type cosine --weight_decay 0.005 --max_grad_norm 1.0 --logging_steps 10
+
+results: .venv/installed
+	for seed in $(SEEDS); do \
+		$(FINETUNE) --seed $$seed --output_dir runs/eegmat-$$seed --rows set=eegmat \
+			--learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 16 && \
+		$(FINETUNE) --seed $$seed --output_dir runs/epilepsy_gb-$$seed --rows set=epilepsy_gb --montage as_recorded \
+			--max_train_windows 500 --learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 16 && \
+		$(FINETUNE) --seed $$seed --output_dir runs/ssvep_exo-$$seed --rows set=ssvep_exo --montage as_recorded \
+			--events "13 Hz" "17 Hz" "21 Hz" --window_seconds 5 --baseline tangent_space \
+			--baseline_frequencies 13 17 21 --learning_rate 3e-4 --num_train_epochs 10 \
+			--per_device_train_batch_size 8 || exit 1; \
+	done
+	$(BIN)/python examples/summarise.py runs/eegmat-* runs/epilepsy_gb-* runs/ssvep_exo-*
