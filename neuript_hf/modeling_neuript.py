@@ -539,6 +539,11 @@ def channel_groups(
     both sides; "coronal" cuts front, centre, back, "sagittal" left, middle, right.
     """
     if config.pooling == "lobes":
+        if lobe_mask is not None and lobe_mask.shape[1:] != (num_channels, config.num_lobes):
+            raise ValueError(
+                f"lobe_mask must have shape [B, C, num_lobes] = [B, {num_channels}, {config.num_lobes}], but has "
+                f"{list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
+            )
         return lobe_mask
     device = lobe_mask.device if electrode_positions is None else electrode_positions.device
     if config.pooling == "mean":
@@ -724,13 +729,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         electrode_positions: Tensor | None,
     ) -> Tensor | None:
         """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
-        batch, num_channels = scales[0].shape[:2]
-        if lobe_mask is not None and lobe_mask.shape != (batch, num_channels, self.config.num_lobes):
-            raise ValueError(
-                f"lobe_mask must have shape [B, C, num_lobes] = {[batch, num_channels, self.config.num_lobes]}, but "
-                f"has {list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
-            )
-        groups = channel_groups(self.config, lobe_mask, electrode_positions, num_channels)
+        groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1])
         if groups is None:
             return None
         pooled = [lobe_pooling(scales[scale], groups.bool(), masks[scale]) for scale in self.config.head_scales]

@@ -1,0 +1,100 @@
+"""Configuration: sizes by name, what is refused, what travels, and that no field is idle."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, PreTrainedConfig
+
+import neuript_hf
+from neuript_hf import NeurIPTConfig
+
+
+OWN_FIELDS = {field.name for field in dataclasses.fields(NeurIPTConfig)} - {
+    field.name for field in dataclasses.fields(PreTrainedConfig)
+}
+
+
+def test_every_field_is_read():
+    """An option that nothing reads is a promise that nobody keeps."""
+    package = Path(neuript_hf.__file__).parent
+    readers = (package / "modeling_neuript.py").read_text() + (package / "configuration_neuript.py").read_text()
+    # the configuration's own properties turn one into the other
+    by_property = {"pooled_scales": "head_scales"}
+    idle = {name for name in OWN_FIELDS if not re.search(rf"config\.{by_property.get(name, name)}\b", readers)}
+    assert not idle
+
+
+def test_every_field_is_documented():
+    missing = {name for name in OWN_FIELDS if f"        {name} (`" not in NeurIPTConfig.__doc__}
+    assert not missing
+
+
+def test_sizes_by_name():
+    tiny, small, base = NeurIPTConfig.tiny(), NeurIPTConfig.small(), NeurIPTConfig.base()
+    assert (tiny.hidden_size, tiny.intermediate_size, tiny.num_attention_heads) == (96, 192, 4)
+    assert (tiny.moe_intermediate_size, tiny.shared_expert_intermediate_size) == (48, 96)
+    assert (small.hidden_size, small.intermediate_size, small.moe_intermediate_size) == (256, 768, 128)
+    assert base.to_dict() == NeurIPTConfig().to_dict() and base.hidden_size == 768
+    assert NeurIPTConfig.tiny(hidden_dropout=0.3, hidden_size=48).hidden_size == 48
+
+
+def test_defaults_are_the_contracts():
+    config = NeurIPTConfig()
+    assert list(config.merge_sizes) == [1, 4, 1, 2, 1, 2] and list(config.num_experts) == [0, 0, 2, 4, 4, 6]
+    assert list(config.decoder_num_experts) == list(config.cross_num_experts) == [0] * 7
+    assert config.normalize_router_probs and config.strict_masking and config.expert_capacity_factor is None
+    assert config.balance_loss == "fraction" and config.head_scales == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"hidden_size": "96"}, "hidden_size"),
+        ({"hidden_size": 96.0}, "hidden_size"),
+        ({"hidden_size": 97, "num_attention_heads": 1}, "hidden_size must be even"),
+        ({"hidden_size": 96, "num_attention_heads": 5}, r"hidden_size \(96\) must be a multiple of"),
+        ({"hidden_act": "tanh"}, "hidden_act"),
+        ({"merge_sizes": [1, 4]}, "merge_sizes has 2 entries for 6 encoder layers"),
+        ({"merge_sizes": [1, 4, 0, 2, 1, 2]}, "merge_sizes must not fall below 1"),
+        ({"num_experts": [0] * 5}, "num_experts has 5 entries for 6 encoder layers"),
+        ({"decoder_num_experts": [0] * 6}, "decoder_num_experts has 6 entries for 7 scales"),
+        ({"expert_top_k_ratio": 0.0}, r"expert_top_k_ratio must lie in \(0, 1\]"),
+        ({"hidden_dropout": 1.0}, r"hidden_dropout must lie in \[0, 1\)"),
+        ({"router_noise": -0.1}, "router_noise must not be negative"),
+        ({"pooled_scales": [0, 7]}, "pooled_scales must be different numbers from 0 to 6"),
+        ({"pooled_scales": []}, "pooled_scales must be different numbers"),
+        ({"loss_type": "balanced_bce", "prior_weight": 0.3}, "needs class_prior with one share for each of the 2"),
+        ({"class_prior": [0.0, 1.0]}, "class_prior must hold shares between 0 and 1"),
+        ({"expert_capacity_factor": 0}, "expert_capacity_factor must be positive or None"),
+        ({"reconstruction_exponent": 0}, "reconstruction_exponent must be positive"),
+        ({"num_lobes": 0}, "num_lobes must be at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(fields, words):
+    with pytest.raises(StrictDataclassError) as refusal:
+        NeurIPTConfig(**fields)
+    assert re.search(words, str(refusal.value) + str(refusal.value.__cause__))
+
+
+def test_wrong_types_are_refused_later_too():
+    config = NeurIPTConfig.tiny()
+    with pytest.raises(StrictDataclassError):
+        config.hidden_size = "wide"
+
+
+def test_saved_and_loaded(tmp_path):
+    config = NeurIPTConfig.tiny(pooled_scales=[0, 6], id2label={0: "rest", 1: "task"}, num_lobes=4)
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is NeurIPTConfig
+    assert loaded.to_diff_dict() == config.to_diff_dict()
+    assert set(json.loads((tmp_path / "config.json").read_text())["auto_map"]) == {
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForPreTraining",
+        "AutoModelForSequenceClassification",
+    }

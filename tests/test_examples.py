@@ -1,0 +1,113 @@
+"""The example programs, run as a user runs them, at the smallest size."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from transformers import pipeline
+
+from neuript_hf import verify
+from neuript_hf.simulation import simulate_dataset
+
+
+ROOT = Path(__file__).parents[1]
+SMALL = json.dumps(
+    {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 8,
+        "attention_dropout": 0.0,
+    }
+)
+
+
+def run(program, *arguments):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return simulate_dataset(tmp_path_factory.mktemp("recordings"), n_subjects=5, seed=0)
+
+
+@pytest.fixture(scope="module")
+def finetuned(manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "hands-0"
+    printed = run(
+        *("finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", SMALL, "--max_train_windows", "16"),
+        *("--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no", "--output_dir", folder, "--seed", "3"),
+    )
+    return folder, printed
+
+
+def test_finetune_from_files_to_metrics(finetuned):
+    folder, printed = finetuned
+    for words in ("people never seen", "chance 0.500", "frozen features + fit", "fine-tuned", "band power"):
+        assert words in printed
+    results = json.loads((folder / "results.json").read_text())
+    for method in ("model", "head_start", "baseline"):
+        low, high = results[method]["balanced_accuracy_interval"]
+        assert 0 <= low <= results[method]["balanced_accuracy"] <= high <= 1
+    assert results["windows"]["train"] == 16 and results["model"]["people"] == 2
+    assert set(results["provenance"]) == {"command", "commit", "seed", "threads", "versions", "task"}
+    assert results["provenance"]["seed"] == 3
+
+
+def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):
+    folder, _ = finetuned
+    assert verify(folder)["passed"]
+    rows = pipeline("eeg-classification", model=str(folder))(next(manifest.parent.glob("sub-01*.fif")))
+    assert {row["label"] for row in rows} <= {"left_hand", "right_hand"} and len(rows) > 10
+
+
+def test_model_card_from_results(finetuned):
+    folder, _ = finetuned
+    run("write_model_card.py", folder)
+    card = (folder / "README.md").read_text()
+    results = json.loads((folder / "results.json").read_text())
+    assert card.startswith("---\n") and "hands-0" in card and "left_hand, right_hand" in card
+    assert f"{results['model']['balanced_accuracy']:.3f}" in card and results["provenance"]["command"] in card
+    assert "{{" not in card and "{%" not in card
+
+
+def test_summary_of_several_seeds(finetuned):
+    folder, _ = finetuned
+    table = run("summarise.py", folder)
+    results = json.loads((folder / "results.json").read_text())
+    assert "| hands | 2, " in table and f"{results['model']['balanced_accuracy']:.3f}" in table
+
+
+def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
+    folder, _ = finetuned
+    printed = run(
+        *("linear_probe.py", "--data", manifest, "--montage", "C3,Cz,C4", "--model", folder),
+        *("--max_train_windows", "16", "--output_dir", tmp_path),
+    )
+    assert "frozen features + fit" in printed
+    assert "probe" in json.loads((tmp_path / "results.json").read_text())
+
+
+def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
+    small = ("--pretraining_windows", 8, "--max_train_windows", 16, "--epochs", 1, "--people", 5)
+    printed = run("demo.py", "--output_dir", tmp_path / "simulated", *small)
+    for words in ("exact", "band-pass", "never seen", "fine-tuned", "band power", "passed"):
+        assert words in printed
+    with Image.open(tmp_path / "simulated" / "report.png") as picture:
+        assert picture.width > 1000 and picture.height > 800
+    assert verify(tmp_path / "simulated" / "checkpoint")["passed"]
+    run("demo.py", "--data", manifest.parent, "--output_dir", tmp_path / "own", *small)
+    assert (tmp_path / "own" / "report.png").is_file()
