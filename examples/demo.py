@@ -35,6 +35,7 @@ from neuript_hf import (
     verify,
 )
 from neuript_hf.data import open_recording
+from neuript_hf.electrodes import positions_of
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
 from neuript_hf.simulation import simulate_dataset
@@ -56,22 +57,27 @@ class DemoArguments:
     data: str | None = field(default=None, metadata={"help": "A folder or manifest of recordings, or eegbci."})
     output_dir: str = field(default="demo", metadata={"help": "Folder for recordings, checkpoint and report.png."})
     pretraining_windows: int = field(default=192, metadata={"help": "Windows that pre-training sees."})
-    epochs: int = field(default=4, metadata={"help": "Epochs of fine-tuning."})
+    people: int = field(default=20, metadata={"help": "Simulated people."})
+    epochs: int = field(default=3, metadata={"help": "Epochs of fine-tuning."})
+    learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate of fine-tuning."})
     max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
     seed: int = field(default=0, metadata={"help": "Seed of people, weights and masks."})
 
 
-def recordings_of(demo: DemoArguments) -> tuple[Path, dict, NeurIPTFeatureExtractor]:
-    """Where the recordings are, what `load_recordings` has to know about them, and the extractor."""
+def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, dict]:
+    """Where the recordings are, the extractor, and how the head groups channels."""
     if demo.data is None:
-        people = 12
         manifest = simulate_dataset(
-            Path(demo.output_dir) / "recordings", n_subjects=people, seed=demo.seed, overwrite=True
+            Path(demo.output_dir) / "recordings", n_subjects=demo.people, seed=demo.seed, overwrite=True
         )
-        return manifest, {}, NeurIPTFeatureExtractor(montage=SIMULATED_CHANNELS)
+        # left against right: the parietal lobe would average both sides, so every channel is a group of its own
+        extractor = NeurIPTFeatureExtractor(montage=SIMULATED_CHANNELS)
+        return manifest, extractor, {"pooling": "none", "num_lobes": len(SIMULATED_CHANNELS)}
     if demo.data == "eegbci":
-        return eegbci_manifest(Path(demo.output_dir)), {}, NeurIPTFeatureExtractor(montage="bcic_iv_2a_monopolar")
-    return Path(demo.data), {}, NeurIPTFeatureExtractor(montage="as_recorded")
+        extractor = NeurIPTFeatureExtractor(montage="bcic_iv_2a_monopolar")
+        return eegbci_manifest(Path(demo.output_dir)), extractor, {"pooling": "none", "num_lobes": 22}
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    return Path(demo.data), extractor, {"num_lobes": extractor.num_lobes}
 
 
 def eegbci_manifest(folder: Path) -> Path:
@@ -100,6 +106,7 @@ def training_arguments(demo: DemoArguments, name: str, **settings) -> TrainingAr
         warmup_steps=0.15,
         weight_decay=5e-3,
         max_grad_norm=1.0,
+        dataloader_pin_memory=torch.cuda.is_available(),
         logging_steps=4,
         **settings,
     )
@@ -145,9 +152,12 @@ def reconstruct(trainer: NeurIPTTrainer, windows: Dataset) -> dict:
 
 
 def finetune(
-    demo: DemoArguments, encoder: NeurIPTForPreTraining, train: Dataset, validation: Dataset
-) -> NeurIPTTrainer:
-    """Starts the head from a fit on frozen features of the training people, then trains everything."""
+    demo: DemoArguments, encoder: NeurIPTForPreTraining, train: Dataset, validation: Dataset, unseen: Dataset
+) -> tuple[NeurIPTTrainer, dict]:
+    """
+    Starts the head from a fit on frozen features of the training people, then trains everything. Gives the trainer, and
+    the scores of the start and of the end on unseen people.
+    """
     names = train.features["labels"].names
     config = NeurIPTConfig.from_dict(
         encoder.config.to_dict()
@@ -163,7 +173,7 @@ def finetune(
             demo,
             "finetuning",
             per_device_train_batch_size=8,
-            learning_rate=3e-4,
+            learning_rate=demo.learning_rate,
             num_train_epochs=demo.epochs,
             eval_strategy="epoch",
         ),
@@ -171,8 +181,10 @@ def finetune(
         eval_dataset=validation,
         compute_metrics=compute_metrics,
     )
+    scores = {"frozen + fit": scores_of(trainer.predict(unseen).predictions, unseen)}
     trainer.train()
-    return trainer
+    scores["fine-tuned"] = scores_of(trainer.predict(unseen).predictions, unseen)
+    return trainer, scores
 
 
 @torch.no_grad()
@@ -317,11 +329,7 @@ def draw_report(
 
 def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
     """Electrodes from above, coloured by what masking each one costs; pairs stand at their middle."""
-    from neuript_hf.electrodes import POSITIONS
-
-    places = np.array(
-        [np.mean([POSITIONS[name] for name in channel.split("-")], axis=0)[:2] for channel in channel_names]
-    )
+    places = positions_of(channel_names)[:, :2]
     limit = max(np.abs(importance).max(), 1e-6)
     head = plt.Circle((0.0, -0.015), 0.1, fill=False, color="0.5")
     axis.add_patch(head)
@@ -340,8 +348,8 @@ def main():
     set_seed(demo.seed)
     folder = Path(demo.output_dir)
 
-    source, options, extractor = recordings_of(demo)
-    splits = load_recordings(source, extractor, **options)
+    source, extractor, pooling = recordings_of(demo)
+    splits = load_recordings(source, extractor)
     train = splits["train"].shuffle(seed=demo.seed)
     train = train.select(range(min(demo.max_train_windows, len(train))))
     unseen = concatenate_datasets([splits[name] for name in ("validation", "test") if name in splits])
@@ -349,15 +357,13 @@ def main():
     class_names = train.features["labels"].names
 
     # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
-    config = NeurIPTConfig.tiny(num_lobes=extractor.num_lobes, attention_dropout=0.0, experts_implementation="eager")
+    config = NeurIPTConfig.tiny(attention_dropout=0.0, experts_implementation="eager", **pooling)
     pretraining, filled = pretrain(demo, config, splits)
     print(
         f"\nHidden samples of people never seen: error {filled['model_error']:.3f} (model), "
         f"{filled['mean_error']:.3f} (each channel's mean)."
     )
-    finetuning = finetune(demo, pretraining.model, train, splits["validation"])
-
-    scores = {"fine-tuned": scores_of(finetuning.predict(unseen).predictions, unseen)}
+    finetuning, scores = finetune(demo, pretraining.model, train, splits["validation"], unseen)
     task = TaskArguments(data=str(source))
     scores["band power"] = baseline_scores(task, train, unseen, extractor)
     save_checkpoint(finetuning.model, extractor, folder / "checkpoint")
