@@ -15,7 +15,7 @@ def test_python_blocks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     simulate_dataset(tmp_path / "demo" / "recordings", n_subjects=3, seed=0, n_trials=4)
     extractor = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"])
-    model = NeurIPTForSequenceClassification(small_config(id2label={0: "left_hand", 1: "right_hand"}))
+    model = NeurIPTForSequenceClassification(small_config(num_labels=2, id2label={0: "left_hand", 1: "right_hand"}))
     save_checkpoint(model, extractor, tmp_path / "demo" / "checkpoint")
     logging.set_verbosity_error()
     blocks = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[1] / "README.md").read_text(), re.DOTALL)
