@@ -28,7 +28,7 @@ style: .venv/installed
 	$(BIN)/ruff format .
 
 SEEDS ?= 0 1 2
-FINETUNE = $(BIN)/python examples/finetune.py --data $(DATA) --config '{"attention_dropout": 0.0}' --save_strategy no \
+FINETUNE = $(BIN)/python examples/finetune.py --data $(DATA) --config '{"hidden_dropout": 0.0, "attention_dropout": 0.0}' --save_strategy no \
 	--warmup_steps 0.1 --lr_scheduler_type cosine --weight_decay 0.005 --max_grad_norm 1.0 --logging_steps 10
 
 results: .venv/installed
