@@ -7,9 +7,9 @@ windows, companding (spec section 2).
 """
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from scipy.fft import next_fast_len
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, POSITIONS, grid_positions, lobe_membership, resolve_channel
 
 
@@ -34,9 +35,6 @@ FLAT_RANGE = 0.01
 # How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
 # so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
 END_PADDING = "symmetric"
-# The electrode that stands for a recording's common reference where the names do not tell it.
-REFERENCE = "reference"
-MIN_ELECTRODES_TO_INTERPOLATE = 4
 RESAMPLING_MARGIN_SECONDS = 8.0
 
 
@@ -55,71 +53,6 @@ def a_law_expand(values: np.ndarray, a: float = 0.25) -> np.ndarray:
     """The inverse of [`a_law_compress`]: microvolts."""
     scaled = np.abs(values) * (math.e + math.log(a))
     return np.sign(values) * np.where(scaled < 1, scaled, np.exp(np.maximum(scaled, 1) - 1)) / a
-
-
-@dataclass
-class ChannelRow:
-    """
-    Where one output channel comes from.
-
-    Args:
-        name: electrode or pair, as the montage calls it.
-        how: `"exact"` (named like this in the recording), `"alias"` (another spelling), `"recorded pair"`, `"derived
-            pair"` (from other channels), `"interpolated"` (in whole or part).
-        sources: the recording's channels, with the sign they enter by.
-        masked: why the channel is masked as bad; empty where it is good.
-    """
-
-    name: str
-    how: str
-    sources: list[str]
-    masked: str = ""
-
-
-@dataclass
-class ChannelReport:
-    """
-    What the extractor did to a recording. `print(report)` shows it, `report.to_dict()` is plain data.
-
-    Args:
-        channels: one row for each output channel.
-        dropped: channels of the recording that are not used, with the reason.
-        missing: channels of the montage that are left out (`on_missing="drop"`), with the reason.
-        steps: unit, reference, filters, rate and windows, in the order they were applied.
-    """
-
-    channels: list[ChannelRow] = field(default_factory=list)
-    dropped: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    steps: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        width = max([len(row.name) for row in self.channels] + [8])
-        lines = [f"{'channel':{width}}  {'how':14} from"]
-        for row in self.channels:
-            masked = f"   MASKED, {row.masked}" if row.masked else ""
-            lines.append(f"{row.name:{width}}  {row.how:14} {' '.join(row.sources)}{masked}")
-        lines += [f"missing {name}: {reason}" for name, reason in self.missing.items()]
-        by_reason: dict[str, list[str]] = {}
-        for name, reason in self.dropped.items():
-            by_reason.setdefault(reason, []).append(name)
-        lines += [f"not used, {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
-        return "\n".join(lines + self.steps)
-
-
-@dataclass
-class _Plan:
-    """Which channels of a recording make which output: `output = weights @ (recorded, then interpolated)`."""
-
-    channels: list[str]
-    recorded: list[int]  # numbers of the recording's channels that are read
-    interpolated: list[str]
-    weights: np.ndarray  # [outputs, recorded + interpolated], entries -1, 0, 1
-    duplicates: list[tuple[int, int]]  # numbers of the recording's channels that must carry the same signal
-    names: dict[int, str]  # electrode or pair of each recorded channel
 
 
 class NeurIPTFeatureExtractor(FeatureExtractionMixin):
@@ -199,14 +132,14 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                     "electrodes and pairs such as ['C3', 'Cz-C4']."
                 )
         else:
-            _canonical_names(self.montage)
+            canonical_names(self.montage)
 
     @property
     def channel_names(self) -> list[str] | None:
         """The channels of the montage as electrodes and pairs; `None` for `"as_recorded"`."""
         if isinstance(self.montage, str):
             return None if self.montage == "as_recorded" else list(MONTAGES[self.montage])
-        return _canonical_names(self.montage)
+        return canonical_names(self.montage)
 
     @property
     def num_lobes(self) -> int:
@@ -232,7 +165,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         """
         if channel_names is None and self.channel_names is None:
             raise ValueError("The montage is 'as_recorded', so channel_names are needed.")
-        channels = self.channel_names if channel_names is None else _canonical_names(channel_names)
+        channels = self.channel_names if channel_names is None else canonical_names(channel_names)
         montage = self._montage_name
         if self.channel_names is None or not set(channels) <= set(self.channel_names):
             if montage in MONTAGE_LOBES:
@@ -328,7 +261,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         report = ChannelReport()
         source = _open(recording, sampling_rate, channel_names, unit)
         self._check_rate(source.sampling_rate)
-        plan = self._plan(source, report)
+        plan = plan_channels(source.names, source.types, self.channel_names, self.on_missing, report)
+        starts, samples = self._window_starts(source, window_seconds, stride_seconds, onsets, report)
         signal, faults = _read(source, plan, report)  # [n, recorded, T] in microvolt
         if plan.interpolated:
             signal = _interpolate(signal, faults > 0, source.sampling_rate, plan)
@@ -336,9 +270,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         masked = _mask(faults, plan, source, report)
         signal[masked] = 0.0
         signal = self._filter(signal, source.sampling_rate, report)
-        if window_seconds is None and not source.in_pieces:
-            window_seconds = self.window_seconds
-        windows, pieces = self._cut(signal, window_seconds, stride_seconds, onsets, report)
+        windows = np.concatenate([piece[None, :, start : start + samples] for piece in signal for start in starts])
         if self.companding is not None:
             windows = a_law_compress(windows, self.companding_a)
             report.steps.append(f"companding: A-law, A = {self.companding_a}")
@@ -348,7 +280,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             "input_values": windows.astype(np.float32),
             "electrode_positions": np.repeat(features["electrode_positions"][None], count, axis=0),
             "lobe_mask": np.repeat(features["lobe_mask"][None], count, axis=0),
-            "channel_mask": ~masked[pieces],
+            "channel_mask": np.repeat(~masked, len(starts), axis=0),
             "attention_mask": np.ones((count, windows.shape[-1]), dtype=bool),
         }, report
 
@@ -360,96 +292,6 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 f"A sampling rate of {rate:g} Hz is too low: the band up to {needed / 2:g} Hz needs at least "
                 f"{needed:g} Hz. Check the rate, or lower h_freq."
             )
-
-    def _plan(self, source: "_Source", report: ChannelReport) -> _Plan:
-        """Finds every channel of the montage among the recording's channels."""
-        found, duplicates, foreign = _recorded_channels(source, report)
-        reference = REFERENCE
-        pairs = [name for name in found if "-" in name]
-        seconds = {pair.split("-")[1] for pair in pairs}
-        if len(pairs) == len(found) >= 3 and len(seconds) == 1:
-            # Where every channel has the same second electrode, that is the reference.
-            (reference,) = seconds
-            found = {pair.split("-")[0]: index for pair, index in found.items()}
-            report.steps.append(f"reference: {reference}, the second electrode of every channel")
-        wanted = self.channel_names
-        if wanted is None:
-            if foreign:
-                raise ValueError(
-                    f"Unknown channel names {foreign}: expected electrodes of the 10-05 system such as 'C3', or pairs "
-                    "such as 'C3-Cz'. Rename them (raw.rename_channels), mark those that are no EEG "
-                    "(raw.set_channel_types), or give the extractor a montage."
-                )
-            if not found:
-                raise ValueError(f"No EEG channel among {source.names}.")
-            wanted = list(found)
-
-        edges = _edges(found, reference)
-        rows, lacking, interpolated = {}, {}, []
-        for channel in wanted:
-            first, second = (channel.split("-") + [reference])[:2]
-            path = _path(edges, first, second) if "-" in channel else edges.get(first, {}).get(second)
-            if path is not None:
-                rows[channel] = path if isinstance(path, dict) else {path[0]: path[1]}
-                continue
-            lacking[channel] = [electrode for electrode in channel.split("-") if electrode not in edges] or [channel]
-        if lacking:
-            interpolated = self._handle_missing(lacking, found, foreign, report)
-        if interpolated:
-            # An interpolated electrode has the recording's reference, like its neighbours.
-            numbers = {name: len(source.names) + number for number, name in enumerate(interpolated)}
-            edges = _edges(found | numbers, reference)
-            for channel in lacking:
-                first, second = (channel.split("-") + [None])[:2]
-                rows[channel] = _path(edges, first, second) if second else {numbers[first]: 1}
-        channels = [channel for channel in wanted if channel in rows]
-
-        recorded = sorted({index for row in rows.values() for index in row if index < len(source.names)})
-        if interpolated:
-            recorded = sorted(set(recorded) | {index for name, index in found.items() if "-" not in name})
-        columns = {index: column for column, index in enumerate(recorded)}
-        columns |= {len(source.names) + number: len(recorded) + number for number in range(len(interpolated))}
-        weights = np.zeros((len(channels), len(columns)))
-        all_names = source.names + interpolated
-        for number, channel in enumerate(channels):
-            for index, sign in rows[channel].items():
-                weights[number, columns[index]] = sign
-            report.channels.append(_row(channel, rows[channel], all_names, len(source.names)))
-        for index in found.values():
-            if index not in recorded:
-                report.dropped[source.names[index]] = "not in the montage"
-        meanings = {index: name for name, index in found.items()}
-        return _Plan(channels, recorded, interpolated, weights, duplicates, meanings)
-
-    def _handle_missing(
-        self, lacking: dict[str, list[str]], found: dict[str, int], foreign: list[str], report: ChannelReport
-    ) -> list[str]:
-        """Raises, notes what is left out, or says which electrodes to interpolate."""
-        electrodes = sorted({electrode for missing in lacking.values() for electrode in missing})
-        about_names = f" Names that say no electrode: {foreign}." if foreign else ""
-        if self.on_missing == "raise":
-            raise ValueError(
-                f"Montage {self.montage!r} needs channels that the recording lacks: {', '.join(lacking)} (no "
-                f"{', '.join(electrodes)}). It has {', '.join(found) or 'no EEG channel'}.{about_names} Choose "
-                "another montage ('as_recorded' or a list of channels), rename channels (raw.rename_channels), or set "
-                "on_missing to 'interpolate' or 'drop'."
-            )
-        if self.on_missing == "drop":
-            if len(lacking) == len(self.channel_names):
-                raise ValueError(
-                    f"The recording has no channel of montage {self.montage!r}; it has {', '.join(found)}."
-                    f"{about_names} Choose another montage."
-                )
-            report.missing |= {name: f"no {', '.join(missing)}" for name, missing in lacking.items()}
-            return []
-        monopolar = [name for name in found if "-" not in name]
-        if len(monopolar) < MIN_ELECTRODES_TO_INTERPOLATE or len(monopolar) < len(found):
-            raise ValueError(
-                f"Can't interpolate {', '.join(electrodes)}: that takes at least {MIN_ELECTRODES_TO_INTERPOLATE} "
-                f"electrodes against one reference, but the recording has {', '.join(found)}. Set on_missing='drop' "
-                "or choose another montage."
-            )
-        return electrodes
 
     def _filter(self, signal: np.ndarray, rate: float, report: ChannelReport) -> np.ndarray:
         """Notch, band-pass and resampling by MNE, on whole pieces `[n, C, T]`."""
@@ -482,16 +324,18 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             report.steps.append(f"rate: {rate:g} Hz, unchanged")
         return signal
 
-    def _cut(
+    def _window_starts(
         self,
-        signal: np.ndarray,
+        source: "_Source",
         window_seconds: float | None,
         stride_seconds: float | None,
         onsets: Sequence[float] | None,
         report: ChannelReport,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`[n, C, T]` -> windows `[B, C, samples]` and the number of the piece that each was cut from, `[B]`."""
-        rate, length = self.sampling_rate, signal.shape[-1]
+    ) -> tuple[np.ndarray, int]:
+        """First samples of the windows within a piece, and their length, at the output's rate."""
+        rate, length = self.sampling_rate, _output_samples(source.samples, source.sampling_rate, self.sampling_rate)
+        if window_seconds is None and not source.in_pieces:
+            window_seconds = self.window_seconds
         samples = length if window_seconds is None else round(window_seconds * rate)
         if samples < 1:
             raise ValueError(
@@ -502,30 +346,28 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 f"The recording lasts {length / rate:.2f} s, less than one window of {window_seconds} s. Give a "
                 "shorter window_seconds."
             )
-        if onsets is not None:
-            if stride_seconds is not None:
-                raise ValueError("Give onsets or stride_seconds, not both.")
-            if not len(onsets):
-                raise ValueError("onsets is empty: there is no window to cut.")
-            starts = np.rint(np.asarray(onsets, dtype=float) * rate).astype(int)
-            outside = [
-                onset for onset, start in zip(onsets, starts, strict=True) if not 0 <= start <= length - samples
-            ]
-            if outside:
-                raise ValueError(
-                    f"Windows of {samples / rate:g} s at {outside} s would leave the recording, which lasts "
-                    f"{length / rate:.2f} s."
-                )
-        else:
+        if onsets is None:
             stride = stride_seconds or samples / rate
             count = int((length - samples) / rate / stride + 1e-9) + 1
             starts = np.rint(np.arange(count) * stride * rate).astype(int)
             rest = (length - starts[-1] - samples) / rate
+            report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
             if rest > 0:
                 report.steps.append(f"note: the last {rest:.2f} s fill no window")
-        windows = np.stack([signal[..., start : start + samples] for start in starts], axis=1)
-        report.steps.append(f"windows: {windows.shape[0] * windows.shape[1]} of {samples / rate:g} s")
-        return windows.reshape(-1, signal.shape[1], samples), np.repeat(np.arange(len(signal)), len(starts))
+            return starts, samples
+        if stride_seconds is not None:
+            raise ValueError("Give onsets or stride_seconds, not both.")
+        if not len(onsets):
+            raise ValueError("onsets is empty: there is no window to cut.")
+        starts = np.rint(np.asarray(onsets, dtype=float) * rate).astype(int)
+        inside = (starts >= 0) & (starts <= length - samples)
+        if not inside.all():
+            raise ValueError(
+                f"Windows of {samples / rate:g} s at {np.asarray(onsets, dtype=float)[~inside].tolist()} s would leave "
+                f"the recording, which lasts {length / rate:.2f} s."
+            )
+        report.steps.append(f"windows: {len(starts)} of {samples / rate:g} s, at the onsets given")
+        return starts, samples
 
 
 @dataclass
@@ -538,6 +380,7 @@ class _Source:
     marked_bad: set[str]
     sampling_rate: float
     unit: str
+    samples: int
     in_pieces: bool  # epochs or [n, C, T]: every piece is a window unless told otherwise
 
     def read(self, channels: list[int]) -> np.ndarray:
@@ -579,6 +422,7 @@ def _open(
             set(recording.info["bads"]),
             rate,
             unit or "V",
+            len(recording.times),
             isinstance(recording, mne.BaseEpochs),
         )
 
@@ -613,82 +457,12 @@ def _open(
         raise ValueError(
             f"Got {len(names)} channel_names for an array of {array.shape[-2]} channels {list(array.shape)}.{hint}"
         )
-    return _Source(array, names, ["eeg"] * len(names), set(), float(sampling_rate), unit, array.ndim == 3)
+    return _Source(
+        array, names, ["eeg"] * len(names), set(), float(sampling_rate), unit, array.shape[-1], array.ndim == 3
+    )
 
 
-def _recorded_channels(
-    source: _Source, report: ChannelReport
-) -> tuple[dict[str, int], list[tuple[int, int]], list[str]]:
-    """
-    What the recording's channels are: electrodes and pairs by number, duplicates (later, first), and names that say
-    nothing. Everything that is not used gets its line in the report.
-    """
-    found, duplicates, foreign = {}, [], []
-    for index, (name, kind) in enumerate(zip(source.names, source.types, strict=True)):
-        meaning = resolve_channel(name)
-        if kind != "eeg":
-            report.dropped[name] = f"of type {kind}"
-        elif meaning.startswith("non-eeg:"):
-            report.dropped[name] = f"no EEG by its name ({meaning.split(':')[1]})"
-        elif meaning in ("unknown", "ambiguous"):
-            report.dropped[name] = f"{meaning} name"
-            foreign.append(name)
-        elif meaning in found:
-            duplicates.append((index, found[meaning]))
-        else:
-            found[meaning] = index
-    return found, duplicates, foreign
-
-
-def _edges(found: dict[str, int], reference: str) -> dict[str, dict[str, tuple[int, int]]]:
-    """
-    The recording as a graph: electrodes are its nodes, a channel joins two of them (or one and the reference) and is
-    their difference. `edges[a][b] = (channel, sign)`: that channel times sign is a minus b.
-    """
-    edges: dict[str, dict[str, tuple[int, int]]] = {}
-    for name, index in found.items():
-        first, second = (name.split("-") + [reference])[:2]
-        edges.setdefault(first, {}).setdefault(second, (index, 1))
-        edges.setdefault(second, {}).setdefault(first, (index, -1))
-    return edges
-
-
-def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:
-    """The fewest channels whose signed sum is first minus second, `{channel: sign}`; `None` where there is no way."""
-    reached: dict[str, dict[int, int]] = {first: {}}
-    queue = deque([first])
-    while queue:
-        electrode = queue.popleft()
-        if electrode == second:
-            return reached[electrode]
-        for neighbour, (index, sign) in edges.get(electrode, {}).items():
-            if neighbour not in reached:
-                reached[neighbour] = reached[electrode] | {index: sign}
-                queue.append(neighbour)
-    return None
-
-
-def _row(channel: str, weights: dict[int, int], names: list[str], recorded: int) -> ChannelRow:
-    """The report's row of an output channel made of `weights` of the recorded (and then interpolated) `names`."""
-    sources = [
-        f"{'+' if sign > 0 else '-'}{names[index]}{' (interpolated)' if index >= recorded else ''}"
-        for index, sign in weights.items()
-    ]
-    if any(index >= recorded for index in weights):
-        how = "interpolated"
-    elif len(weights) > 1:
-        how = "derived pair"
-    else:
-        ((index, sign),) = weights.items()
-        if "-" in channel:
-            how = "recorded pair"
-        else:
-            how = "exact" if names[index] == channel else "alias"
-        sources = [names[index] if sign > 0 else f"-{names[index]}"]
-    return ChannelRow(channel, how, sources)
-
-
-def _read(source: _Source, plan: _Plan, report: ChannelReport) -> tuple[np.ndarray, np.ndarray]:
+def _read(source: _Source, plan: ChannelPlan, report: ChannelReport) -> tuple[np.ndarray, np.ndarray]:
     """
     The planned channels in microvolt, `[n, recorded, T]`, bad ones set to zero, and what is wrong with them: numbers
     in FAULTS, `[n, recorded]`. Judged here because a filter hides a flat channel and spreads a NaN.
@@ -701,7 +475,7 @@ def _read(source: _Source, plan: _Plan, report: ChannelReport) -> tuple[np.ndarr
     if not data.size:
         raise ValueError("The recording is empty: it has no samples.")
     data = data * MICROVOLTS[source.unit]
-    report.steps.insert(0, f"unit: {source.unit} to microvolt, times {MICROVOLTS[source.unit]:,.0f}")
+    report.steps.append(f"unit: {source.unit} to microvolt, times {MICROVOLTS[source.unit]:,.0f}")
     signal, copies = np.split(data, [len(plan.recorded)], axis=1)
     for copy, (later, first) in zip(np.moveaxis(copies, 1, 0), plan.duplicates, strict=True):
         original = signal[:, plan.recorded.index(first)] if first in plan.recorded else copy
@@ -759,9 +533,9 @@ def _check_amplitude(channels: np.ndarray, source: _Source) -> None:
         )
 
 
-def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: _Plan) -> np.ndarray:
+def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:
     """Adds the plan's interpolated electrodes behind the recorded ones, by splines over each piece's good ones."""
-    names = [plan.names[index] for index in plan.recorded] + plan.interpolated
+    names = plan.electrodes + plan.interpolated
     info = mne.create_info(names, rate, "eeg")
     info.set_montage(
         mne.channels.make_dig_montage({name: np.array(POSITIONS[name]) / 1000 for name in names}, coord_frame="head")
@@ -793,10 +567,15 @@ def _resample(signal: np.ndarray, rate: float, target: int) -> np.ndarray:
     padded = np.pad(signal, widths, mode=END_PADDING)
     resampled = mne.filter.resample(padded, up=ratio.denominator, down=ratio.numerator, npad=0, verbose="ERROR")
     start = left * ratio.denominator
-    return resampled[..., start : start + max(1, round(samples * target / rate))]
+    return resampled[..., start : start + _output_samples(samples, rate, target)]
 
 
-def _mask(faults: np.ndarray, plan: _Plan, source: _Source, report: ChannelReport) -> np.ndarray:
+def _output_samples(samples: int, rate: float, target: int) -> int:
+    """How many samples a signal has at another rate."""
+    return max(1, round(samples * target / rate))
+
+
+def _mask(faults: np.ndarray, plan: ChannelPlan, source: _Source, report: ChannelReport) -> np.ndarray:
     """Outputs that contain a bad channel, bool `[n, C]`; the reasons go into the report's rows."""
     used = plan.weights[:, : len(plan.recorded)] != 0
     for row, uses in zip(report.channels, used, strict=True):
@@ -826,28 +605,9 @@ def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in padded]) for name in padded[0]}
 
 
-def _canonical_names(channel_names: Sequence[str]) -> list[str]:
-    """Electrodes and pairs of a user's list, in the table's spelling."""
-    channels = [resolve_channel(name) for name in channel_names]
-    unknown = [
-        name
-        for name, channel in zip(channel_names, channels, strict=True)
-        if channel in ("unknown", "ambiguous") or channel.startswith("non-eeg:")
-    ]
-    if unknown or not channels:
-        raise ValueError(
-            f"Unknown channels {unknown}: expected electrodes of the 10-05 system such as 'C3', or pairs such as "
-            "'C3-Cz'."
-        )
-    twice = sorted(channel for channel, count in Counter(channels).items() if count > 1)
-    if twice:
-        raise ValueError(f"Channels named twice: {', '.join(twice)}.")
-    return channels
-
-
 def _check_positive(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a positive number, but is {value!r}.")
 
 
-__all__ = ["ChannelReport", "ChannelRow", "NeurIPTFeatureExtractor", "a_law_compress", "a_law_expand"]
+__all__ = ["NeurIPTFeatureExtractor", "a_law_compress", "a_law_expand"]

@@ -586,6 +586,10 @@ def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Te
     return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(len(over_time), -1, -1))
 
 
+class NeurIPTReadout(nn.Linear):
+    """A linear layer from hidden states to an answer; apart only for its small initial weights."""
+
+
 class NeurIPTPreTrainedModel(PreTrainedModel):
     """What the three models share: names, capabilities, initial weights."""
 
@@ -611,8 +615,9 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (spec section 7). The
         # functions of transformers' `init` leave alone what a checkpoint has filled.
-        if module is getattr(self, "classifier", None):
-            # thousands of unnormalised features would start it with logits of 5 and more: sure, and wrong
+        if isinstance(module, NeurIPTReadout):
+            # unnormalised features, thousands of them in the classifier, would start it with logits of 5 and more and
+            # the reconstruction with ten times the signal's variance: sure, and wrong
             init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
@@ -751,7 +756,7 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = feed_forward_block(config, config.cross_num_experts[scale])
         self.dropout = nn.Dropout(config.hidden_dropout)
-        self.prediction = nn.Linear(config.hidden_size, 1)
+        self.prediction = NeurIPTReadout(config.hidden_size, 1)
 
     def forward(
         self,
@@ -890,7 +895,7 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         self.num_labels = config.num_labels
         self.neuript = NeurIPTModel(config)
         features = len(config.head_scales) * config.num_pooling_groups * config.hidden_size
-        self.classifier = nn.Linear(features, config.num_labels)
+        self.classifier = NeurIPTReadout(features, config.num_labels)
         self.post_init()
 
     @can_return_tuple

@@ -503,9 +503,7 @@ def test_missing_channels_are_named():
 
 
 def test_nothing_to_drop_to_and_nothing_to_interpolate_from():
-    with pytest.raises(
-        ValueError, match="has no channel of montage 'sleep_edfx'; it has C3, Cz, C4, Pz. Choose another"
-    ):
+    with pytest.raises(ValueError, match="has no channel of the montage; it has C3, Cz, C4, Pz. Choose another"):
         NeurIPTFeatureExtractor(montage="sleep_edfx", on_missing="drop")(raw_of(noise()))
     with pytest.raises(ValueError, match="Can't interpolate O1.*at least 4 electrodes against one reference"):
         NeurIPTFeatureExtractor(montage=["O1"], on_missing="interpolate")(raw_of(noise(["C3", "C4"]), ["C3", "C4"]))

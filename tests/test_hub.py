@@ -38,6 +38,7 @@ HUB_FILES = {
     "configuration_neuript.py",
     "modeling_neuript.py",
     "feature_extraction_neuript.py",
+    "channels.py",
     "electrodes.py",
     "pipeline_neuript.py",
 }

@@ -13,6 +13,7 @@ import neuript_hf
 
 PACKAGE = Path(neuript_hf.__file__).parent
 TRAVELLING = [
+    "channels",
     "configuration_neuript",
     "electrodes",
     "feature_extraction_neuript",
@@ -22,6 +23,7 @@ TRAVELLING = [
 # In the order of the data: a module imports only from lines above its own.
 ORDER = [
     {"electrodes", "configuration_neuript"},
+    {"channels"},
     {"feature_extraction_neuript", "modeling_neuript", "masking", "simulation", "metrics"},
     {"pipeline_neuript", "data_collator", "data", "baselines"},
     {"trainer", "checkpoint", "probing"},
