@@ -151,40 +151,38 @@ def plan_channels(
         wanted = list(found)
 
     edges = _edges(found, reference)
-    rows, lacking, interpolated = {}, {}, []
-    for channel in wanted:
-        first, second = (channel.split("-") + [reference])[:2]
-        path = _path(edges, first, second) if "-" in channel else edges.get(first, {}).get(second)
-        if path is not None:
-            rows[channel] = path if isinstance(path, dict) else {path[0]: path[1]}
-            continue
-        lacking[channel] = [electrode for electrode in channel.split("-") if electrode not in edges] or [channel]
+    ways = {channel: _way(edges, channel, reference) for channel in wanted}
+    lacking = {
+        channel: [electrode for electrode in channel.split("-") if electrode not in edges] or [channel]
+        for channel, way in ways.items()
+        if way is None
+    }
+    interpolated = []
     if lacking:
         interpolated = _handle_missing(lacking, len(wanted), found, foreign, on_missing, report)
     if interpolated:
         # An interpolated electrode has the recording's reference, like its neighbours.
         numbers = {name: len(names) + number for number, name in enumerate(interpolated)}
         edges = _edges(found | numbers, reference)
-        for channel in lacking:
-            first, second = (channel.split("-") + [None])[:2]
-            rows[channel] = _path(edges, first, second) if second else {numbers[first]: 1}
-    channels = [channel for channel in wanted if channel in rows]
+        ways |= {channel: _way(edges, channel, reference) for channel in lacking}
+    rows = {channel: way for channel, way in ways.items() if way is not None}
 
     recorded = sorted({index for row in rows.values() for index in row if index < len(names)})
     if interpolated:
         recorded = sorted(set(recorded) | {index for name, index in found.items() if "-" not in name})
     columns = {index: column for column, index in enumerate(recorded)}
     columns |= {len(names) + number: len(recorded) + number for number in range(len(interpolated))}
-    weights = np.zeros((len(channels), len(columns)))
-    for number, channel in enumerate(channels):
-        for index, sign in rows[channel].items():
+    weights = np.zeros((len(rows), len(columns)))
+    for number, (channel, row) in enumerate(rows.items()):
+        for index, sign in row.items():
             weights[number, columns[index]] = sign
-        report.channels.append(_row(channel, rows[channel], names, interpolated))
+        report.channels.append(_row(channel, row, names, interpolated))
     for index in found.values():
         if index not in recorded:
             report.dropped[names[index]] = "not in the montage"
     meanings = {index: name for name, index in found.items()}
-    return ChannelPlan(channels, recorded, [meanings[index] for index in recorded], interpolated, weights, duplicates)
+    electrodes = [meanings[index] for index in recorded]
+    return ChannelPlan(list(rows), recorded, electrodes, interpolated, weights, duplicates)
 
 
 def _handle_missing(
@@ -258,6 +256,17 @@ def _edges(found: dict[str, int], reference: str) -> dict[str, dict[str, tuple[i
         edges.setdefault(first, {}).setdefault(second, (index, 1))
         edges.setdefault(second, {}).setdefault(first, (index, -1))
     return edges
+
+
+def _way(edges: dict, channel: str, reference: str) -> dict[int, int] | None:
+    """
+    The recorded channels, with signs, that make a wanted one, or `None`. An electrode has to be recorded against the
+    reference itself.
+    """
+    if "-" in channel:
+        return _path(edges, *channel.split("-"))
+    edge = edges.get(channel, {}).get(reference)
+    return None if edge is None else dict([edge])
 
 
 def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:

@@ -363,7 +363,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         inside = (starts >= 0) & (starts <= length - samples)
         if not inside.all():
             raise ValueError(
-                f"Windows of {samples / rate:g} s at {np.asarray(onsets, dtype=float)[~inside].tolist()} s would leave "
+                f"Windows of {samples / rate:g} s at {np.asarray(onsets)[~inside].tolist()} s would leave "
                 f"the recording, which lasts {length / rate:.2f} s."
             )
         report.steps.append(f"windows: {len(starts)} of {samples / rate:g} s, at the onsets given")
