@@ -14,7 +14,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA))
+	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA)) $(if $(MONTAGE),--montage $(MONTAGE))
 
 test: .venv/installed
 	$(BIN)/python -m pytest

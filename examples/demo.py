@@ -34,7 +34,7 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.data import open_recording
+from neuript_hf.data import channel_reports, open_recording
 from neuript_hf.electrodes import positions_of
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
@@ -45,8 +45,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
-# The simulated task lives over the sensorimotor cortex; few channels keep the demo short.
-SIMULATED_CHANNELS = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
+# Imagined movements live over the sensorimotor cortex; few channels keep the demo short.
+MOTOR_CHANNELS = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
 EEGBCI_PEOPLE, EEGBCI_RUNS = range(1, 11), (4, 8, 12)
 
 
@@ -57,27 +57,32 @@ class DemoArguments:
     data: str | None = field(default=None, metadata={"help": "A folder or manifest of recordings, or eegbci."})
     output_dir: str = field(default="demo", metadata={"help": "Folder for recordings, checkpoint and report.png."})
     pretraining_windows: int = field(default=128, metadata={"help": "Windows that pre-training sees."})
+    montage: str = field(
+        default="as_recorded", metadata={"help": "Montage of your recordings, or names and pairs with commas."}
+    )
     people: int = field(default=20, metadata={"help": "Simulated people."})
     epochs: int = field(default=2, metadata={"help": "Epochs of fine-tuning."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate of fine-tuning."})
     max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
+    max_unseen_windows: int = field(default=320, metadata={"help": "Windows of new people to score."})
     seed: int = field(default=0, metadata={"help": "Seed of people, weights and masks."})
 
 
 def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, dict]:
     """Where the recordings are, the extractor, and how the head groups channels."""
-    if demo.data is None:
+    if demo.data is not None and demo.data != "eegbci":
+        montage = demo.montage.split(",")
+        extractor = NeurIPTFeatureExtractor(montage=montage if len(montage) > 1 else montage[0])
+        return Path(demo.data), extractor, {"num_lobes": extractor.num_lobes}
+    if demo.data == "eegbci":
+        manifest = eegbci_manifest(Path(demo.output_dir))
+    else:
         manifest = simulate_dataset(
             Path(demo.output_dir) / "recordings", n_subjects=demo.people, seed=demo.seed, overwrite=True
         )
-        # left against right: the parietal lobe would average both sides, so every channel is a group of its own
-        extractor = NeurIPTFeatureExtractor(montage=SIMULATED_CHANNELS)
-        return manifest, extractor, {"pooling": "none", "num_lobes": len(SIMULATED_CHANNELS)}
-    if demo.data == "eegbci":
-        extractor = NeurIPTFeatureExtractor(montage="bcic_iv_2a_monopolar")
-        return eegbci_manifest(Path(demo.output_dir)), extractor, {"pooling": "none", "num_lobes": 22}
-    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
-    return Path(demo.data), extractor, {"num_lobes": extractor.num_lobes}
+    # left against right: the parietal lobe would average both sides, so every channel is a group of its own
+    pooling = {"pooling": "none", "num_lobes": len(MOTOR_CHANNELS)}
+    return manifest, NeurIPTFeatureExtractor(montage=MOTOR_CHANNELS), pooling
 
 
 def eegbci_manifest(folder: Path) -> Path:
@@ -114,10 +119,8 @@ def training_arguments(demo: DemoArguments, name: str, **settings) -> TrainingAr
 
 def pretrain(demo: DemoArguments, config: NeurIPTConfig, splits: DatasetDict) -> tuple[NeurIPTTrainer, dict]:
     """Amplitude-aware pre-training on windows without labels; then the error on people it has not seen."""
-    windows = splits["train"].remove_columns("labels").shuffle(seed=demo.seed)
-    windows = windows.select(range(min(demo.pretraining_windows, len(windows))))
-    unseen = splits["test"].remove_columns("labels")
-    unseen = unseen.select(range(0, len(unseen), max(1, len(unseen) // 24)))
+    windows = draw(splits["train"].remove_columns("labels"), demo.pretraining_windows, demo.seed)
+    unseen = draw(splits["test"].remove_columns("labels"), 24, demo.seed)
     trainer = NeurIPTTrainer(
         model=NeurIPTForPreTraining(config),
         args=training_arguments(
@@ -270,7 +273,7 @@ def draw_report(
     axis.axhline(
         filled["model_error"], color="tab:red", linestyle="--", label=f"model, new people: {filled['model_error']:.2f}"
     )
-    axis.set(xlabel="step", ylabel="error at hidden samples (companded)", title="Pre-training", yscale="log")
+    axis.set(xlabel="step", ylabel="error at hidden samples (companded)", title="Pre-training", ylim=(0, None))
     axis.legend(fontsize=8)
 
     axis = axes["finetuning"]
@@ -302,7 +305,7 @@ def draw_report(
         ylim=(0, 1),
         title=f"Over time: {recording.name}, never seen",
     )
-    axis.legend(loc="upper right", fontsize=8)
+    axis.legend(loc="lower right", fontsize=8, ncols=2)
 
     axis = axes["scores"]
     values = [score["balanced_accuracy"] for score in scores.values()]
@@ -355,10 +358,11 @@ def main():
 
     source, extractor, pooling = recordings_of(demo)
     splits = load_recordings(source, extractor)
-    train = splits["train"].shuffle(seed=demo.seed)
-    train = train.select(range(min(demo.max_train_windows, len(train))))
-    unseen = concatenate_datasets([splits[name] for name in ("validation", "test") if name in splits])
-    recording, names = recording_and_channels(source, splits["test"][0]["recording"], extractor)
+    if set(splits) != {"train", "validation", "test"}:
+        raise ValueError(f"The demo needs people in train, validation and test, but has {list(splits)}.")
+    train = draw(splits["train"], demo.max_train_windows, demo.seed)
+    unseen = draw(concatenate_datasets([splits["validation"], splits["test"]]), demo.max_unseen_windows, demo.seed)
+    recording, names = recording_and_channels(source, splits, extractor)
     class_names = train.features["labels"].names
 
     # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
@@ -397,12 +401,28 @@ def main():
     )
 
 
-def recording_and_channels(source: Path, recording: str, extractor: NeurIPTFeatureExtractor) -> tuple[Path, list[str]]:
-    """Path of a recording, and the names of its output channels; prints what happened to its channels."""
-    path = (source if source.is_dir() else source.parent) / recording
-    report = extractor(open_recording(path)).report
-    print(report)
-    return path, [channel.name for channel in report.channels]
+def draw(windows: Dataset, count: int, seed: int) -> Dataset:
+    """At most so many windows, drawn by seed."""
+    return windows.shuffle(seed=seed).select(range(min(count, len(windows))))
+
+
+def recording_and_channels(
+    source: Path, splits: DatasetDict, extractor: NeurIPTFeatureExtractor
+) -> tuple[Path, list[str]]:
+    """A recording of a test person and the names of its output channels; prints what happened to its channels."""
+    channels = {
+        tuple(row["name"] for row in report["channels"])
+        for split in splits.values()
+        for report in channel_reports(split).values()
+    }
+    if len(channels) > 1:
+        raise ValueError(
+            f"The recordings have different channels: {sorted(map(len, channels))} of them. The demo compares with a "
+            "classical method and draws one map, so choose a montage that all of them have (--montage)."
+        )
+    path = (source if source.is_dir() else source.parent) / splits["test"][0]["recording"]
+    print(extractor(open_recording(path)).report)
+    return path, list(*channels)
 
 
 if __name__ == "__main__":
