@@ -42,4 +42,4 @@ results: .venv/installed
 			--baseline_frequencies 13 17 21 --learning_rate 3e-4 --num_train_epochs 10 \
 			--per_device_train_batch_size 8 || exit 1; \
 	done
-	$(BIN)/python examples/summarise.py runs/eegmat-* runs/epilepsy_gb-* runs/ssvep_exo-*
+	$(BIN)/python examples/summarise.py --folders runs/eegmat-* runs/epilepsy_gb-* runs/ssvep_exo-*

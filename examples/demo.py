@@ -9,6 +9,7 @@ Pre-trains a tiny model by hiding samples, fine-tunes it on labelled windows thr
 that it has never seen, beside chance and a classical method. The picture is `demo/report.png`.
 """
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ class DemoArguments:
     learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate of fine-tuning."})
     max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
     max_unseen_windows: int = field(default=320, metadata={"help": "Windows of new people to score."})
+    config: str = field(default="{}", metadata={"help": "Fields of the model's configuration to set, in JSON."})
     seed: int = field(default=0, metadata={"help": "Seed of people, weights and masks."})
 
 
@@ -361,19 +363,21 @@ def main():
     if set(splits) != {"train", "validation", "test"}:
         raise ValueError(f"The demo needs people in train, validation and test, but has {list(splits)}.")
     train = draw(splits["train"], demo.max_train_windows, demo.seed)
+    validation = draw(splits["validation"], demo.max_unseen_windows // 2, demo.seed)
     unseen = draw(concatenate_datasets([splits["validation"], splits["test"]]), demo.max_unseen_windows, demo.seed)
     recording, names = recording_and_channels(source, splits, extractor)
     class_names = train.features["labels"].names
 
     # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
     # Dropout would move the features under a head that starts from a fit; trainings this short do not overfit.
-    config = NeurIPTConfig.tiny(hidden_dropout=0.0, attention_dropout=0.0, experts_implementation="eager", **pooling)
+    short = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "experts_implementation": "eager"}
+    config = NeurIPTConfig.tiny(**(short | pooling | json.loads(demo.config)))
     pretraining, filled = pretrain(demo, config, splits)
     print(
         f"\nHidden samples of people never seen: error {filled['model_error']:.3f} (model), "
         f"{filled['mean_error']:.3f} (each channel's mean)."
     )
-    finetuning, scores = finetune(demo, pretraining.model, train, splits["validation"], unseen)
+    finetuning, scores = finetune(demo, pretraining.model, train, validation, unseen)
     task = TaskArguments(data=str(source))
     scores["band power"] = baseline_scores(task, train, unseen, extractor)
     save_checkpoint(finetuning.model, extractor, folder / "checkpoint")

@@ -1,7 +1,7 @@
 """
 A markdown table of several result folders: runs of one task with different seeds become one line.
 
-    python examples/summarise.py runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
+    python examples/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
 """
 
 import json

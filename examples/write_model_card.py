@@ -1,7 +1,7 @@
 """
 Fills `model_card.md` from what stands in a checkpoint folder and writes it there as `README.md`.
 
-    python examples/write_model_card.py runs/eegmat
+    python examples/write_model_card.py --folder runs/eegmat-0
 """
 
 import json

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import mne
 import pytest
 from PIL import Image
 from transformers import pipeline
@@ -76,7 +78,7 @@ def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):
 
 def test_model_card_from_results(finetuned):
     folder, _ = finetuned
-    run("write_model_card.py", folder)
+    run("write_model_card.py", "--folder", folder)
     card = (folder / "README.md").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert card.startswith("---\n") and "hands-0" in card and "left_hand, right_hand" in card
@@ -86,7 +88,7 @@ def test_model_card_from_results(finetuned):
 
 def test_summary_of_several_seeds(finetuned):
     folder, _ = finetuned
-    table = run("summarise.py", folder)
+    table = run("summarise.py", "--folders", folder)
     results = json.loads((folder / "results.json").read_text())
     assert "| hands | 2, " in table and f"{results['model']['balanced_accuracy']:.3f}" in table
 
@@ -101,13 +103,33 @@ def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
     assert "probe" in json.loads((tmp_path / "results.json").read_text())
 
 
+def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
+    folder = shutil.copytree(manifest.parent, tmp_path / "mixed")
+    raw = mne.io.read_raw(folder / "sub-02_raw.fif", preload=True)
+    raw.drop_channels(["Fz"]).save(folder / "sub-02_raw.fif", overwrite=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "examples" / "demo.py"),
+            "--data",
+            str(folder),
+            "--output_dir",
+            str(tmp_path / "out"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0 and "different channels: [18, 19] of them" in done.stderr
+
+
 def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
-    small = ("--pretraining_windows", 8, "--max_train_windows", 16, "--epochs", 1, "--people", 5)
+    small = ("--pretraining_windows", 8, "--max_train_windows", 16, "--max_unseen_windows", 16, "--epochs", 1)
+    small = (*small, "--people", 5, "--config", SMALL)
     printed = run("demo.py", "--output_dir", tmp_path / "simulated", *small)
     for words in ("exact", "band-pass", "never seen", "fine-tuned", "band power", "passed"):
         assert words in printed
     with Image.open(tmp_path / "simulated" / "report.png") as picture:
         assert picture.width > 1000 and picture.height > 800
     assert verify(tmp_path / "simulated" / "checkpoint")["passed"]
-    run("demo.py", "--data", manifest.parent, "--output_dir", tmp_path / "own", *small)
+    run("demo.py", "--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own", *small)
     assert (tmp_path / "own" / "report.png").is_file()
