@@ -1,6 +1,7 @@
 """What the example programs share: arguments that describe a task, its windows, and a result file."""
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -140,7 +141,7 @@ def write_results(folder: str, results: dict, task: TaskArguments, seed: int) ->
     """`results.json`: the numbers with all that is needed to get them again."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
     provenance = {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "commit": commit.stdout.strip() or None,
         "seed": seed,
         "threads": torch.get_num_threads(),
