@@ -345,8 +345,9 @@ def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
     axis.add_patch(head)
     axis.plot([-0.012, 0.0, 0.012], [0.084, 0.1, 0.084], color="0.5")
     dots = axis.scatter(*places.T, c=importance, cmap="RdBu_r", vmin=-limit, vmax=limit, s=420, edgecolors="0.3")
-    for place, name in zip(places, channel_names, strict=True):
-        axis.annotate(name, place, ha="center", va="center", fontsize=7)
+    for place, name, value in zip(places, channel_names, importance, strict=True):
+        colour = "white" if abs(value) > 0.7 * limit else "black"
+        axis.annotate(name, place, ha="center", va="center", fontsize=7, color=colour)
     axis.set(aspect="equal", xticks=[], yticks=[], title="What mattered: log-probability lost\nwithout the channel")
     axis.set(xlim=(-0.12, 0.12), ylim=(-0.14, 0.115))
     axis.figure.colorbar(dots, ax=axis, shrink=0.7)
