@@ -1,5 +1,5 @@
 """
-NeurIPT (arXiv 2510.16548), all of it, in the order of the data.
+NeurIPT (arXiv 2510.16548) in the order of the data; token masks, pooling and losses have files of their own.
 
 A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across
 channels; some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace
@@ -19,7 +19,6 @@ E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +34,9 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_neuript import NeurIPTConfig
-
-
-# Head frame, grid units: the x of the midline, half the width of the band around it that holds only the z electrodes,
-# and the y between which the central (C) row lies. The spec names these groupings without numbers; these are ours.
-MIDLINE_X, MIDLINE_HALF_WIDTH, CENTRAL_ROW_Y = 23.2, 3.5, (20.0, 30.0)
+from .losses import balanced_bce_loss, expert_balance_loss, reconstruction_loss
+from .pooling import channel_groups, lobe_pooling
+from .token_masks import TokenMasks, key_mask
 
 
 @dataclass
@@ -52,9 +49,8 @@ class NeurIPTModelOutput(ModelOutput):
         pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector, the embedding to use. `None`
             where the pooling needs a `lobe_mask` and none was given.
         hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
-        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L) of
-        each
-            layer, with `output_attentions=True` and eager attention.
+        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L)
+            of each layer, with `output_attentions=True` and eager attention.
         router_logits (`tuple` of `(n, E)`): one entry for each expert block, with `output_router_logits=True`.
         aux_loss (scalar): sum of the experts' auxiliary losses; in training only.
     """
@@ -152,57 +148,7 @@ class NeurIPTEmbeddings(nn.Module):
         return self.token(input_values.to(self.token.weight.dtype)[..., None])
 
 
-class TokenMasks(NamedTuple):
-    """
-    Which tokens of a scale are what; `None` stands for "no such token".
-
-    Args:
-        segments (`torch.BoolTensor` of shape `(B, L)`): true = the segment holds a real sample.
-        channels (`torch.BoolTensor` of shape `(B, C)`): true = a real and good channel.
-        hidden (`torch.BoolTensor` of shape `(B, C, L)`): true = every sample of the segment is hidden from the model.
-    """
-
-    segments: Tensor | None
-    channels: Tensor | None
-    hidden: Tensor | None
-
-    def valid(self) -> Tensor | None:
-        """Real tokens, to be broadcast to `[B, C, L]`."""
-        if self.segments is None:
-            return None if self.channels is None else self.channels[..., None]
-        return self.segments[:, None] if self.channels is None else self.channels[..., None] & self.segments[:, None]
-
-    def across_channels(self) -> "TokenMasks":
-        """The same with channels in the place of segments, for tokens `[B, L, C, d]`."""
-        return TokenMasks(self.channels, self.segments, None if self.hidden is None else self.hidden.transpose(1, 2))
-
-
 # Attention (spec sections 4 and 7)
-
-
-def key_mask(masks: TokenMasks, rows: int, strict_masking: bool) -> Tensor | None:
-    """
-    Who may look at whom along the last axis of tokens `[B, rows, keys, d]` (spec sections 5, 7, 16): bool
-    `[B * rows, 1, 1, keys]`, or `None` where everybody sees everybody.
-
-    Padded and hidden tokens are no keys, for all queries alike, so the mask never grows to keys x keys. A row whose
-    tokens are all hidden sees all of them (they carry no signal), a row of padding sees itself (its result does not
-    matter, but must be finite). With `strict_masking=False`, the authors' behaviour, hidden tokens stay keys, and a
-    hidden query sees only itself: `[B * rows, 1, keys, keys]`.
-    """
-    if masks.segments is None and masks.hidden is None:
-        return None
-    hidden = None if masks.hidden is None else masks.hidden.flatten(0, 1)
-    keys = torch.ones_like(hidden) if masks.segments is None else masks.segments.repeat_interleave(rows, dim=0)
-    if hidden is not None and strict_masking:
-        visible = keys & ~hidden
-        keys = torch.where(visible.any(-1, keepdim=True), visible, keys)
-    keys = keys | ~keys.any(-1, keepdim=True)
-    mask = keys[:, None, None, :]
-    if hidden is not None and not strict_masking:
-        itself = torch.eye(hidden.shape[-1], dtype=torch.bool, device=hidden.device)
-        mask = mask & (~hidden[:, None, :, None] | itself)
-    return mask
 
 
 def eager_attention_forward(
@@ -353,35 +299,6 @@ class NeurIPTExperts(nn.Module):
         return mixed
 
 
-def expert_balance_loss(
-    logits: Tensor, experts: Tensor, valid: Tensor | None, importance_coef: float, balance_loss: str
-) -> Tensor:
-    """
-    Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
-    the experts' summed probabilities, and a balance term.
-
-    `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not
-    count; `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
-    """
-    num_experts = logits.shape[-1]
-    probabilities = logits.softmax(dim=-1)
-    kept = F.one_hot(experts, num_experts).sum(dim=1).to(probabilities.dtype)  # [n, E], 0 or 1
-    count = torch.full_like(probabilities[0, 0], len(logits))
-    if valid is not None:
-        probabilities, kept = probabilities * valid[:, None], kept * valid[:, None]
-        count = valid.sum().clamp(min=1).to(probabilities.dtype)
-    total = probabilities.sum(dim=0)
-    # One expert alone has no variance (and n - 1 = 0).
-    variance = total.var() if num_experts > 1 else torch.zeros_like(total[0])
-    importance = importance_coef * variance / (total.mean() ** 2 + 1e-8)
-    if balance_loss == "fraction":
-        balance = num_experts * (kept.sum(dim=0) / (count * experts.shape[-1]) * total / count).sum()
-    else:
-        mass = (probabilities * kept).sum(dim=0)
-        balance = num_experts * (mass / count * mass).sum() / count**2
-    return importance + balance
-
-
 class NeurIPTSparseMoE(nn.Module):
     """Progressive mixture of experts: a shared expert for every token, plus the kept routed experts."""
 
@@ -525,65 +442,6 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
             hidden_states, masks = self.merging(hidden_states, masks)
         hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, **kwargs)
         return hidden_states, masks, aux_loss
-
-
-# Intra-inter lobe pooling (spec section 8)
-
-
-def channel_groups(
-    config: NeurIPTConfig, lobe_mask: Tensor | None, electrode_positions: Tensor | None, num_channels: int
-) -> Tensor | None:
-    """
-    Membership of channels in the groups that the head averages, bool `[B or 1, C, G]`. `None` where the groups are the
-    lobes and no `lobe_mask` was given. The groups from coordinates (grid units, head frame) put a midline channel on
-    both sides; "coronal" cuts front, centre, back, "sagittal" left, middle, right.
-    """
-    if config.pooling == "lobes":
-        if lobe_mask is not None and lobe_mask.shape[1:] != (num_channels, config.num_lobes):
-            raise ValueError(
-                f"lobe_mask must have shape [B, C, num_lobes] = [B, {num_channels}, {config.num_lobes}], but has "
-                f"{list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
-            )
-        return lobe_mask
-    device = lobe_mask.device if electrode_positions is None else electrode_positions.device
-    if config.pooling == "mean":
-        return torch.ones(1, num_channels, 1, dtype=torch.bool, device=device)
-    if config.pooling == "none":
-        if num_channels != config.num_lobes:
-            raise ValueError(
-                f"pooling='none' puts channels side by side: num_lobes must be the number of channels, but num_lobes "
-                f"is {config.num_lobes} and the window has {num_channels} channels."
-            )
-        return torch.eye(num_channels, dtype=torch.bool, device=device)[None]
-    if electrode_positions is None:
-        raise ValueError(f"pooling={config.pooling!r} needs electrode_positions [B, C, 3].")
-    x, y = electrode_positions[..., 0] - MIDLINE_X, electrode_positions[..., 1]
-    if config.pooling == "hemispheres":
-        groups = (x < MIDLINE_HALF_WIDTH, x > -MIDLINE_HALF_WIDTH)
-    elif config.pooling == "sagittal":
-        groups = (x <= -MIDLINE_HALF_WIDTH, x.abs() < MIDLINE_HALF_WIDTH, x >= MIDLINE_HALF_WIDTH)
-    else:
-        back, front = CENTRAL_ROW_Y
-        groups = (y > front, (y >= back) & (y <= front), y < back)
-    return torch.stack(groups, dim=-1)
-
-
-def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Tensor:
-    """
-    Mean over valid time and over the channels of each group at one scale: `[B, C, L, d]`, `groups [B or 1, C, G]` ->
-    `[B, G, d]`. A group without valid channels gives zeros.
-    """
-    if masks.segments is None:
-        over_time = hidden_states.mean(dim=2)
-    else:
-        weights = masks.segments.to(hidden_states.dtype)
-        weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
-        over_time = torch.einsum("bcld,bl->bcd", hidden_states, weights)
-    if masks.channels is not None:
-        groups = groups & masks.channels[..., None]
-    weights = groups.to(hidden_states.dtype)
-    weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(len(over_time), -1, -1))
 
 
 class NeurIPTReadout(nn.Linear):
@@ -831,11 +689,9 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             )
             if (valid := masks[0].valid()) is not None:
                 selected = selected & valid
-            exponent = self.config.reconstruction_exponent
-            error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
-            loss = (error * selected).sum() / selected.sum().clamp(min=1)
-            if self.config.reconstruction_root:
-                loss = loss ** (1 / exponent)
+            loss = reconstruction_loss(
+                reconstruction, labels, selected, self.config.reconstruction_exponent, self.config.reconstruction_root
+            )
             if aux_loss is not None:
                 loss = loss + self.config.router_aux_loss_coef * aux_loss
         return NeurIPTForPreTrainingOutput(loss=loss, logits=reconstruction, aux_loss=aux_loss)
@@ -873,18 +729,6 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
 
 
 # Classification (spec section 8)
-
-
-def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
-    """
-    Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
-    classes, mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set
-    (needed for K > 0), `prior_weight` is K.
-    """
-    if prior_weight > 0:
-        logits = logits + prior_weight * torch.logit(class_prior)
-    targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
 
 
 class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):

@@ -21,7 +21,8 @@ OWN_FIELDS = {field.name for field in dataclasses.fields(NeurIPTConfig)} - {
 def test_every_field_is_read():
     """An option that nothing reads is a promise that nobody keeps."""
     package = Path(neuript_hf.__file__).parent
-    readers = (package / "modeling_neuript.py").read_text() + (package / "configuration_neuript.py").read_text()
+    files = ("modeling_neuript.py", "pooling.py", "configuration_neuript.py")
+    readers = "".join((package / name).read_text() for name in files)
     # the configuration's own properties turn one into the other
     by_property = {"pooled_scales": "head_scales"}
     idle = {name for name in OWN_FIELDS if not re.search(rf"config\.{by_property.get(name, name)}\b", readers)}

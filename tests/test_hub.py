@@ -39,6 +39,9 @@ HUB_FILES = {
     "modeling_neuript.py",
     "feature_extraction_neuript.py",
     "channels.py",
+    "losses.py",
+    "pooling.py",
+    "token_masks.py",
     "electrodes.py",
     "pipeline_neuript.py",
 }

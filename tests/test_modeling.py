@@ -12,13 +12,8 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTModel,
 )
-from neuript_hf.modeling_neuript import (
-    NeurIPTRouter,
-    NeurIPTSparseMoE,
-    balanced_bce_loss,
-    expert_balance_loss,
-    sinusoid,
-)
+from neuript_hf.losses import balanced_bce_loss, expert_balance_loss
+from neuript_hf.modeling_neuript import NeurIPTRouter, NeurIPTSparseMoE, sinusoid
 
 
 def classifier(config: NeurIPTConfig) -> NeurIPTForSequenceClassification:
@@ -383,7 +378,7 @@ def test_other_groupings(pooling, groups):
 
 
 def test_groupings_by_coordinates_know_the_electrodes():
-    from neuript_hf.modeling_neuript import channel_groups
+    from neuript_hf.pooling import channel_groups
 
     positions = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4", "Fp1", "O2"]).channel_features()
     positions = torch.as_tensor(positions["electrode_positions"])[None]
