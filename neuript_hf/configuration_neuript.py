@@ -73,8 +73,7 @@ class NeurIPTConfig(PreTrainedConfig):
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: (a `ValueError` inside) where a field has a wrong type or the
-        fields
-            contradict each other.
+            fields contradict each other.
     """
 
     model_type = "neuript"

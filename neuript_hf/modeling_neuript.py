@@ -595,7 +595,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1])
         if groups is None:
             return None
-        pooled = [lobe_pooling(scales[scale], groups.bool(), masks[scale]) for scale in self.config.head_scales]
+        groups = groups.to(scales[0].device, torch.bool)
+        pooled = [lobe_pooling(scales[scale], groups, masks[scale]) for scale in self.config.head_scales]
         return torch.stack(pooled, dim=1).flatten(1)
 
 

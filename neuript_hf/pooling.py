@@ -27,16 +27,15 @@ def channel_groups(
                 f"{list(lobe_mask.shape)}. Set config.num_lobes to the extractor's num_lobes."
             )
         return lobe_mask
-    device = lobe_mask.device if electrode_positions is None else electrode_positions.device
     if config.pooling == "mean":
-        return torch.ones(1, num_channels, 1, dtype=torch.bool, device=device)
+        return torch.ones(1, num_channels, 1, dtype=torch.bool)
     if config.pooling == "none":
         if num_channels != config.num_lobes:
             raise ValueError(
                 f"pooling='none' puts channels side by side: num_lobes must be the number of channels, but num_lobes "
                 f"is {config.num_lobes} and the window has {num_channels} channels."
             )
-        return torch.eye(num_channels, dtype=torch.bool, device=device)[None]
+        return torch.eye(num_channels, dtype=torch.bool)[None]
     if electrode_positions is None:
         raise ValueError(f"pooling={config.pooling!r} needs electrode_positions [B, C, 3].")
     x, y = electrode_positions[..., 0] - MIDLINE_X, electrode_positions[..., 1]

@@ -377,6 +377,13 @@ def test_other_groupings(pooling, groups):
     assert NeurIPTForSequenceClassification(small_config(pooling=pooling))(**batch).logits.shape == (3, 3)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "none"])
+def test_groupings_that_need_neither_lobes_nor_positions(pooling):
+    model = NeurIPTModel(small_config(pooling=pooling, position_encoding="channel_index")).eval()
+    outputs = model(make_batch()["input_values"])
+    assert outputs.pooler_output.shape == (3, 7 * (1 if pooling == "mean" else 5) * 16)
+
+
 def test_groupings_by_coordinates_know_the_electrodes():
     from neuript_hf.pooling import channel_groups
 
