@@ -19,6 +19,7 @@ E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,20 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .blockwise import (
+    add_dropped,
+    attention_forward,
+    attention_pays,
+    is_plain,
+    linears,
+    swiglu,
+    swiglu_experts,
+    usable,
+)
 from .configuration_neuript import NeurIPTConfig
 from .losses import balanced_bce_loss, expert_balance_loss, reconstruction_loss
 from .pooling import channel_groups, lobe_pooling
+from .token_basis import ScalarTokens, TokenBasis
 from .token_masks import TokenMasks, key_mask
 
 
@@ -143,9 +155,33 @@ class NeurIPTEmbeddings(nn.Module):
             raise ValueError(f"A window has {num_channels} channels, max_channels is {known}.")
         return self.channel_code.weight[None, :num_channels]
 
-    def forward(self, input_values: Tensor) -> Tensor:
-        """Samples `[B, C, T]` -> tokens `[B, C, T, d]`, without codes."""
-        return self.token(input_values.to(self.token.weight.dtype)[..., None])
+    def forward(self, input_values: Tensor, electrode_positions: Tensor | None) -> "NeurIPTEmbedded":
+        """Samples `[B, C, T]` and places `[B, C, 3]` (grid units) -> tokens and codes."""
+        _, num_channels, num_samples = input_values.shape
+        signal = input_values.to(self.token.weight.dtype)
+        temporal_code = self.temporal_code(num_samples)
+        parts = None
+        if is_plain(self.token):
+            # copies, since sharded or offloaded weights are gone once this module has run
+            parts = ScalarTokens(signal, self.token.weight[:, 0].clone(), temporal_code + self.token.bias)
+        return NeurIPTEmbedded(
+            self.token(signal[..., None]) + temporal_code,
+            temporal_code,
+            self.spatial_code(num_channels, electrode_positions),
+            parts,
+        )
+
+
+class NeurIPTEmbedded(NamedTuple):
+    """
+    What the embeddings give: `tokens [B, C, T, d]` with the code of time, `temporal_code [T, d]`,
+    `spatial_code [B or 1, C, d]`, and the `parts` of the tokens (`None` where an adapter stands on the token layer).
+    """
+
+    tokens: Tensor
+    temporal_code: Tensor
+    spatial_code: Tensor
+    parts: ScalarTokens | None
 
 
 # Attention (spec sections 4 and 7)
@@ -171,7 +207,7 @@ def eager_attention_forward(
 
 
 class NeurIPTAttention(nn.Module):
-    """Multi-head attention along one axis: `[rows, queries, d]` over `[rows, keys, d]`."""
+    """Multi-head attention along one axis: `[rows, queries, d]` over `[rows, keys, d]` (or over themselves)."""
 
     def __init__(self, config: NeurIPTConfig):
         super().__init__()
@@ -187,28 +223,35 @@ class NeurIPTAttention(nn.Module):
 
     def forward(
         self,
-        hidden_states: Tensor,
-        key_value_states: Tensor,
+        query_states: Tensor | TokenBasis,
+        key_value_states: Tensor | TokenBasis | None = None,
         attention_mask: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
-        def heads(states: Tensor) -> Tensor:
-            return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        """Self-attention where there are no `key_value_states`; the probabilities come with eager attention only."""
 
+        def project(states: Tensor | TokenBasis, *layers: nn.Linear) -> tuple[Tensor, ...]:
+            return states.project(*layers) if isinstance(states, TokenBasis) else linears(states, *layers)
+
+        if key_value_states is None:
+            query, key, value = project(query_states, self.q_proj, self.k_proj, self.v_proj)
+        else:
+            (query,) = project(query_states, self.q_proj)
+            key, value = project(key_value_states, self.k_proj, self.v_proj)
+        query, key, value = (
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
+        )
+        dropout = self.attention_dropout if self.training else 0.0
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
+        if self.config._attn_implementation == "sdpa" and attention_pays(query, key, value, dropout):
+            attention_interface = attention_forward
         attended, weights = attention_interface(
-            self,
-            heads(self.q_proj(hidden_states)),
-            heads(self.k_proj(key_value_states)),
-            heads(self.v_proj(key_value_states)),
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
-        return self.o_proj(attended.flatten(-2)), weights
+        (output,) = linears(attended.flatten(-2), self.o_proj)
+        return output, weights
 
 
 # Feed-forward blocks and experts (spec sections 4 and 6)
@@ -233,7 +276,10 @@ class NeurIPTFeedForward(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, config.hidden_size)
 
     def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, float]:
-        return self.down_proj(gated_activation(self.up_proj(hidden_states), self.hidden_act)), 0.0
+        up_proj, down_proj = self.up_proj, self.down_proj
+        if self.hidden_act == "swiglu" and is_plain(up_proj, down_proj) and usable(hidden_states, up_proj.weight):
+            return swiglu(hidden_states, up_proj, down_proj), 0.0
+        return down_proj(gated_activation(up_proj(hidden_states), self.hidden_act)), 0.0
 
 
 class NeurIPTRouter(nn.Linear):
@@ -290,6 +336,11 @@ class NeurIPTExperts(nn.Module):
 
     def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
+        parameters = (self.gate_up_proj, self.gate_up_proj_bias, self.down_proj, self.down_proj_bias)
+        if torch.compiler.is_compiling():
+            return self.all_experts(tokens, experts, weights)
+        if self.hidden_act == "swiglu" and usable(tokens, weights, *parameters):
+            return swiglu_experts(tokens, experts, weights, *parameters)
         mixed = torch.zeros_like(tokens)
         for expert in range(self.num_experts):
             rows, slots = torch.where(experts == expert)
@@ -297,6 +348,16 @@ class NeurIPTExperts(nn.Module):
             states = F.linear(self._apply_gate(states), self.down_proj[expert], self.down_proj_bias[expert])
             mixed.index_add_(0, rows, (states * weights[rows, slots, None]).to(mixed.dtype))
         return mixed
+
+    def all_experts(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """
+        Every expert runs on every token and those that were not kept have weight 0: no shape depends on the data, so
+        it compiles without a graph break and exports to ONNX.
+        """
+        shares = torch.zeros_like(tokens[:, :1]).expand(-1, self.num_experts).scatter(1, experts, weights)  # [n, E]
+        states = tokens @ self.gate_up_proj.transpose(1, 2) + self.gate_up_proj_bias[:, None]  # [E, n, 2w]
+        states = self._apply_gate(states) @ self.down_proj.transpose(1, 2) + self.down_proj_bias[:, None]  # [E, n, d]
+        return (states * shares.t()[..., None]).sum(0)
 
 
 class NeurIPTSparseMoE(nn.Module):
@@ -333,6 +394,15 @@ def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedFo
 # Encoder (spec sections 4 and 5)
 
 
+def normed(norm: nn.LayerNorm, states: Tensor | ScalarTokens) -> Tensor | TokenBasis:
+    """The layer norm of tokens `[B, rows, length, d]`, or of their parts; `[B * rows, length, d]`."""
+    if isinstance(states, ScalarTokens):
+        if type(norm) is nn.LayerNorm:
+            return states.normed(norm)
+        states = states.tokens()  # an adapter stands in the place of the norm
+    return norm(states).flatten(0, 1)
+
+
 class NeurIPTAttentionStage(nn.Module):
     """Attention along the last axis of tokens `[B, rows, length, d]`, then a feed-forward block; both pre-norm."""
 
@@ -346,14 +416,18 @@ class NeurIPTAttentionStage(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(
-        self, hidden_states: Tensor, masks: TokenMasks, **kwargs: Unpack[TransformersKwargs]
+        self,
+        hidden_states: Tensor,
+        masks: TokenMasks,
+        parts: ScalarTokens | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | float]:
         mask = key_mask(masks, hidden_states.shape[1], self.strict_masking)
-        states = self.norm(hidden_states).flatten(0, 1)  # [B * rows, length, d]
-        states, _ = self.attention(states, states, mask, **kwargs)
-        hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
+        states = normed(self.norm, hidden_states if parts is None else parts)
+        states, _ = self.attention(states, attention_mask=mask, **kwargs)
+        hidden_states = add_dropped(hidden_states, states.view_as(hidden_states), self.dropout)
         states, aux_loss = self.feed_forward(self.feed_forward_norm(hidden_states), masks.valid())
-        return hidden_states + self.dropout(states), aux_loss
+        return add_dropped(hidden_states, states, self.dropout), aux_loss
 
 
 class NeurIPTTwoStageAttention(nn.Module):
@@ -369,10 +443,14 @@ class NeurIPTTwoStageAttention(nn.Module):
         hidden_states: Tensor,
         masks: TokenMasks,
         spatial_code: Tensor | None = None,
+        parts: ScalarTokens | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | float]:
-        """`[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between stages."""
-        hidden_states, time_loss = self.time_stage(hidden_states, masks, **kwargs)
+        """
+        `[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between the stages,
+        `parts` are the same tokens where their parts are known.
+        """
+        hidden_states, time_loss = self.time_stage(hidden_states.contiguous(), masks, parts, **kwargs)
         if spatial_code is not None:
             hidden_states = hidden_states + spatial_code[:, :, None]
         hidden_states = hidden_states.transpose(1, 2).contiguous()  # [B, L, C, d]
@@ -436,11 +514,13 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
         hidden_states: Tensor,
         masks: TokenMasks,
         spatial_code: Tensor | None = None,
+        parts: ScalarTokens | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, TokenMasks, Tensor | float]:
         if self.merging is not None:
             hidden_states, masks = self.merging(hidden_states, masks)
-        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, **kwargs)
+            parts = None
+        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, parts, **kwargs)
         return hidden_states, masks, aux_loss
 
 
@@ -468,6 +548,31 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
         ),  # the encoder's, not the decoder's
         "router_logits": OutputRecorder(NeurIPTRouter, index=0, layer_name="layers"),
     }
+
+    # transformers reads these two from the source file of the class, which a head written in a notebook lacks.
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True
+
+    def _grouped_mm_can_dispatch(self) -> bool:
+        """Raises where torch's grouped product, which wants rows of a multiple of 16 bytes, can't run the experts."""
+        sizes = {name: getattr(self.config, name) for name in ("hidden_size", "moe_intermediate_size")}
+        if any(size % 8 for size in sizes.values()) and any(self.config.num_experts):
+            raise ValueError(
+                f"experts_implementation='grouped_mm' needs multiples of 8, but the configuration has {sizes}. Use "
+                "'eager', which is also what runs if you name none."
+            )
+        return super()._grouped_mm_can_dispatch()
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """Where none is asked for: "grouped_mm" on a machine with a GPU, else "eager" (blocks, see `blockwise`)."""
+        if requested_experts is None and not torch.cuda.is_available():
+            requested_experts = "eager"
+        return super().get_correct_experts_implementation(requested_experts)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -516,8 +621,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         attention_mask: Tensor | None = None,
         hidden_positions: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[list[Tensor], list[TokenMasks], Tensor | float]:
-        """All seven scales `[B, C, L, d]`, the masks at each of them, and the auxiliary loss (in training)."""
+    ) -> tuple[list[Tensor], list[TokenMasks], Tensor | float, NeurIPTEmbedded]:
+        """All scales `[B, C, L, d]`, the masks at each of them, auxiliary loss (in training), tokens and codes."""
         if input_values.dim() != 3 or 0 in input_values.shape:
             raise ValueError(f"input_values must be [B, C, T], none of them 0, but are {list(input_values.shape)}.")
         batch, num_channels, num_samples = input_values.shape
@@ -538,18 +643,18 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         )
         if masks.hidden is not None and self.config.strict_masking:
             input_values = input_values.masked_fill(masks.hidden, 0.0)
-        spatial_code = self.embeddings.spatial_code(num_channels, electrode_positions)
-        hidden_states = self.embeddings(input_values) + self.embeddings.temporal_code(num_samples)
+        embedded = self.embeddings(input_values, electrode_positions)
+        hidden_states = embedded.tokens
 
         scales, scale_masks, aux_loss = [hidden_states], [masks], 0.0
         for index, layer in enumerate(self.layers):
-            hidden_states, masks, layer_loss = layer(
-                hidden_states, masks, spatial_code if index == 0 else None, **kwargs
-            )
+            # place enters layer 1 only, whose tokens are still what the embeddings have put together
+            first = (embedded.spatial_code, embedded.parts) if index == 0 else ()
+            hidden_states, masks, layer_loss = layer(hidden_states, masks, *first, **kwargs)
             aux_loss = aux_loss + layer_loss
             scales.append(hidden_states)
             scale_masks.append(masks)
-        return scales, scale_masks, aux_loss
+        return scales, scale_masks, aux_loss, embedded
 
     @merge_with_config_defaults
     @capture_outputs
@@ -575,7 +680,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         Raises:
             ValueError: where shapes contradict each other, or positions or lobes that the configuration needs lack.
         """
-        scales, masks, aux_loss = self.encode(
+        scales, masks, aux_loss, _ = self.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
         return NeurIPTModelOutput(
@@ -620,7 +725,7 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: Tensor,
-        memory: Tensor,
+        memory: Tensor | ScalarTokens,
         masks: TokenMasks,
         memory_masks: TokenMasks,
         **kwargs: Unpack[TransformersKwargs],
@@ -630,12 +735,12 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         query = self.query_norm(hidden_states)
         attended, _ = self.cross_attention(
             query.flatten(0, 1),
-            self.memory_norm(memory).flatten(0, 1),
-            key_mask(memory_masks._replace(hidden=None), memory.shape[1], strict_masking=True),
+            normed(self.memory_norm, memory),
+            key_mask(memory_masks._replace(hidden=None), query.shape[1], strict_masking=True),
             **kwargs,
         )
         # the residual is the normed query (authors' code)
-        states = self.feed_forward_norm(query + self.dropout(attended.view_as(query)))
+        states = self.feed_forward_norm(add_dropped(query, attended.view_as(query), self.dropout))
         update, cross_loss = self.feed_forward(states, masks.valid())
         hidden_states = states + update
         prediction = self.prediction(hidden_states)[..., 0]
@@ -676,10 +781,10 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 every real sample.
             labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
         """
-        scales, masks, encoder_loss = self.neuript.encode(
+        scales, masks, encoder_loss, embedded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
-        reconstruction, decoder_loss = self.decode(scales, masks, input_values, electrode_positions, **kwargs)
+        reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
         aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
@@ -701,27 +806,24 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         self,
         scales: list[Tensor],
         masks: list[TokenMasks],
-        input_values: Tensor,
-        electrode_positions: Tensor | None,
+        embedded: NeurIPTEmbedded,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
         """Sum of the seven predictions, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
-        embeddings = self.neuript.embeddings
-        _, num_channels, num_samples = input_values.shape
-        hidden_states = (
-            embeddings.temporal_code(num_samples)
-            + embeddings.spatial_code(num_channels, electrode_positions)[:, :, None]
-        ).expand(len(input_values), -1, -1, -1)
         hidden = masks[0].hidden
+        hidden_states = embedded.temporal_code
         if self.config.decoder_input == "visible":
-            tokens = embeddings(input_values)
-            hidden_states = hidden_states + (tokens if hidden is None else tokens.masked_fill(hidden[..., None], 0.0))
+            hidden_states = scales[0] if hidden is None else torch.where(hidden[..., None], hidden_states, scales[0])
+        hidden_states = hidden_states + embedded.spatial_code[:, :, None]
+        hidden_states = hidden_states.expand(len(scales[0]), -1, -1, -1)
         # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
         own_masks = masks[0]._replace(hidden=None)
 
         reconstruction, aux_loss = 0.0, 0.0
-        for layer, memory, memory_masks in zip(self.decoder, scales, masks, strict=True):
-            if memory_masks.hidden is not None:
+        for scale, (layer, memory, memory_masks) in enumerate(zip(self.decoder, scales, masks, strict=True)):
+            if scale == 0 and embedded.parts is not None:
+                memory = embedded.parts._replace(hidden=hidden, mask_token=self.mask_token)
+            elif memory_masks.hidden is not None:
                 memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
             hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
             reconstruction = reconstruction + prediction

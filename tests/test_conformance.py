@@ -84,7 +84,7 @@ def test_masks_of_each_scale(case):
     if name != "pretraining":
         assert not any(key.startswith("mask_") for key in expected)
         return
-    _, masks, _ = model.neuript.encode(**{key: value for key, value in inputs.items() if key != "lobe_mask"})
+    _, masks, *_ = model.neuript.encode(**{key: value for key, value in inputs.items() if key != "lobe_mask"})
     for scale in range(6):  # mask_s belongs to the input of layer s + 1 after merging
         assert torch.equal(masks[scale + 1].hidden, expected[f"mask_{scale}"].bool())
 
