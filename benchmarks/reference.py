@@ -1,10 +1,10 @@
 """
 What `speed.py` compares with: NeurIPT written down plainly, spec sections 3 to 8 line by line in straight PyTorch.
 
-Attention is spelled out (scores, softmax, product), masks are `[rows, queries, keys]`, each expert is a linear layer of
-its own that runs on the tokens it was given, nothing is computed once for several places. Defaults of spec section 16,
-3-D positions, no padding, dense decoder: what the benchmark times. `PlainClassifier` and `PlainPreTraining` take the
-weights of the package's models with `load_from`, so that `tests/test_benchmarks.py` can hold them to the same results.
+Attention is spelled out (scores, softmax, product), masks are `[rows, queries, keys]`, each expert is a linear layer
+of its own that runs on the tokens it was given, nothing is computed once for several places. Defaults of spec section
+16, 3-D positions, no padding, dense decoder: what the benchmark times. `PlainClassifier` and `PlainPreTraining` take
+the weights of the package's models with `load_from`, and `tests/test_benchmarks.py` holds them to the same results.
 """
 
 import math
@@ -17,7 +17,7 @@ from neuript_hf import NeurIPTConfig
 
 
 def sinusoid(positions: Tensor, dim: int) -> Tensor:
-    frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=positions.device) / dim)
+    frequencies = torch.exp(-math.log(10000.0) * (torch.arange(0, dim, 2, device=positions.device) / dim))
     angles = positions.float()[..., None] * frequencies
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 # Tokens of a block, and attention scores of a block: a few megabytes in float32.
 BLOCK_TOKENS = 2048
-BLOCK_SCORES = 2**19
+BLOCK_SCORES = 2**20
 # Up to here, attention in blocks beats torch's fused kernel for the CPU even without dropout (docs/performance.md).
-SHORT_AXIS = 32
+SHORT_AXIS = 64
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -285,31 +285,31 @@ def swiglu_experts(
 
 
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    scores = torch.matmul(query, key.transpose(-1, -2)).mul_(scaling)
+    scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scaling)
     if mask is not None:
         scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(-1)
 
 
 class _Attention(Function):
+    """Each head of each row by itself: queries `[n, queries, d/H]`, keys and values `[n, keys, d/H]`."""
+
     @staticmethod
     def forward(
         ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
     ) -> Tensor:
-        rows, heads, length, width = query.shape
-        output = query.new_empty(rows, length, heads, width)
         # The backward pass draws the same bits again.
         ctx.seed = int(torch.randint(2**62, ())) if dropout > 0 else None
         ctx.scaling, ctx.dropout = scaling, dropout
+        ctx.save_for_backward(query, key, value, mask)
         generator = None if ctx.seed is None else torch.Generator().manual_seed(ctx.seed)
+        attended = torch.empty_like(query)
         for block in _attention_blocks(query, key):
             weights = _probabilities(query[block], key[block], None if mask is None else mask[block], scaling)
             if generator is not None:
                 weights.mul_(_kept(weights.shape, dropout, generator))
-            attended = torch.matmul(weights, value[block]).transpose(1, 2)
-            torch.mul(attended, 1 / (1 - dropout), out=output[block])
-        ctx.save_for_backward(query, key, value, mask)
-        return output
+            torch.bmm(weights, value[block], out=attended[block])
+        return attended.mul_(1 / (1 - dropout))
 
     @staticmethod
     @once_differentiable
@@ -319,23 +319,22 @@ class _Attention(Function):
         generator = None if ctx.seed is None else torch.Generator().manual_seed(ctx.seed)
         for block in _attention_blocks(query, key):
             weights = _probabilities(query[block], key[block], None if mask is None else mask[block], ctx.scaling)
-            block_gradient = gradient[block].transpose(1, 2) * (1 / (1 - ctx.dropout))
-            to_weights = torch.matmul(block_gradient, value[block].transpose(-1, -2))
+            block_gradient = gradient[block] * (1 / (1 - ctx.dropout))
+            to_weights = torch.bmm(block_gradient, value[block].transpose(1, 2))
             used = weights
             if generator is not None:
                 kept = _kept(weights.shape, ctx.dropout, generator)
                 to_weights.mul_(kept)
                 used = weights * kept
-            to_value[block] = torch.matmul(used.transpose(-1, -2), block_gradient)
+            torch.bmm(used.transpose(1, 2), block_gradient, out=to_value[block])
             to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-            to_query[block] = torch.matmul(to_scores, key[block])
-            to_key[block] = torch.matmul(to_scores.transpose(-1, -2), query[block])
+            torch.bmm(to_scores, key[block], out=to_query[block])
+            torch.bmm(to_scores.transpose(1, 2), query[block], out=to_key[block])
         return to_query, to_key, to_value, None, None, None
 
 
 def _attention_blocks(query: Tensor, key: Tensor) -> list[slice]:
-    rows, heads, length, _ = query.shape
-    return _blocks(rows, max(1, BLOCK_SCORES // (heads * length * key.shape[2])))
+    return _blocks(len(query), max(1, BLOCK_SCORES // (query.shape[1] * key.shape[1])))
 
 
 def attention_pays(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
@@ -354,7 +353,12 @@ def attention_forward(
     **kwargs,
 ) -> tuple[Tensor, None]:
     """`[rows, H, length, d/H]` -> `[rows, length, H, d/H]`, as transformers' attention functions; no probabilities."""
-    return _Attention.apply(query, key, value, attention_mask, scaling, dropout), None
+    heads = query.shape[1]
+    query, key, value = (states.reshape(-1, *states.shape[2:]) for states in (query, key, value))
+    if attention_mask is not None:  # [rows, 1, 1 or queries, keys], the same for all heads
+        attention_mask = attention_mask.expand(-1, heads, -1, -1).flatten(0, 1)
+    attended = _Attention.apply(query, key, value, attention_mask, scaling, dropout)
+    return attended.unflatten(0, (-1, heads)).transpose(1, 2), None
 
 
 __all__ = [

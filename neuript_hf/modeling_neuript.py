@@ -540,6 +540,8 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _no_split_modules = ["NeurIPTEmbeddings", "NeurIPTEncoderLayer", "NeurIPTDecoderLayer"]
     _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {
         "hidden_states": NeurIPTEncoderLayer,

@@ -1,0 +1,62 @@
+"""
+The tables of README and docs from the csv files; `tests/test_benchmarks.py` holds the texts to them.
+
+    python benchmarks/tables.py
+"""
+
+import csv
+
+from measure import RESULTS
+
+
+SIZES = ("tiny", "small", "base")
+WINDOW_SECONDS = 4
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with (RESULTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cost_table() -> str:
+    """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
+    costs: dict[str, dict[str, float]] = {}
+    for row in read("speed.csv"):
+        if row["kind"] in ("embedding", "fine-tuning") and row["dropout"] == "0.1":
+            costs.setdefault(f"NeurIPT {row['size']}", {})[row["kind"]] = float(row["seconds_per_window"])
+    for row in read("patch_models.csv"):
+        costs.setdefault(row["model"], {})[row["kind"]] = float(row["seconds_per_window"])
+    lines = ["| model | embedding, s | fine-tuning, s |", "|---|---|---|"]
+    for model, kinds in costs.items():
+        minute = [f"{kinds[kind] * 60 / WINDOW_SECONDS:.2g}" for kind in ("embedding", "fine-tuning")]
+        lines.append(f"| {model} | {minute[0]} | {minute[1]} |")
+    return "\n".join(lines)
+
+
+def speed_table() -> str:
+    """The package beside the plain form."""
+    lines = [
+        "| size | what | dropout | s a window | plain, s | times faster (lowest to highest) | share of matmul peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in read("speed.csv"):
+        if row["ratio"]:
+            lines.append(
+                f"| {row['size']} | {row['kind']} | {row['dropout']} | {float(row['seconds_per_window']):.3f} | "
+                f"{float(row['plain_seconds_per_window']):.3f} | {row['ratio']} ({row['ratio_lowest']} to "
+                f"{row['ratio_highest']}) | {float(row['peak_share']):.0%} |"
+            )
+    return "\n".join(lines)
+
+
+def memory_table() -> str:
+    """Peak memory of pre-training steps."""
+    lines = ["| size | batch | what | peak memory, GiB |", "|---|---|---|---|"]
+    for row in read("speed.csv"):
+        if row["peak_memory_gib"]:
+            lines.append(f"| {row['size']} | {row['batch']} | {row['kind']} | {row['peak_memory_gib']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(cost_table(), speed_table(), memory_table(), sep="\n\n")

@@ -1,0 +1,169 @@
+"""
+A checkpoint -> an ONNX file that runs without torch, checked against the checkpoint before it is called done.
+
+    python examples/export_onnx.py --model runs/hands --output hands.onnx
+    python examples/export_onnx.py --model runs/hands --output hands.onnx --int8
+
+A classifier gives `logits`, any other checkpoint the encoder's `last_hidden_state` and `pooler_output`. The number of
+windows in a batch is free; channels and samples are those of the checkpoint's feature extractor, or as asked for. The
+file knows no padding, so every window must be whole.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+from transformers import AutoConfig, HfArgumentParser, PreTrainedModel
+
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel
+
+
+INPUTS = ("input_values", "electrode_positions", "lobe_mask")
+TOLERANCE = 1e-4  # of every output, relative to its largest value where that is above 1
+
+
+@dataclass
+class ExportArguments:
+    """What to export, and where to."""
+
+    model: str = field(metadata={"help": "Folder or Hub name of the checkpoint."})
+    output: str = field(metadata={"help": "The ONNX file to write."})
+    int8: bool = field(
+        default=False, metadata={"help": "Also write OUTPUT with .int8 in its name: weights in 8 bits, smaller."}
+    )
+    channels: list[str] = field(
+        default_factory=list, metadata={"help": "Electrodes and pairs of a window; default the extractor's montage."}
+    )
+    samples: int | None = field(
+        default=None, metadata={"help": "Samples of a window; default the extractor's length."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the random windows that the check uses."})
+
+
+class ByPlace(nn.Module):
+    """The model with inputs and outputs by place instead of by name, as ONNX wants them."""
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values: Tensor, electrode_positions: Tensor, lobe_mask: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.model(
+            input_values=input_values, electrode_positions=electrode_positions, lobe_mask=lobe_mask, return_dict=True
+        )
+        return tuple(outputs[name] for name in output_names(self.model))
+
+
+def output_names(model: PreTrainedModel) -> list[str]:
+    return ["last_hidden_state", "pooler_output"] if isinstance(model, NeurIPTModel) else ["logits"]
+
+
+def load(folder: str) -> PreTrainedModel:
+    """The classifier where the checkpoint is one, else the encoder; in float32, for inference."""
+    architectures = AutoConfig.from_pretrained(folder).architectures or []
+    classifies = NeurIPTForSequenceClassification.__name__ in architectures
+    model_class = NeurIPTForSequenceClassification if classifies else NeurIPTModel
+    return model_class.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager").eval()
+
+
+def random_windows(
+    extractor: NeurIPTFeatureExtractor, channels: list[str], samples: int | None, count: int, seed: int
+) -> dict[str, Tensor]:
+    """Noise at the montage's places, as strong as a companded EEG."""
+    features = extractor.channel_features(channels or None)
+    samples = samples or round(extractor.window_seconds * extractor.sampling_rate)
+    generator = torch.Generator().manual_seed(seed)
+    places = {name: torch.from_numpy(np.stack([values] * count)) for name, values in features.items()}
+    return {"input_values": torch.randn(count, len(features["lobe_mask"]), samples, generator=generator)} | places
+
+
+def export(model: PreTrainedModel, windows: dict[str, Tensor], path: Path) -> None:
+    """Writes the file; the windows (at least two) show the shapes, of which only the first is free."""
+    program = torch.onnx.export(
+        ByPlace(model).eval(),
+        tuple(windows[name] for name in INPUTS),
+        input_names=INPUTS,
+        output_names=output_names(model),
+        dynamic_shapes={name: {0: torch.export.Dim("windows", min=1, max=2**16)} for name in INPUTS},
+        dynamo=True,
+        verbose=False,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(path)
+
+
+def quantise(path: Path) -> Path:
+    """A second file beside the first: weights in 8 bits, activations rounded as they come."""
+    smaller = path.with_suffix(".int8" + path.suffix)
+    quantize_dynamic(path, smaller, weight_type=QuantType.QInt8)
+    return smaller
+
+
+def run(path: Path, windows: dict[str, Tensor]) -> list[Tensor]:
+    """What the file makes of the windows."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    known = {entry.name for entry in session.get_inputs()}  # an encoder without lobes reads no lobe_mask
+    return [
+        torch.from_numpy(array) for array in session.run(None, {n: windows[n].numpy() for n in INPUTS if n in known})
+    ]
+
+
+def largest_error(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]) -> float:
+    """The largest difference between file and model, relative to the output's largest value where that is above 1."""
+    with torch.no_grad():
+        expected = ByPlace(model)(*(windows[name] for name in INPUTS))
+    pairs = zip(run(path, windows), expected, strict=True)
+    return max(((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)).item() for ours, theirs in pairs)
+
+
+def cost_of_int8(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]) -> dict[str, float]:
+    """
+    What rounding to 8 bits changes: `relative_error`, the norm of the difference divided by the norm of the output
+    (the last one, logits or embedding); for classifiers `same_class`, the share of windows whose most likely class
+    stays.
+    """
+    with torch.no_grad():
+        expected = ByPlace(model)(*(windows[name] for name in INPUTS))[-1]
+    rounded = run(path, windows)[-1]
+    cost = {"relative_error": ((rounded - expected).norm() / expected.norm()).item()}
+    if output_names(model) == ["logits"]:
+        cost["same_class"] = (rounded.argmax(-1) == expected.argmax(-1)).float().mean().item()
+    return cost
+
+
+def main():
+    (arguments,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses()
+    model, path = load(arguments.model), Path(arguments.output)
+    extractor = NeurIPTFeatureExtractor.from_pretrained(arguments.model)
+
+    def windows(count: int) -> dict[str, Tensor]:
+        return random_windows(extractor, arguments.channels, arguments.samples, count, arguments.seed + count)
+
+    export(model, windows(2), path)
+    # other numbers of windows than the one that was traced
+    error = max(largest_error(model, path, windows(count)) for count in (1, 5))
+    if error > TOLERANCE:
+        raise SystemExit(f"{path} differs from {arguments.model} by {error:.1e}, more than {TOLERANCE:.0e}.")
+    _, channels, samples = windows(1)["input_values"].shape
+    print(f"{path}: {channels} channels, {samples} samples, {size(path)}, at most {error:.1e} from the checkpoint.")
+    if arguments.int8:
+        smaller = quantise(path)
+        cost = cost_of_int8(model, smaller, windows(32))
+        print(
+            f"{smaller}: {size(smaller)}, error {cost['relative_error']:.1%} of the output's norm on random windows."
+        )
+        if "same_class" in cost:
+            print(f"The most likely class stays for {cost['same_class']:.0%} of them. Measure it on your own windows.")
+    print("done")
+
+
+def size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""
+The tests that transformers runs on its own models, on NeurIPT.
+
+They belong to no package that can be imported: pip fetches the source distribution of the transformers that is
+installed, and its `tests` folder is unpacked into pytest's cache. Nothing of it is kept in the repository. Where it
+cannot be had, these tests skip; the tests at the end are our own and run all the same.
+"""
+
+import functools
+import importlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import torch
+import transformers
+from conftest import make_batch, small_config
+from torch import nn
+from transformers import AutoModelForSequenceClassification, initialization
+from transformers.models.auto import modeling_auto
+from transformers.testing_utils import CaptureLogger
+
+from neuript_hf import (
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTForSequenceClassification,
+    NeurIPTModel,
+)
+
+
+# The folder's name in the source distribution is `tests`, too common for a name to import by.
+PACKAGE = "transformers_common_tests"
+CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / f"transformers-{transformers.__version__}"
+# Modules that the common tests import and the source distribution leaves out. What they hold serves text generation,
+# export and several processes, none of which is tested here; the last is the list of values that ConfigTester sets.
+STUBS = {
+    "exporters/test_export.py": "class ExportTesterMixin:\n    pass\n",
+    "generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
+    "distributed_testing_utils.py": "def run_distributed(*args, **kwargs):\n    raise NotImplementedError\n",
+    "utils/test_configuration_utils.py": (
+        'config_common_kwargs = {"return_dict": False, "output_hidden_states": True, "dtype": "float16", '
+        '"chunk_size_feed_forward": 5, "architectures": ["A"], "id2label": {0: "a"}, "label2id": {"a": 0}, '
+        '"problem_type": "regression"}\n'
+    ),
+}
+
+
+def unpack_common_tests() -> str | None:
+    """Puts the common tests of the installed transformers into the cache; where that fails, says why."""
+    if CACHE.is_dir():
+        return None
+    CACHE.parent.mkdir(exist_ok=True)
+    requirement = f"transformers=={transformers.__version__}"
+    with tempfile.TemporaryDirectory(dir=CACHE.parent) as temporary:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1", "--no-deps"]
+        command += ["--no-binary", "transformers", "--dest", temporary, requirement]
+        done = subprocess.run(command, capture_output=True, text=True)
+        archives = list(Path(temporary).glob("*.tar.gz"))
+        if done.returncode or not archives:
+            last = (done.stderr.strip() or "no archive came").splitlines()[-1]
+            return f"pip can't fetch the source distribution of {requirement}, which holds the common tests: {last}"
+        folder = Path(temporary) / "unpacked"
+        with tarfile.open(archives[0]) as archive:
+            for member in archive.getmembers():
+                _, _, name = member.name.partition("/tests/")
+                if name.endswith(".py"):
+                    archive.extract(member.replace(name=name), folder / PACKAGE, filter="data")
+        for name, text in STUBS.items():
+            path = folder / PACKAGE / name
+            path.parent.mkdir(exist_ok=True)
+            (path.parent / "__init__.py").touch()
+            if not path.exists():
+                path.write_text(text)
+        folder.rename(CACHE)  # whole or not at all
+    return None
+
+
+UNAVAILABLE = unpack_common_tests()
+
+
+class Unavailable:
+    """Stands in for the common tests where they can't be had."""
+
+    def setUp(self):
+        self.skipTest(UNAVAILABLE)
+
+    def test_common(self):
+        """Skips in their place."""
+
+
+def common(module: str, name: str) -> type:
+    """A class of the common tests, or its stand-in."""
+    if UNAVAILABLE:
+        return Unavailable
+    return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
+
+
+if not UNAVAILABLE:
+    sys.path.append(str(CACHE))
+ModelTesterMixin = common("test_modeling_common", "ModelTesterMixin")
+ConfigTester = common("test_configuration_common", "ConfigTester")
+FeatureExtractionSavingTestMixin = common("test_feature_extraction_common", "FeatureExtractionSavingTestMixin")
+
+# The common tests find out by these names which class is the encoder and which needs what labels; the Auto classes,
+# where `neuript_hf` registers its own, are others.
+modeling_auto.MODEL_MAPPING_NAMES["neuript"] = "NeurIPTModel"
+modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES["neuript"] = "NeurIPTForPreTraining"
+modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES["neuript"] = "NeurIPTForSequenceClassification"
+
+
+class NeurIPTModelTester:
+    """What the common tests want to know about a model: a tiny configuration, inputs, sizes."""
+
+    batch_size = 7  # what the longest test takes; it fills up smaller ones with integers, which a mask of lobes is not
+    seq_length = 16
+    is_training = True
+    base_model_class = NeurIPTModel
+
+    def __init__(self):
+        config = self.get_config()
+        self.hidden_size = config.hidden_size
+        self.num_hidden_layers = config.num_hidden_layers
+        self.num_attention_heads = config.num_attention_heads
+
+    def get_config(self) -> NeurIPTConfig:
+        # two layers, as the common tests demand; the second merges segments and has experts
+        return small_config(num_hidden_layers=2, merge_sizes=[1, 4], num_experts=[0, 3])
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[NeurIPTConfig, dict[str, torch.Tensor]]:
+        return self.get_config(), make_batch(windows=self.batch_size, samples=self.seq_length)
+
+
+class NeurIPTModelTest(ModelTesterMixin, unittest.TestCase):
+    """`ModelTesterMixin` on the three models."""
+
+    all_model_classes = (NeurIPTModel, NeurIPTForPreTraining, NeurIPTForSequenceClassification)
+    # A few tests take only the main input of a batch and what stands here.
+    additional_model_inputs = ["electrode_positions", "lobe_mask"]
+    # There is no vocabulary: a token is a linear function of a sample.
+    test_resize_embeddings = False
+    # By the copyright year of its file a model is old and exempt; this one has no such line and isn't.
+    test_can_init_all_missing_weights_before_2023 = True
+
+    def setUp(self):
+        super().setUp()
+        self.model_tester = NeurIPTModelTester()
+        self.config_tester = ConfigTester(self, config_class=NeurIPTConfig, has_text_modality=False)
+        # Tensors as small as these gain nothing from threads and lose much where others use the processor too.
+        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        if "eager_matches" in self._testMethodName:
+            # The paper's initial weights amplify rounding, eager attention's like sdpa's: in bfloat16 to a tenth of
+            # the output, in float32 to the edge of the tolerance, which is made for small weights such as these.
+            small = functools.partial(initialization.normal_, std=0.02)
+            patch = mock.patch.object(initialization, "kaiming_normal_", small)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def test_config(self):
+        self.config_tester.run_common_tests()
+
+    def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+        inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels)
+        # Pre-training always hides something, and the common tests know no labels that are a signal.
+        if model_class is NeurIPTForPreTraining:
+            masked = inputs["input_values"] > 0.5
+            inputs |= {"masked_positions": masked, "hidden_positions": masked}
+            if return_labels:
+                inputs["labels"] = inputs["input_values"].clone()
+        return inputs
+
+    def test_attention_outputs(self):
+        """Theirs wants one attention for each layer; a layer of NeurIPT has two, along time and across channels."""
+        config, inputs_dict = self.model_tester.prepare_config_and_inputs_for_common()
+        windows, channels, samples = inputs_dict["input_values"].shape
+        heads = config.num_attention_heads
+        expected, segments = [], samples
+        for size in config.merge_sizes:
+            segments = -(-segments // size)
+            expected.append((windows * channels, heads, segments, segments))
+            expected.append((windows * segments, heads, channels, channels))
+        for model_class in self.all_model_classes:
+            inputs = self._prepare_for_class(inputs_dict, model_class)
+            model = model_class._from_config(self.model_tester.get_config(), attn_implementation="eager").eval()
+            outputs = model(**inputs, output_attentions=True)
+            self.assertEqual([tuple(attention.shape) for attention in outputs.attentions], expected)
+            for attention in outputs.attentions:
+                torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
+            without = model(**inputs)
+            self.assertIsNone(without.attentions)
+            self.assertEqual(len(outputs), len(without) + 1)
+            model.config.output_attentions = True
+            self.assertEqual(len(model(**inputs).attentions), len(expected))
+
+    def test_model_get_set_embeddings(self):
+        """Theirs wants an `nn.Embedding`; the layer that makes tokens of samples is an `nn.Linear`."""
+        for model_class in self.all_model_classes:
+            model = model_class(self.model_tester.get_config())
+            self.assertIs(model.get_input_embeddings(), model.base_model.embeddings.token)
+            layer = nn.Linear(1, model.config.hidden_size)
+            model.set_input_embeddings(layer)
+            self.assertIs(model.get_input_embeddings(), layer)
+            self.assertIs(model.base_model.embeddings.token, layer)
+            self.assertIsNone(model.get_output_embeddings())
+
+    def test_load_with_mismatched_shapes(self):
+        """Theirs changes the number of labels and the vocabulary; here the number of labels and a layer's width."""
+        config, inputs_dict = self.model_tester.prepare_config_and_inputs_for_common()
+        with tempfile.TemporaryDirectory() as folder:
+            NeurIPTForSequenceClassification(config).save_pretrained(folder)
+            for change in ({"num_labels": 42}, {"intermediate_size": 40}):
+                with self.assertRaises(RuntimeError):
+                    AutoModelForSequenceClassification.from_pretrained(folder, **change)
+                with CaptureLogger(transformers.logging.get_logger("transformers.modeling_utils")) as captured:
+                    model = AutoModelForSequenceClassification.from_pretrained(
+                        folder, **change, ignore_mismatched_sizes=True
+                    )
+                self.assertIn("Reinit due to size mismatch", captured.out)
+                logits = model(**inputs_dict).logits
+                self.assertEqual(logits.shape[1], change.get("num_labels", config.num_labels))
+                self.assertTrue(logits.isfinite().all())
+
+
+class NeurIPTFeatureExtractionTest(FeatureExtractionSavingTestMixin, unittest.TestCase):
+    """`FeatureExtractionSavingTestMixin`, with no argument at its default."""
+
+    feature_extraction_class = NeurIPTFeatureExtractor
+    feat_extract_dict = {
+        "montage": ["C3", "Cz-C4"],
+        "sampling_rate": 100,
+        "l_freq": 0.5,
+        "h_freq": 40.0,
+        "notch_freq": 50.0,
+        "companding": None,
+        "companding_a": 0.5,
+        "coordinate_frame": "montage",
+        "on_missing": "interpolate",
+        "window_seconds": 2.0,
+    }
+
+
+def test_overfits_a_masked_batch():
+    """Pre-training learns: the hidden samples of four windows by heart, so that their loss falls under a tenth."""
+    model = NeurIPTForPreTraining(
+        small_config(hidden_size=32, num_hidden_layers=2, merge_sizes=[1, 4], num_experts=[0, 3])
+    )
+    batch = make_batch(windows=4, channels=3, samples=16)
+    masked = torch.rand(batch["input_values"].shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    inputs = batch | {"masked_positions": masked, "hidden_positions": masked, "labels": batch["input_values"].clone()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(100):
+        optimizer.zero_grad()
+        outputs = model(**inputs)
+        outputs.loss.backward()
+        optimizer.step()
+        losses.append((outputs.loss - model.config.router_aux_loss_coef * outputs.aux_loss).item())
+    assert losses[-1] < 0.1 * losses[0], f"{losses[0]} -> {losses[-1]}"

@@ -1,0 +1,558 @@
+"""What the tools around transformers make of the model: the same numbers, whichever of them runs it."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_batch, small_config
+from distributed_step import MODELS, STEPS, make_model, make_windows, train
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from neuript_hf import (
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTForSequenceClassification,
+    NeurIPTModel,
+)
+from neuript_hf.modeling_neuript import NeurIPTAttention, NeurIPTExperts
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def shallow_config(**kwargs) -> NeurIPTConfig:
+    """One dense layer and one with experts."""
+    return small_config(**({"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2]} | kwargs))
+
+
+def masked_batch(hidden: bool = False) -> dict[str, Tensor]:
+    """A window padded in time, one with a bad channel, one whole; hidden samples where asked for."""
+    batch = make_batch()
+    batch["attention_mask"] = torch.ones(3, 40, dtype=torch.bool)
+    batch["attention_mask"][0, 31:] = False
+    batch["channel_mask"] = torch.ones(3, 5, dtype=torch.bool)
+    batch["channel_mask"][1, 3:] = False
+    if hidden:
+        batch["hidden_positions"] = torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(1)) < 0.4
+    return batch
+
+
+def gradients(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits, and the gradient of their squares with respect to every parameter."""
+    model.zero_grad()
+    logits = model(**batch).logits
+    logits.square().mean().backward()
+    return logits.detach(), {
+        name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+
+
+def in_double(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Puts the model into float64 and gives the batch in it. Pre-training models from random weights amplify rounding
+    up to a thousandfold, which would hide small mistakes in float32.
+    """
+    model.set_experts_implementation("eager")  # grouped_mm has no float64
+    model.double()
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in batch.items()}
+
+
+def assert_same(
+    model: nn.Module, batch: dict[str, Tensor], reference: tuple[Tensor, dict[str, Tensor]], tolerance: float = 1e-5
+):
+    logits, found = gradients(model, batch)
+    torch.testing.assert_close(logits, reference[0], atol=tolerance, rtol=tolerance)
+    assert found.keys() == reference[1].keys()
+    for name, gradient in reference[1].items():
+        torch.testing.assert_close(found[name], gradient, atol=tolerance, rtol=tolerance)
+
+
+# Implementations of attention and experts
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_attention_implementations_agree(model_class):
+    """Eager and sdpa, outputs and gradients: in float32 for the classifier, to 1e-10 in float64 for both."""
+    model = model_class(shallow_config()).eval()
+    for batch in (make_batch(), masked_batch(hidden=model_class is NeurIPTForPreTraining)):
+        for double in (False, True):
+            if double:
+                batch = in_double(model, batch)
+            elif model_class is NeurIPTForPreTraining:
+                continue
+            model.set_attn_implementation("eager")
+            reference = gradients(model, batch)
+            model.set_attn_implementation("sdpa")
+            assert_same(model, batch, reference, 1e-10 if double else 1e-5)
+        model.float()
+
+
+def test_flex_attention_agrees():
+    """With and without masks; a whole layer, as compiling the kernel takes ten seconds."""
+    model = NeurIPTForSequenceClassification(
+        small_config(num_hidden_layers=1, merge_sizes=[1], num_experts=[2])
+    ).eval()
+    batches = [make_batch(), masked_batch()]
+    with torch.no_grad():
+        expected = [model(**batch).logits for batch in batches]
+        model.set_attn_implementation("flex_attention")
+        assert model.neuript.config._attn_implementation == "flex_attention"
+        for batch, logits in zip(batches, expected, strict=True):
+            torch.testing.assert_close(model(**batch).logits, logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the refusal without a GPU")
+@pytest.mark.parametrize("version", [2, 3])
+def test_flash_attention_without_its_package_is_refused(version):
+    """Transformers' own words, at construction and at switching; the model stays as it was."""
+    model = NeurIPTForSequenceClassification(shallow_config())
+    with pytest.raises((ImportError, ValueError), match=f"(?i)flash.?attention.?{version}"):
+        model.set_attn_implementation(f"flash_attention_{version}")
+    assert model.config._attn_implementation == "sdpa"
+    with pytest.raises((ImportError, ValueError), match=f"(?i)flash.?attention.?{version}"):
+        NeurIPTModel._from_config(shallow_config(), attn_implementation=f"flash_attention_{version}")
+
+
+def test_flash_attention_is_never_given_a_mask(monkeypatch):
+    """
+    It drops the queries of masked keys, which hidden samples need, and knows masks `[rows, keys]` only: where there is
+    a mask, sdpa runs. A stand-in plays the kernel.
+    """
+    model = NeurIPTForPreTraining(shallow_config()).eval()
+    batches = [make_batch(), masked_batch(hidden=True)]
+    expected = [model(**batch).logits for batch in batches]
+    masks = []
+
+    def stand_in(module, query, key, value, attention_mask, scaling, **kwargs):
+        masks.append(attention_mask)
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling)
+        return attended.transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", stand_in)
+    model.config._attn_implementation = "flash_attention_2"
+    for batch, logits in zip(batches, expected, strict=True):
+        torch.testing.assert_close(model(**batch).logits, logits, atol=1e-5, rtol=1e-5)
+    assert masks and all(mask is None for mask in masks)
+
+
+def test_no_attention_is_causal():
+    model = NeurIPTForPreTraining(small_config())
+    modules = [module for module in model.modules() if isinstance(module, NeurIPTAttention)]
+    assert len(modules) == 2 * 6 + 3 * 7 and all(module.is_causal is False for module in modules)
+
+
+@pytest.mark.parametrize("experts", ["grouped_mm", "batched_mm", "all_experts"])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_experts_implementations_agree(experts, count):
+    """The experts alone, with biases and half of them kept: outputs and gradients of everything that they take."""
+    config = shallow_config()
+    config._experts_implementation = "eager"
+    module = NeurIPTExperts(config, count)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    tokens = torch.randn(50, 16, requires_grad=True)
+    weights, kept = torch.randn(50, count).softmax(-1).topk((count + 1) // 2)
+    weights.requires_grad_()
+    taken, direction = [tokens, weights, *module.parameters()], torch.randn(50, 16)
+
+    def outcome(run):
+        mixed = run(tokens, kept, weights)
+        return [mixed.detach(), *torch.autograd.grad((mixed * direction).sum(), taken)]
+
+    expected = outcome(module)
+    if experts != "all_experts":
+        config._experts_implementation = experts
+    found = outcome(module.all_experts if experts == "all_experts" else module)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("experts", ["grouped_mm", "batched_mm"])
+def test_experts_implementations_agree_in_the_model(experts):
+    """Different numbers of experts in the layers of one model."""
+    model = NeurIPTForSequenceClassification(shallow_config(num_experts=[2, 3])).eval()
+    model.set_experts_implementation("eager")
+    reference = gradients(model, make_batch())
+    model.set_experts_implementation(experts)
+    assert model.neuript.config._experts_implementation == experts
+    assert_same(model, make_batch(), reference)
+
+
+def test_expert_width_that_grouped_mm_cannot_do():
+    """37 is no multiple of 8: works as it comes, and asking for grouped_mm says what to do."""
+    config = shallow_config(moe_intermediate_size=37)
+    model = NeurIPTForSequenceClassification(config)
+    model(**make_batch(), labels=torch.tensor([0, 1, 2])).loss.backward()
+    for change in (
+        lambda: model.set_experts_implementation("grouped_mm"),
+        lambda: NeurIPTModel._from_config(config, experts_implementation="grouped_mm"),
+    ):
+        with pytest.raises(ValueError, match="needs multiples of 8.*Use 'eager'"):
+            change()
+    decoder_only = shallow_config(moe_intermediate_size=37, num_experts=[0, 0], cross_num_experts=[0, 2, 0])
+    with pytest.raises(ValueError, match="needs multiples of 8"):
+        NeurIPTForPreTraining._from_config(decoder_only, experts_implementation="grouped_mm")
+
+
+NOTEBOOK_HEAD = """
+from torch import nn
+from neuript_hf import NeurIPTModel
+from neuript_hf.modeling_neuript import NeurIPTPreTrainedModel
+
+class SleepDepth(NeurIPTPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.neuript = NeurIPTModel(config)
+        self.depth = nn.Linear(config.num_scales * config.num_pooling_groups * config.hidden_size, 1)
+        self.post_init()
+
+    def forward(self, input_values, **kwargs):
+        return self.depth(self.neuript(input_values, **kwargs).pooler_output)
+"""
+
+
+def test_a_head_from_a_notebook_switches_implementations(monkeypatch, tmp_path):
+    """No source file, which transformers would search for what the class can do; also saved and loaded."""
+    notebook = types.ModuleType("notebook_of_a_user")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    exec(NOTEBOOK_HEAD, notebook.__dict__)
+    head = notebook.SleepDepth(shallow_config()).eval()
+    batch = masked_batch()
+    expected = head(**batch)
+    for attention in ("eager", "sdpa"):
+        for experts in ("grouped_mm", "batched_mm", "eager"):
+            head.set_attn_implementation(attention)
+            head.set_experts_implementation(experts)
+            attention_module = head.neuript.layers[0].two_stage_attention.time_stage.attention
+            for config in (head.config, head.neuript.config, attention_module.config):
+                assert config._attn_implementation == attention and config._experts_implementation == experts
+            torch.testing.assert_close(head(**batch), expected, atol=1e-5, rtol=0)
+    head.save_pretrained(tmp_path)
+    again = notebook.SleepDepth.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    assert again.config._attn_implementation == "eager"
+    torch.testing.assert_close(again(**batch), expected, atol=1e-5, rtol=0)
+
+
+# Compilation and low precision
+
+
+def test_compiled_classifier():
+    """One graph without a break, made once, for two windows and for three."""
+    torch._dynamo.reset()
+    model = NeurIPTForSequenceClassification(shallow_config()).eval()
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=True):
+        for windows in (2, 3):
+            batch = make_batch(windows=windows, seed=windows)
+            expected = model(**batch).logits
+            for tensor in batch.values():
+                torch._dynamo.mark_dynamic(tensor, 0)
+            torch.testing.assert_close(compiled(**batch).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_compiled_pre_training_step():
+    """Forward and backward without a graph break (`aot_eager` spares the C++ compiler), with hidden samples."""
+    torch._dynamo.reset()
+    model = NeurIPTForPreTraining(shallow_config())
+    batch = in_double(model, masked_batch(hidden=True))
+    reference = gradients(model, batch)
+    model.zero_grad()
+    logits = torch.compile(model, fullgraph=True, backend="aot_eager")(**batch).logits
+    logits.square().mean().backward()
+    torch.testing.assert_close(logits, reference[0], atol=1e-10, rtol=1e-10)
+    for name, gradient in reference[1].items():
+        torch.testing.assert_close(model.get_parameter(name).grad, gradient, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_autocast_to_bfloat16(model_class):
+    """
+    Finite, and near float32: bfloat16 keeps 8 bits, so each of some twenty roundings in a row costs up to 0.4 %, and
+    a token at the border of two experts may change sides; hence 10 % of the norm.
+    """
+    model = model_class(shallow_config())
+    batch = make_batch()
+    logits, expected = gradients(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model(**batch).logits
+    assert low.isfinite().all()
+    assert (low.float() - logits).norm() < 0.1 * logits.norm()
+    model.zero_grad()
+    low.float().square().mean().backward()
+    for name in expected:
+        assert model.get_parameter(name).grad.isfinite().all(), name
+    total = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
+    difference = torch.stack([(model.get_parameter(n).grad - g).norm() for n, g in expected.items()]).norm()
+    assert difference < 0.2 * total
+
+
+# Export
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTModel])
+def test_exported_program_takes_any_number_of_windows_and_channels(model_class):
+    model = model_class(shallow_config()).eval()
+    batch = make_batch()
+    windows, channels = torch.export.Dim("windows", min=1, max=1024), torch.export.Dim("channels", min=2, max=256)
+    shapes = {name: {0: windows, 1: channels} for name in batch}
+    program = torch.export.export(model, (), batch, dynamic_shapes=shapes, strict=False)
+    for sizes in ((1, 5), (4, 2), (2, 70)):
+        other = make_batch(*sizes)
+        found, expected = program.module()(**other), model(**other)
+        name = "logits" if model_class is NeurIPTForSequenceClassification else "pooler_output"
+        torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def saved_models(tmp_path_factory) -> dict[str, Path]:
+    """A classifier and an encoder with their extractor: five channels, one second."""
+    torch.manual_seed(0)
+    folders = {}
+    for name, model_class in (("classifier", NeurIPTForSequenceClassification), ("encoder", NeurIPTModel)):
+        folders[name] = tmp_path_factory.mktemp(name)
+        model_class(shallow_config()).save_pretrained(folders[name])
+        montage = ["Fp1", "C3", "Cz", "C4", "O2"]
+        NeurIPTFeatureExtractor(montage=montage, window_seconds=1.0).save_pretrained(folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("kind", ["classifier", "encoder"])
+def test_onnx_file_equals_the_model(kind, saved_models, tmp_path):
+    """To 1e-4, for other numbers of windows than the traced one."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from export_onnx import export, largest_error, load, random_windows
+
+    model, extractor = load(saved_models[kind]), NeurIPTFeatureExtractor.from_pretrained(saved_models[kind])
+    path = tmp_path / "model.onnx"
+    export(model, random_windows(extractor, [], None, 2, 0), path)
+    for count in (1, 2, 7):
+        assert largest_error(model, path, random_windows(extractor, [], None, count, count)) < 1e-4
+
+
+def test_cost_of_int8(saved_models, tmp_path):
+    """
+    Over three models from random weights and 64 windows each, 8 bits cost 3 to 11 % of the logits' norm and changed
+    the most likely class of at most 6 % of the windows; allowed is twice that.
+    """
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from export_onnx import cost_of_int8, export, load, quantise, random_windows
+
+    model, extractor = (
+        load(saved_models["classifier"]),
+        NeurIPTFeatureExtractor.from_pretrained(saved_models["classifier"]),
+    )
+    path = tmp_path / "model.onnx"
+    export(model, random_windows(extractor, [], None, 2, 0), path)
+    smaller = quantise(path)
+    cost = cost_of_int8(model, smaller, random_windows(extractor, [], None, 64, 1))
+    assert 0 < cost["relative_error"] < 0.22
+    assert cost["same_class"] >= 0.88
+    assert smaller.stat().st_size < path.stat().st_size
+
+
+def test_export_program(saved_models, tmp_path):
+    """The script as a user runs it: both files, parity and the cost of int8 in print."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    arguments = ["--model", saved_models["classifier"], "--output", tmp_path / "files" / "model.onnx", "--int8"]
+    printed = run_python(ROOT / "examples" / "export_onnx.py", *arguments)
+    assert (tmp_path / "files" / "model.onnx").is_file() and (tmp_path / "files" / "model.int8.onnx").is_file()
+    for words in ("5 channels, 64 samples", "from the checkpoint", "of the output's norm", "most likely class stays"):
+        assert words in printed
+    assert printed.splitlines()[-1] == "done"
+
+
+def run_python(*arguments, **environment) -> str:
+    """Output of another Python process."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+# Adapters
+
+
+EXPERT_PARAMETERS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"target_modules": [], "target_parameters": EXPERT_PARAMETERS},
+        {"target_modules": ["token", "up_proj", "o_proj"], "target_parameters": EXPERT_PARAMETERS},
+    ],
+    ids=["attention", "experts", "token-and-feed-forward"],
+)
+@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
+def test_adapters(model_class, targets, tmp_path):
+    """
+    LoRA acts wherever it was put, also in the first layers of encoder and decoder, whose tokens are never written
+    down: the adapted model equals the merged one, every adapter gets a gradient, and it comes back from its files.
+    """
+    peft = pytest.importorskip("peft")
+    model = model_class(shallow_config(decoder_num_experts=[2, 0, 0])).eval()
+    batch = in_double(model, masked_batch(hidden=model_class is NeurIPTForPreTraining))
+    with torch.no_grad():
+        plain = model(**batch).logits
+    # random weights instead of a zero start, so that every adapter matters at once
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, **targets)).double()
+    logits = adapted.train()(**batch).logits
+    logits.square().mean().backward()
+    trainable = {name: parameter for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert trainable and all("lora" in name for name in trainable)
+    for name, parameter in trainable.items():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    with torch.no_grad():
+        evaluated = adapted.eval()(**batch).logits
+    torch.testing.assert_close(evaluated, logits, atol=1e-8, rtol=1e-8)
+    assert (evaluated - plain).norm() > 1e-3 * plain.norm()
+
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged = adapted.merge_and_unload()
+    torch.testing.assert_close(merged(**batch).logits, evaluated, atol=1e-8, rtol=1e-8)
+    torch.testing.assert_close(merged.train()(**batch).logits, evaluated, atol=1e-8, rtol=1e-8)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the fixture's: the weights that the first model started from
+        base = model_class(shallow_config(decoder_num_experts=[2, 0, 0])).eval()
+    in_double(base, {})
+    again = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").double().eval()
+    torch.testing.assert_close(again(**batch).logits, evaluated, atol=1e-8, rtol=1e-8)
+
+
+def test_adapter_of_every_attention_is_felt():
+    """One adapter at a time, in the first layers of encoder and decoder: each moves the output."""
+    peft = pytest.importorskip("peft")
+    batch = masked_batch(hidden=True)
+    for place in ("layers.0.two_stage_attention.time_stage.attention.q_proj", "decoder.0.cross_attention.v_proj"):
+        model = NeurIPTForPreTraining(shallow_config()).eval()
+        plain = model(**batch).logits
+        (target,) = [name for name, _ in model.named_modules() if name.endswith(place)]
+        adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, init_lora_weights=False, target_modules=[target]))
+        assert (adapted(**batch).logits - plain).abs().max() > 1e-4
+
+
+# Placement
+
+
+@pytest.mark.parametrize("encoding", ["3d", "channel_index", "learned_2d"])
+@pytest.mark.parametrize(
+    "part", ["", "neuript", "neuript.embeddings", "neuript.layers.0", "decoder.0", "decoder.0.memory_norm"]
+)
+def test_offloaded_weights(part, encoding):
+    """The weights of a part are nowhere except while it runs: shortcuts must not read them at another time."""
+    from accelerate import cpu_offload
+
+    model = NeurIPTForPreTraining(shallow_config(position_encoding=encoding)).eval()
+    batch = masked_batch(hidden=True)
+    with torch.no_grad():
+        expected = model(**batch).logits
+        cpu_offload(model.get_submodule(part), execution_device=torch.device("cpu"))
+        assert any(parameter.is_meta for parameter in model.parameters())
+        torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_dispatched_model(tmp_path):
+    """By `device_map` at loading; and some parts here, some on disk, no layer cut in two (`_no_split_modules`)."""
+    from accelerate import dispatch_model, infer_auto_device_map
+
+    model = NeurIPTForPreTraining(shallow_config()).eval()
+    batch = masked_batch(hidden=True)
+    expected = model(**batch).logits
+    model.save_pretrained(tmp_path / "saved")
+    loaded = NeurIPTForPreTraining.from_pretrained(tmp_path / "saved", device_map="cpu").eval()
+    torch.testing.assert_close(loaded(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    places = infer_auto_device_map(
+        model, {"cpu": size // 2, "disk": 10 * size}, no_split_module_classes=model._no_split_modules
+    )
+    assert set(places.values()) == {"cpu", "disk"}
+    dispatch_model(model, places, main_device="cpu", offload_dir=tmp_path / "offload", force_hooks=True)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+# Two processes, and gradient accumulation
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("two_processes")
+    program = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    run_python(*program, ROOT / "tests" / "distributed_step.py", folder, OMP_NUM_THREADS="1")
+    return torch.load(folder / "results.pt")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("kind", MODELS)
+def test_sharded_weights(kind, version, two_processes):
+    """FSDP, both versions, cut by the classes of `_no_split_modules`: loss and gradients of the whole batch."""
+    loss, sharded = two_processes["fsdp", kind, version]
+    model = make_model(kind)
+    outputs = model(**make_windows(kind, 4))
+    outputs.loss.backward()
+    assert loss == pytest.approx(outputs.loss.item(), abs=1e-5)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(sharded[name], parameter.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_two_processes_train_as_one(kind, two_processes, tmp_path):
+    """
+    The same losses over 20 steps at the same global batch: 2 windows in each of two processes, 4 in one. The means
+    over each process's windows are equal because every window has as many selected samples; the auxiliary loss, which
+    multiplies means over a batch, is switched off: over parts of a batch it is another number.
+    """
+    losses, weights = train(kind, 4, str(tmp_path))
+    found, found_weights = two_processes["trainer", kind]
+    assert len(losses) == len(found) == STEPS and losses[0] != losses[-1]
+    assert found == pytest.approx(losses, abs=1e-4)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(found_weights[name], tensor, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_accumulated_gradients(kind, tmp_path):
+    """4 batches of 2 windows and one batch of 8: the same weights after 4 steps; as above without auxiliary loss."""
+    settings = {"max_steps": 4}
+    losses, weights = train(kind, 8, str(tmp_path), **settings)
+    found, found_weights = train(kind, 2, str(tmp_path), gradient_accumulation_steps=4, **settings)
+    assert found == pytest.approx(losses, abs=1e-4)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(found_weights[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("kind", MODELS)
+def test_gradient_checkpointing_with_dropout(kind, reentrant):
+    """The second run of a layer drops what the first one dropped: gradients equal those without checkpointing."""
+    model = make_model(kind, hidden_dropout=0.3, attention_dropout=0.2, router_noise=0.01).train()
+    windows = make_windows(kind, 4)
+    found = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        model.zero_grad()
+        torch.manual_seed(3)
+        loss = model(**windows).loss
+        loss.backward()
+        found.append((loss.item(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, atol=1e-6, rtol=1e-5)
