@@ -85,7 +85,10 @@ class PlainMixture(nn.Module):
             mixed = mixed.index_add(0, rows, expert(tokens[rows])[0] * weights[rows, slots, None])
         loss = 0.0
         if self.training:
-            importance, shares = probabilities.sum(0), F.one_hot(kept, count).float().sum((0, 1)) / kept.numel()
+            importance, shares = (
+                probabilities.sum(0),
+                F.one_hot(kept, count).to(logits.dtype).sum((0, 1)) / kept.numel(),
+            )
             loss = self.config.router_importance_coef * importance.var() / (importance.mean() ** 2 + 1e-8)
             loss = loss + count * (shares * probabilities.mean(0)).sum()
         return self.shared_expert(states)[0] + mixed.view_as(states), loss
