@@ -1,12 +1,14 @@
 # make demo    from nothing to an answer in a few minutes: simulated EEG, or DATA=folder, or DATA=eegbci
 # make test    everything that must hold
 # make check   linters;  make style   lets them repair
+# make test-versions  saved and loaded under the oldest and the newest transformers
+# make bench   speed, memory and scaling beside a plain form of the model; make bench-patch-models the cost of others
 # make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check style results
+.PHONY: demo test test-versions bench bench-patch-models check style results
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +20,20 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
+
+# braindecode and this package do not fit into one environment.
+.venv-braindecode/installed: constraints.txt
+	$(PYTHON) -m venv .venv-braindecode
+	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1
+	touch $@
+
+bench-patch-models: .venv-braindecode/installed
+	.venv-braindecode/bin/python benchmarks/patch_models.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

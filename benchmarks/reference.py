@@ -260,7 +260,7 @@ class PlainPreTraining(nn.Module):
         dim = self.config.hidden_size
         scales, hidden, aux_loss = self.encoder(input_values, electrode_positions, hidden_positions)
         states = temporal_code(input_values.shape[-1], dim, input_values.device)
-        states = states + spatial_code(electrode_positions, dim)[:, :, None]
+        states = states.to(input_values.dtype) + spatial_code(electrode_positions, dim)[:, :, None]
         reconstruction = 0.0
         for layer, memory, absent in zip(self.decoder, scales, hidden, strict=True):
             states, prediction = layer(states, torch.where(absent[..., None], self.mask_token, memory))

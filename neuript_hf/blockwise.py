@@ -28,7 +28,8 @@ SHORT_AXIS = 64
 def usable(*tensors: Tensor) -> bool:
     """True where blocks can and should replace the plain form for these tensors."""
     return (
-        all(tensor.device.type == "cpu" and tensor.dtype == tensors[0].dtype for tensor in tensors)
+        all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)  # no DTensor, no quantised weight
+        and all(tensor.device.type == "cpu" and tensor.dtype == tensors[0].dtype for tensor in tensors)
         and tensors[0].dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -42,14 +43,13 @@ def is_plain(*layers: nn.Module) -> bool:
     True where every layer is a linear layer with a bias and nothing else: no adapter, quantisation, parametrisation or
     hook, all of which reading its weight would pass by.
     """
-    return all(
-        type(layer) is nn.Linear
-        and layer.bias is not None
-        and "forward" not in layer.__dict__
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
-        and not layer._backward_pre_hooks
-        for layer in layers
-    )
+    return all(type(layer) is nn.Linear and layer.bias is not None and not is_hooked(layer) for layer in layers)
+
+
+def is_hooked(layer: nn.Module) -> bool:
+    """True where something runs before or after the layer, such as a hook that brings its weights."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return "forward" in layer.__dict__ or any(hooks)
 
 
 def _blocks(count: int, size: int) -> list[slice]:
@@ -339,7 +339,8 @@ def _attention_blocks(query: Tensor, key: Tensor) -> list[slice]:
 
 def attention_pays(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
     """True where blocks are faster than torch's fused kernel, which knows no dropout and is slow on short axes."""
-    return (dropout > 0 or key.shape[2] <= SHORT_AXIS) and dropout < 1 and usable(query, key, value)
+    # `usable` first: under export the length of the axis is a symbol, which a comparison would bind
+    return dropout < 1 and usable(query, key, value) and (dropout > 0 or key.shape[2] <= SHORT_AXIS)
 
 
 def attention_forward(
@@ -365,6 +366,7 @@ __all__ = [
     "add_dropped",
     "attention_forward",
     "attention_pays",
+    "is_hooked",
     "is_plain",
     "linears",
     "swiglu",

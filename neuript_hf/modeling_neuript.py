@@ -38,6 +38,7 @@ from .blockwise import (
     add_dropped,
     attention_forward,
     attention_pays,
+    is_hooked,
     is_plain,
     linears,
     swiglu,
@@ -126,16 +127,20 @@ class NeurIPTEmbeddings(nn.Module):
         if self.position_encoding == "learned_2d":
             self.time_code = nn.Embedding(config.max_samples, config.hidden_size)
 
-    def temporal_code(self, num_samples: int) -> Tensor:
+    # Codes are made on the device of the input: an offloaded weight is nowhere until its module runs.
+
+    def temporal_code(self, num_samples: int, device: torch.device | None = None) -> Tensor:
         """Code of the sample numbers, `[T, d]`."""
         if self.position_encoding == "learned_2d":
             if num_samples > (known := self.time_code.num_embeddings):
                 raise ValueError(f"A window has {num_samples} samples, max_samples is {known}.")
-            return self.time_code.weight[:num_samples]
-        samples = torch.arange(num_samples, device=self.token.weight.device)
+            return self.time_code(torch.arange(num_samples, device=device))
+        samples = torch.arange(num_samples, device=device)
         return sinusoid(samples, self.hidden_size).to(self.token.weight.dtype)
 
-    def spatial_code(self, num_channels: int, electrode_positions: Tensor | None) -> Tensor:
+    def spatial_code(
+        self, num_channels: int, electrode_positions: Tensor | None, device: torch.device | None = None
+    ) -> Tensor:
         """Code of the places, `[B or 1, C, d]`; by coordinates `[B, C, 3]` (grid units) in the default `"3d"`."""
         if self.position_encoding == "3d":
             if electrode_positions is None:
@@ -149,17 +154,17 @@ class NeurIPTEmbeddings(nn.Module):
             axes = [sinusoid(electrode_positions[..., axis], dim) for axis, dim in enumerate(dims)]
             return torch.cat(axes, dim=-1).to(self.token.weight.dtype)
         if self.position_encoding == "channel_index":
-            channels = torch.arange(num_channels, device=self.token.weight.device)
+            channels = torch.arange(num_channels, device=device)
             return sinusoid(channels, self.hidden_size).to(self.token.weight.dtype)[None]
         if num_channels > (known := self.channel_code.num_embeddings):
             raise ValueError(f"A window has {num_channels} channels, max_channels is {known}.")
-        return self.channel_code.weight[None, :num_channels]
+        return self.channel_code(torch.arange(num_channels, device=device))[None]
 
     def forward(self, input_values: Tensor, electrode_positions: Tensor | None) -> "NeurIPTEmbedded":
         """Samples `[B, C, T]` and places `[B, C, 3]` (grid units) -> tokens and codes."""
         _, num_channels, num_samples = input_values.shape
         signal = input_values.to(self.token.weight.dtype)
-        temporal_code = self.temporal_code(num_samples)
+        temporal_code = self.temporal_code(num_samples, signal.device)
         parts = None
         if is_plain(self.token):
             # copies, since sharded or offloaded weights are gone once this module has run
@@ -167,7 +172,7 @@ class NeurIPTEmbeddings(nn.Module):
         return NeurIPTEmbedded(
             self.token(signal[..., None]) + temporal_code,
             temporal_code,
-            self.spatial_code(num_channels, electrode_positions),
+            self.spatial_code(num_channels, electrode_positions, signal.device),
             parts,
         )
 
@@ -242,10 +247,13 @@ class NeurIPTAttention(nn.Module):
             states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
         )
         dropout = self.attention_dropout if self.training else 0.0
-        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        if self.config._attn_implementation == "sdpa" and attention_pays(query, key, value, dropout):
+        implementation = self.config._attn_implementation
+        if attention_mask is not None and ("flash" in implementation or implementation == "flex_attention"):
+            # flash attention would leave out the queries of masked keys too, which hidden samples need, and torch's
+            # flex attention for the CPU writes beyond its memory where a mask meets a short axis
+            implementation = "sdpa"
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        if implementation == "sdpa" and attention_pays(query, key, value, dropout):
             attention_interface = attention_forward
         attended, weights = attention_interface(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
@@ -309,7 +317,7 @@ class NeurIPTRouter(nn.Linear):
     def _within_capacity(self, experts: Tensor, valid: Tensor | None) -> Tensor:
         """True for the first `floor(factor * n / E)` real tokens of each expert, in their order; `[n, k]`."""
         taken = F.one_hot(experts, self.num_experts).sum(dim=1)  # [n, E]
-        count = len(experts)
+        count = experts.shape[0]
         if valid is not None:
             taken, count = taken * valid[:, None], valid.sum()
         within = taken.cumsum(dim=0) <= self.capacity_factor * count // self.num_experts
@@ -397,9 +405,9 @@ def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedFo
 def normed(norm: nn.LayerNorm, states: Tensor | ScalarTokens) -> Tensor | TokenBasis:
     """The layer norm of tokens `[B, rows, length, d]`, or of their parts; `[B * rows, length, d]`."""
     if isinstance(states, ScalarTokens):
-        if type(norm) is nn.LayerNorm:
+        if type(norm) is nn.LayerNorm and not is_hooked(norm):
             return states.normed(norm)
-        states = states.tokens()  # an adapter stands in the place of the norm
+        states = states.tokens()  # an adapter stands in the place of the norm, or its weights are elsewhere
     return norm(states).flatten(0, 1)
 
 
@@ -490,7 +498,7 @@ class NeurIPTSegmentMerging(nn.Module):
         length = hidden_states.shape[2]
         if segments is not None or length % self.size:
             source = self.source(segments, length, hidden_states.device)
-            windows = torch.arange(len(hidden_states), device=hidden_states.device)[:, None]
+            windows = torch.arange(hidden_states.shape[0], device=hidden_states.device)[:, None]
             hidden_states = hidden_states[windows, :, source].transpose(1, 2)
             segments = None if segments is None else segments.gather(1, source)
             hidden = None if hidden is None else hidden[windows, :, source].transpose(1, 2)
@@ -563,7 +571,8 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
     def _grouped_mm_can_dispatch(self) -> bool:
         """Raises where torch's grouped product, which wants rows of a multiple of 16 bytes, can't run the experts."""
         sizes = {name: getattr(self.config, name) for name in ("hidden_size", "moe_intermediate_size")}
-        if any(size % 8 for size in sizes.values()) and any(self.config.num_experts):
+        counts = (*self.config.num_experts, *self.config.decoder_num_experts, *self.config.cross_num_experts)
+        if any(size % 8 for size in sizes.values()) and any(counts):
             raise ValueError(
                 f"experts_implementation='grouped_mm' needs multiples of 8, but the configuration has {sizes}. Use "
                 "'eager', which is also what runs if you name none."
@@ -817,7 +826,10 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         if self.config.decoder_input == "visible":
             hidden_states = scales[0] if hidden is None else torch.where(hidden[..., None], hidden_states, scales[0])
         hidden_states = hidden_states + embedded.spatial_code[:, :, None]
-        hidden_states = hidden_states.expand(len(scales[0]), -1, -1, -1)
+        hidden_states = hidden_states.expand(scales[0].shape[0], -1, -1, -1)
+        if torch.is_grad_enabled() and self.decoder[0].gradient_checkpointing and not hidden_states.requires_grad:
+            # reentrant checkpointing lets a layer learn only where one of its inputs asks for a gradient
+            hidden_states = hidden_states.clone().requires_grad_()
         # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
         own_masks = masks[0]._replace(hidden=None)
 

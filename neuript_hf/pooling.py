@@ -64,7 +64,7 @@ def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Te
         groups = groups & masks.channels[..., None]
     weights = groups.to(hidden_states.dtype)
     weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(len(over_time), -1, -1))
+    return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(over_time.shape[0], -1, -1))
 
 
 __all__ = ["channel_groups", "lobe_pooling"]

@@ -1,5 +1,6 @@
 """
-Saved and loaded, a model is the same bit for bit, also under another version of transformers.
+Saved and loaded, a model is the same bit for bit, also under another version of transformers (on the same processor
+and with the same torch, which `make test-versions` sees to).
 
 `make test-versions` runs this file under the oldest transformers that the package promises and under the newest that
 pip finds. Each run leaves its checkpoints in a folder of its version below $NEURIPT_VERSIONS; a run that finds the
@@ -49,8 +50,8 @@ def write(model: NeurIPTPreTrainedModel, folder: Path) -> None:
     save_file(golden_outputs(model, make_batch()), f"{folder}-outputs")
 
 
-def assert_same(model: NeurIPTPreTrainedModel, folder: Path, tolerance: float = 0.0) -> None:
-    """`model` has the parameters that `write` left beside the folder, and within the tolerance the outputs."""
+def assert_same(model: NeurIPTPreTrainedModel, folder: Path) -> None:
+    """`model` has the parameters and gives the outputs that `write` left beside the folder, bit for bit."""
     parameters, expected = load_file(f"{folder}-parameters"), load_file(f"{folder}-outputs")
     state = model.state_dict()
     assert state.keys() == parameters.keys()
@@ -59,7 +60,7 @@ def assert_same(model: NeurIPTPreTrainedModel, folder: Path, tolerance: float = 
     outputs = golden_outputs(model, make_batch())
     assert outputs.keys() == expected.keys()
     for name, tensor in expected.items():
-        torch.testing.assert_close(outputs[name], tensor, atol=tolerance, rtol=0, msg=lambda text: f"{name}: {text}")
+        assert torch.equal(outputs[name], tensor), f"{name} differs by {(outputs[name] - tensor).abs().max():.1e}"
 
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
@@ -80,7 +81,7 @@ def test_saved_and_loaded(model_class, tmp_path):
 @pytest.mark.skipif(VERSIONS is None, reason="`make test-versions` sets NEURIPT_VERSIONS")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_written_by_another_version(model_class):
-    """Parameters bit for bit, outputs to 1e-6, from the folder of every other version; and leaves its own."""
+    """Parameters, outputs and golden tensors of every version's checkpoint bit for bit; and leaves its own."""
     own = VERSIONS / transformers.__version__
     own.mkdir(parents=True, exist_ok=True)
     write(fixed_model(model_class), own / model_class.__name__)
@@ -90,6 +91,6 @@ def test_written_by_another_version(model_class):
             continue
         loaded, info = model_class.from_pretrained(folder, output_loading_info=True)
         assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-        assert_same(loaded.eval(), folder, tolerance=1e-6)
+        assert_same(loaded.eval(), folder)
         verdict = verify(folder)
-        assert verdict["passed"] and verdict["largest_difference"] <= 1e-6
+        assert verdict["passed"] and verdict["largest_difference"] == 0.0
