@@ -21,6 +21,19 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
+# 5.17 is the oldest that pyproject.toml promises; it wants huggingface_hub below 2. Each run reads what the other left.
+.venv-floor/installed .venv-newest/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep '^torch==' constraints.txt > $(@D)/torch.txt
+	$(@D)/bin/pip install --quiet --constraint $(@D)/torch.txt --editable '.[dev]' \
+		$(if $(findstring floor,$@),'transformers==5.17.0' 'huggingface_hub<2',--upgrade transformers)
+	touch $@
+
+test-versions: .venv-floor/installed .venv-newest/installed
+	for version in floor newest floor; do \
+		NEURIPT_VERSIONS=runs/versions .venv-$$version/bin/python -m pytest tests/test_versions.py || exit 1; \
+	done
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scaling.py
