@@ -542,6 +542,7 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
     config: NeurIPTConfig
     base_model_prefix = "neuript"
     main_input_name = "input_values"
+    _input_embed_layer = "token"  # what get_ and set_input_embeddings look for in `embeddings`
     input_modalities = ("time",)
     # The losses are means over a batch: without this, Trainer would multiply them under gradient accumulation.
     accepts_loss_kwargs = False
@@ -620,9 +621,6 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         self.embeddings = NeurIPTEmbeddings(config)
         self.layers = nn.ModuleList([NeurIPTEncoderLayer(config, i) for i in range(config.num_hidden_layers)])
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.token
 
     def encode(
         self,
@@ -886,7 +884,11 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
 
         loss = None
         if labels is not None:
-            if self.config.loss_type == "balanced_bce":
+            if self.config.problem_type == "regression":
+                loss = F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).squeeze(-1))
+            elif self.config.problem_type == "multi_label_classification":
+                loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+            elif self.config.loss_type == "balanced_bce":
                 prior = self.config.class_prior
                 prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
                 loss = balanced_bce_loss(logits, labels, prior, self.config.prior_weight)
