@@ -265,20 +265,12 @@ def _expert_blocks(counts: list[int]) -> list[tuple[int, slice]]:
     return blocks
 
 
-def swiglu_experts(
-    tokens: Tensor,
-    experts: Tensor,
-    weights: Tensor,
-    up_weight: Tensor,
-    up_bias: Tensor,
-    down_weight: Tensor,
-    down_bias: Tensor,
-) -> Tensor:
+def swiglu_experts(tokens: Tensor, experts: Tensor, weights: Tensor, *parameters: Tensor) -> Tensor:
     """
     Tokens `[n, d]` through their kept experts `[n, k]` with their weights `[n, k]` -> `[n, d]`; stacked parameters
     `[E, 2w, d]`, `[E, 2w]`, `[E, d, w]`, `[E, d]`.
     """
-    return _SwiGLUExperts.apply(tokens, experts, weights, up_weight, up_bias, down_weight, down_bias)
+    return _SwiGLUExperts.apply(tokens, experts, weights, *parameters)
 
 
 # Attention

@@ -40,6 +40,7 @@ HUB_FILES = {
     "feature_extraction_neuript.py",
     "blockwise.py",
     "channels.py",
+    "embeddings.py",
     "losses.py",
     "pooling.py",
     "token_basis.py",

@@ -12,8 +12,9 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTModel,
 )
+from neuript_hf.embeddings import sinusoid
 from neuript_hf.losses import balanced_bce_loss, expert_balance_loss
-from neuript_hf.modeling_neuript import NeurIPTRouter, NeurIPTSparseMoE, sinusoid
+from neuript_hf.modeling_neuript import NeurIPTRouter, NeurIPTSparseMoE
 
 
 def classifier(config: NeurIPTConfig) -> NeurIPTForSequenceClassification:
