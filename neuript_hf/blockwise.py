@@ -4,12 +4,14 @@ The model's arithmetic in blocks that stay in a processor's cache.
 NeurIPT has thousands of tokens for each window, so on a CPU the plain form of a feed-forward block or of attention
 spends more time on fetching fresh memory for its intermediate tensors than on multiplying. The functions here give the
 same results: they walk through the tokens in blocks, write only what outlives the block, and keep for the backward
-pass less than autograd would. Dropout draws its random bits four to a number.
+pass less than autograd would. Dropout draws the gaps between the dropped places, not one number for each place.
 
 They are for plain work on a CPU in float32 or float64. Everywhere else (a GPU, autocast, `torch.compile`, export,
 `torch.func`) [`usable`] says no and the model takes the plain form that stands beside each call. Gradients are exact;
 gradients of gradients are refused by torch with an error that says so.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from torch.nn import functional as F
 
 # Tokens of a block, and attention scores of a block: a few megabytes in float32.
 BLOCK_TOKENS = 2048
-BLOCK_SCORES = 2**20
+BLOCK_SCORES = 2**19
 # Up to here, attention in blocks beats torch's fused kernel for the CPU even without dropout (docs/performance.md).
 SHORT_AXIS = 64
 
@@ -56,11 +58,22 @@ def _blocks(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _kept(shape: torch.Size, probability: float, generator: torch.Generator | None = None) -> Tensor:
-    """Bool, false with the probability of being dropped, to 1/65536: four decisions from each 64 random bits."""
-    count = shape.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return (bits.view(torch.int16)[:count] >= round(probability * 65536) - 32768).view(shape)
+def _dropped(count: int, probability: float, generator: torch.Generator | None = None) -> Tensor:
+    """
+    The places among `count` that dropout takes, in order; each with the probability, whatever happens to the others.
+    The gaps between such places are geometric: one draw for each dropped place is enough.
+    """
+    parts, last = [torch.empty(0, dtype=torch.int64)], -1
+    while last < count - 1:
+        expected = (count - 1 - last) * probability
+        draws = math.ceil(expected + 6 * math.sqrt(expected)) + 1  # one round is enough but for once in a billion
+        bits = torch.empty(-(-draws // 2), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+        uniform = bits.view(torch.int32).float().abs_().add_(0.5).mul_(2**-31)  # never 0
+        gaps = uniform.log_().mul_(1 / math.log1p(-probability)).long().add_(1)
+        parts.append(gaps.cumsum(0).add_(last))
+        last = int(parts[-1][-1])
+    places = torch.cat(parts) if len(parts) > 2 else parts[-1]
+    return places[: torch.searchsorted(places, count)]
 
 
 # Dropout on the way into the residual stream
@@ -69,22 +82,20 @@ def _kept(shape: torch.Size, probability: float, generator: torch.Generator | No
 class _DroppedSum(Function):
     @staticmethod
     def forward(ctx, residual: Tensor, update: Tensor, probability: float) -> Tensor:
-        total = torch.empty_like(residual)
-        kept = torch.empty(residual.shape, dtype=torch.bool)
-        flat = [tensor.flatten(0, -2) for tensor in (residual, update, total, kept)]
-        for block in _blocks(len(flat[0]), BLOCK_TOKENS):
-            kept_block = _kept(flat[0][block].shape, probability)
-            flat[3][block] = kept_block
-            torch.add(flat[0][block], flat[1][block] * kept_block, alpha=1 / (1 - probability), out=flat[2][block])
-        ctx.save_for_backward(kept)
+        total = torch.add(residual, update, alpha=1 / (1 - probability))
+        places = _dropped(total.numel(), probability)
+        total.view(-1).put_(places, residual.view(-1).take(places))
+        ctx.save_for_backward(places)
         ctx.probability = probability
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return gradient, torch.mul(gradient, kept).mul_(1 / (1 - ctx.probability)), None
+        (places,) = ctx.saved_tensors
+        to_update = gradient.mul(1 / (1 - ctx.probability)).contiguous()
+        to_update.view(-1).index_fill_(0, places, 0.0)
+        return gradient, to_update, None
 
 
 def add_dropped(residual: Tensor, update: Tensor, dropout: nn.Dropout) -> Tensor:
@@ -102,13 +113,13 @@ def add_dropped(residual: Tensor, update: Tensor, dropout: nn.Dropout) -> Tensor
 class _Linears(Function):
     @staticmethod
     def forward(ctx, tokens: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        weights, biases = parameters[0::2], parameters[1::2]
-        outputs = [tokens.new_empty(len(tokens), len(weight)) for weight in weights]
+        weights = parameters[0::2]
+        weight, bias = torch.cat(weights), torch.cat(parameters[1::2])
+        output = tokens.new_empty(len(tokens), len(weight))
         for block in _blocks(len(tokens), BLOCK_TOKENS):
-            for weight, bias, output in zip(weights, biases, outputs, strict=True):
-                torch.addmm(bias, tokens[block], weight.t(), out=output[block])
+            torch.addmm(bias, tokens[block], weight.t(), out=output[block])
         ctx.save_for_backward(tokens, *weights)
-        return tuple(outputs)
+        return output.split([len(weight) for weight in weights], dim=1)
 
     @staticmethod
     @once_differentiable
@@ -135,7 +146,7 @@ def linears(states: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
         return tuple(layer(states) for layer in layers)
     parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
     outputs = _Linears.apply(states.flatten(0, -2), *parameters)
-    return tuple(output.view(*states.shape[:-1], -1) for output in outputs)
+    return tuple(output.unflatten(0, states.shape[:-1]) for output in outputs)
 
 
 # SwiGLU feed-forward block
@@ -277,56 +288,72 @@ def swiglu_experts(tokens: Tensor, experts: Tensor, weights: Tensor, *parameters
 
 
 def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Softmax of `[rows * H, queries, keys]`; mask `[rows, 1, 1 or queries, keys]`, the same for all heads."""
     scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scaling)
     if mask is not None:
-        scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        scores.unflatten(0, (len(mask), -1)).masked_fill_(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(-1)
 
 
+def _heads(states: Tensor) -> Tensor:
+    """`[rows, H, length, d/H]`, strided -> `[rows * H, length, d/H]`, dense."""
+    return states.reshape(-1, *states.shape[2:])
+
+
 class _Attention(Function):
-    """Each head of each row by itself: queries `[n, queries, d/H]`, keys and values `[n, keys, d/H]`."""
+    """Queries `[rows, H, queries, d/H]`, keys and values `[rows, H, keys, d/H]` -> `[rows, queries, H, d/H]`."""
 
     @staticmethod
     def forward(
         ctx, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
     ) -> Tensor:
-        # The backward pass draws the same bits again.
+        # The backward pass draws the same places again.
         ctx.seed = int(torch.randint(2**62, ())) if dropout > 0 else None
         ctx.scaling, ctx.dropout = scaling, dropout
         ctx.save_for_backward(query, key, value, mask)
         generator = None if ctx.seed is None else torch.Generator().manual_seed(ctx.seed)
-        attended = torch.empty_like(query)
+        attended = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
         for block in _attention_blocks(query, key):
-            weights = _probabilities(query[block], key[block], None if mask is None else mask[block], scaling)
+            block_mask = None if mask is None else mask[block]
+            weights = _probabilities(_heads(query[block]), _heads(key[block]), block_mask, scaling)
             if generator is not None:
-                weights.mul_(_kept(weights.shape, dropout, generator))
-            torch.bmm(weights, value[block], out=attended[block])
-        return attended.mul_(1 / (1 - dropout))
+                weights.view(-1).index_fill_(0, _dropped(weights.numel(), dropout, generator), 0.0)
+            states = torch.bmm(weights, _heads(value[block])).mul_(1 / (1 - dropout))
+            attended[block] = states.view_as(query[block]).transpose(1, 2)
+        return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, mask = ctx.saved_tensors
-        to_query, to_key, to_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        # laid out as the projections want them: [rows, length, H, d/H]
+        gradients = [
+            torch.empty_like(states.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+            for states in (query, key, value)
+        ]
         generator = None if ctx.seed is None else torch.Generator().manual_seed(ctx.seed)
         for block in _attention_blocks(query, key):
-            weights = _probabilities(query[block], key[block], None if mask is None else mask[block], ctx.scaling)
-            block_gradient = gradient[block] * (1 / (1 - ctx.dropout))
-            to_weights = torch.bmm(block_gradient, value[block].transpose(1, 2))
+            block_query, block_key, block_value = (_heads(states[block]) for states in (query, key, value))
+            weights = _probabilities(block_query, block_key, None if mask is None else mask[block], ctx.scaling)
+            to_attended = _heads(gradient[block].transpose(1, 2) * (1 / (1 - ctx.dropout)))
+            to_weights = torch.bmm(to_attended, block_value.transpose(1, 2))
             used = weights
             if generator is not None:
-                kept = _kept(weights.shape, ctx.dropout, generator)
-                to_weights.mul_(kept)
-                used = weights * kept
-            torch.bmm(used.transpose(1, 2), block_gradient, out=to_value[block])
+                places = _dropped(weights.numel(), ctx.dropout, generator)
+                to_weights.view(-1).index_fill_(0, places, 0.0)
+                used = weights.view(-1).index_fill(0, places, 0.0).view_as(weights)
+            to_value = torch.bmm(used.transpose(1, 2), to_attended)
             to_scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype).mul_(ctx.scaling)
-            torch.bmm(to_scores, key[block], out=to_query[block])
-            torch.bmm(to_scores.transpose(1, 2), query[block], out=to_key[block])
-        return to_query, to_key, to_value, None, None, None
+            to_query = torch.bmm(to_scores, block_key)
+            to_key = torch.bmm(to_scores.transpose(1, 2), block_query)
+            for whole, part in zip(gradients, (to_query, to_key, to_value), strict=True):
+                whole[block] = part.view_as(whole[block])
+        return *gradients, None, None, None
 
 
 def _attention_blocks(query: Tensor, key: Tensor) -> list[slice]:
-    return _blocks(len(query), max(1, BLOCK_SCORES // (query.shape[1] * key.shape[1])))
+    rows, heads, queries, _ = query.shape
+    return _blocks(rows, max(1, BLOCK_SCORES // (heads * queries * key.shape[2])))
 
 
 def attention_pays(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> bool:
@@ -346,12 +373,7 @@ def attention_forward(
     **kwargs,
 ) -> tuple[Tensor, None]:
     """`[rows, H, length, d/H]` -> `[rows, length, H, d/H]`, as transformers' attention functions; no probabilities."""
-    heads = query.shape[1]
-    query, key, value = (states.reshape(-1, *states.shape[2:]) for states in (query, key, value))
-    if attention_mask is not None:  # [rows, 1, 1 or queries, keys], the same for all heads
-        attention_mask = attention_mask.expand(-1, heads, -1, -1).flatten(0, 1)
-    attended = _Attention.apply(query, key, value, attention_mask, scaling, dropout)
-    return attended.unflatten(0, (-1, heads)).transpose(1, 2), None
+    return _Attention.apply(query, key, value, attention_mask, scaling, dropout), None
 
 
 __all__ = [

@@ -117,6 +117,7 @@ def main(folder: Path) -> None:
         results["trainer", kind] = train(kind, 2, str(folder))
     if distributed.get_rank() == 0:
         torch.save(results, folder / "results.pt")
+    distributed.barrier()  # who leaves while the other still works can be caught in the middle of a thread
     distributed.destroy_process_group()
 
 
