@@ -27,6 +27,7 @@ SPLIT_NAMES = {
     "test": "test",
 }
 SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
+BIDS_RECORDING = re.compile(r"sub-[^/]+/(ses-[^/]+/)?eeg/[^/]+_eeg\.[^/]+")
 
 
 def load_recordings(
@@ -83,8 +84,8 @@ def load_recordings(
         ValueError: where columns or labels lack, a person is on two sides of the split, a split or a class is empty,
             or the extractor refuses a recording (its file is named).
     """
-    table = _read_table(Path(source), rows, label_column, events, subject_pattern)
-    table = _assign_splits(table, split_column, split_shares, split_seed, within_subject)
+    table = read_table(Path(source), rows, label_column, events, subject_pattern)
+    table = assign_splits(table, split_column, split_shares, split_seed, within_subject)
     classes = _class_names(table, events)
 
     features = {
@@ -154,7 +155,7 @@ def open_recording(path: str | Path) -> mne.io.BaseRaw:
         raise ValueError(f"MNE can't read {path}: {error}") from error
 
 
-def _read_table(
+def read_table(
     source: Path,
     rows: Mapping[str, str] | None,
     label_column: str | None,
@@ -215,6 +216,8 @@ def _read_table(
 def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataFrame:
     """The recordings below a folder; a subject from each path, a class from the name of the folder it lies in."""
     paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(RECORDING_SUFFIXES))
+    if (folder / "dataset_description.json").is_file():  # a BIDS root: no derivatives, no source data
+        paths = [path for path in paths if BIDS_RECORDING.fullmatch(path.relative_to(folder).as_posix())]
     if not paths:
         raise ValueError(f"No recording below {folder}; known endings: {', '.join(RECORDING_SUFFIXES)}.")
     records = []
@@ -239,7 +242,7 @@ def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataF
     return pd.DataFrame(records)
 
 
-def _assign_splits(
+def assign_splits(
     table: pd.DataFrame, split_column: str, shares: tuple[float, float, float], seed: int, within_subject: bool
 ) -> pd.DataFrame:
     """Fills the column `split` from the manifest, or by drawing people; refuses a person on two sides."""

@@ -1,0 +1,104 @@
+"""
+Recordings -> windows on disk for pre-training, a folder of shards.
+
+    python examples/prepare_dataset.py --source manifest.csv --output shards --num_proc 8
+    python examples/prepare_dataset.py --source bids_root --output shards --montage as_recorded --encoding int8
+    python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
+
+The last line is job 3 of 20 of a cluster's array; all write to one folder. Killed, it goes on where it stopped. Read
+the result with `neuript_hf.shards.EEGShardDataset` or `stream_windows`.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from transformers import HfArgumentParser
+
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.data import SUBJECT_PATTERN
+from neuript_hf.preparation import RejectionRules, prepare_dataset, push_dataset
+
+
+@dataclass
+class SourceArguments:
+    """Recordings, and where the windows go."""
+
+    source: str = field(metadata={"help": "A manifest (.csv, .tsv, .jsonl), a BIDS root or a folder of recordings."})
+    output: str = field(metadata={"help": "Folder to write to."})
+    rows: list[str] = field(
+        default_factory=list, metadata={"help": "Rows of the manifest to use, as column=value, e.g. set=eegmat."}
+    )
+    dataset_column: str = field(
+        default="dataset", metadata={"help": "Column with the name of the data set, put before the person."}
+    )
+    split_column: str = field(default="split", metadata={"help": "Column with train, val, test."})
+    within_subject: bool = field(default=False, metadata={"help": "A person may be on several sides of the split."})
+    subject_pattern: str = field(
+        default=SUBJECT_PATTERN, metadata={"help": "Regular expression of the person in file names, for folders."}
+    )
+    encoding: str = field(default="int16", metadata={"help": "int16, int8 (half the size) or float32."})
+    recordings_per_shard: int = field(default=16, metadata={"help": "Recordings in a shard."})
+    num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
+    shard_index: int = field(default=0, metadata={"help": "Number of this job, where several share the work."})
+    num_shards: int = field(default=1, metadata={"help": "Number of jobs that share the work."})
+    push_to_hub: str | None = field(
+        default=None,
+        metadata={"help": "Private repository on the Hub, user/name, to upload the finished data set to."},
+    )
+
+
+@dataclass
+class WindowArguments:
+    """How recordings become windows."""
+
+    montage: str = field(
+        default="double_banana", metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
+    )
+    on_missing: str = field(default="raise", metadata={"help": "Missing electrodes: raise, drop or interpolate."})
+    notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
+    window_seconds: float = field(default=4.0, metadata={"help": "Window length."})
+
+
+@dataclass
+class RuleArguments:
+    """What is left out; the defaults are the paper's."""
+
+    min_recording_seconds: float = field(
+        default=RejectionRules.min_recording_seconds, metadata={"help": "Shorter recordings are left out."}
+    )
+    trim_seconds: float = field(default=RejectionRules.trim_seconds, metadata={"help": "Cut off at both ends."})
+    max_microvolts: float | None = field(
+        default=RejectionRules.max_microvolts, metadata={"help": "Windows with a larger magnitude are rejected."}
+    )
+    min_microvolts: float | None = field(
+        default=RejectionRules.min_microvolts,
+        metadata={"help": "Windows where a channel never reaches this, or never comes back under it, are rejected."},
+    )
+    judge_masked: bool = field(
+        default=RejectionRules.judge_masked,
+        metadata={"help": "Channels that the extractor masked count as flat; otherwise windows keep their mask."},
+    )
+
+
+def main():
+    source, window, rule = HfArgumentParser(
+        (SourceArguments, WindowArguments, RuleArguments)
+    ).parse_args_into_dataclasses()
+    names = window.montage.split(",")
+    arguments = vars(source)
+    output, repository = arguments["output"], arguments.pop("push_to_hub")
+    summary = prepare_dataset(
+        **arguments | {"rows": dict(row.split("=", 1) for row in source.rows) or None},
+        extractor=NeurIPTFeatureExtractor(**vars(window) | {"montage": names if len(names) > 1 else window.montage}),
+        rules=RejectionRules(**vars(rule)),
+    )
+    if summary is None:
+        print(f"This job is done; other jobs still write to {output}.")
+        return
+    print(json.dumps(summary, indent=2))
+    if repository is not None:
+        print(push_dataset(output, repository))
+
+
+if __name__ == "__main__":
+    main()

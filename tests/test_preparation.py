@@ -1,0 +1,339 @@
+"""From recordings to data on disk: the same bytes whatever happens on the way, and all of it accounted for."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.preparation import RejectionRules, prepare_dataset, push_dataset
+from neuript_hf.shards import EEGShardDataset, read_outcomes
+
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLS = int(os.environ.get("NEURIPT_KILLS", 2))
+EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded")
+SHORT = RejectionRules(min_recording_seconds=20, trim_seconds=4)
+
+
+def write_recording(path, seed, seconds=60.0, change=None):
+    """Four channels of noise (10 microvolt) at 128 Hz; `change` may spoil the signal, in volts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal = np.random.default_rng(seed).normal(0, 1e-5, (4, int(seconds * 128)))
+    if change is not None:
+        change(signal)
+    mne.io.RawArray(signal, mne.create_info(["C3", "Cz", "C4", "Pz"], 128.0, "eeg")).save(path)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Eight recordings, one of them broken, one too short, in a folder without manifest."""
+    folder = tmp_path_factory.mktemp("collection")
+    for number in range(6):
+        write_recording(folder / f"sub-{number}_raw.fif", number)
+    write_recording(folder / "sub-6_raw.fif", 6, seconds=12)
+    (folder / "sub-7_raw.fif").write_bytes(b"\0" * 5000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(recordings, tmp_path_factory):
+    output = tmp_path_factory.mktemp("reference") / "out"
+    prepare(recordings, output)
+    return content(output)
+
+
+def prepare(source, output, **arguments):
+    return prepare_dataset(source, EXTRACTOR, output, **{"rules": SHORT, "recordings_per_shard": 2} | arguments)
+
+
+def content(folder):
+    """Every file of a folder, byte for byte."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_data_set_and_its_account(recordings, tmp_path):
+    summary = prepare(recordings, tmp_path / "out")
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["recordings"] == {"kept": 6, "left out": 1, "set aside": 1}
+    assert summary["recordings_left_out"] == {"shorter than 20 s": 1}
+    assert summary["windows"] == {"cut": 78, "kept": 78}  # 60 s less 4 s at both ends hold 13 windows of 4 s
+    assert summary["people_by_split"] == {"train": 6}
+    assert summary["hours_by_split"] == {"train": pytest.approx(78 * 4 / 3600, abs=1e-4)}
+    (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
+    assert aside["recording"] == "sub-7_raw.fif" and "can't read sub-7_raw.fif" in aside["reason"]
+    dataset = EEGShardDataset(tmp_path / "out")
+    assert len(dataset) == 78 and dataset[0]["onset"] == 4.0 and dataset[12]["onset"] == 52.0
+    assert len(list(read_outcomes(tmp_path / "out"))) == 8
+
+
+def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_path):
+    """Two processes; three jobs, the last one first; and a second call that finds all done."""
+    prepare(recordings, tmp_path / "processes", num_proc=2)
+    assert content(tmp_path / "processes") == reference
+    for job in (2, 0):
+        assert prepare(recordings, tmp_path / "jobs", shard_index=job, num_shards=3) is None
+    with pytest.raises(ValueError, match=r"lacks 1 of 4 shards, the first: \['00001.safetensors'\]"):
+        EEGShardDataset(tmp_path / "jobs")
+    assert prepare(recordings, tmp_path / "jobs", shard_index=1, num_shards=3) is not None
+    assert content(tmp_path / "jobs") == reference
+    prepare(recordings, tmp_path / "jobs")
+    assert content(tmp_path / "jobs") == reference
+
+
+def test_what_a_killed_run_leaves_is_made_anew(recordings, reference, tmp_path):
+    prepare(recordings, tmp_path / "out")
+    (tmp_path / "out" / "00001.safetensors").unlink()
+    (tmp_path / "out" / "00001.jsonl").write_text("half a li")
+    (tmp_path / "out" / "00001.safetensors.0123.part").write_bytes(b"half")
+    (tmp_path / "out" / "dataset.json.0123.part").write_bytes(b"{")
+    prepare(recordings, tmp_path / "out")
+    assert content(tmp_path / "out") == reference
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
+    """
+    kill -9, and again, each time resumed: the bytes of a run that nobody disturbed, and no process stays behind. As
+    many kills as NEURIPT_KILLS says (`make kill-test`).
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["neuript_hf.preparation"])
+    output, arguments = tmp_path / "out", {"rules": SHORT, "recordings_per_shard": 2, "num_proc": num_proc}
+
+    def run(seconds=None):
+        """Seconds until the process ended, or was killed."""
+        process = context.Process(target=prepare_dataset, args=(recordings, EXTRACTOR, output), kwargs=arguments)
+        start = time.monotonic()
+        process.start()
+        process.join(seconds)
+        killed = process.is_alive()
+        process.kill()
+        process.join()
+        assert killed or process.exitcode == 0
+        return killed, time.monotonic() - start
+
+    def start_anew():
+        assert content(output) == reference
+        shutil.rmtree(output)
+
+    run()  # the server starts
+    start_anew()
+    _, duration = run()
+    start_anew()
+    rng = np.random.default_rng(int(time.time()))
+    kills = 0
+    while kills < KILLS:
+        killed, _ = run(rng.uniform(0, duration))
+        kills += killed
+        if not killed:
+            start_anew()
+    run()
+    start_anew()
+
+
+def spoil(signal):
+    """A jump of 500 microvolt at 21 s, for a moment; the last channel silent from 40 s on."""
+    signal[0, 21 * 128 : 21 * 128 + 20] += 5e-4
+    signal[3, 40 * 128 :] *= 0.01
+
+
+def test_windows_are_rejected_by_the_rules_and_counted(tmp_path):
+    write_recording(tmp_path / "sub-1_raw.fif", 1, change=spoil)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", l_freq=1.0)
+    summary = prepare_dataset(tmp_path, extractor, tmp_path / "out", rules=SHORT)
+    assert summary["windows_rejected"] == {"amplitude": 1, "flat": 4}
+    assert summary["windows"] == {"cut": 13, "kept": 8}
+    onsets = [window["onset"] for window in EEGShardDataset(tmp_path / "out")]
+    assert onsets == [4.0, 8.0, 12.0, 16.0, 24.0, 28.0, 32.0, 36.0]
+
+
+def test_the_rules_of_the_paper():
+    rules = RejectionRules()
+    assert rules.window_starts(300.0, 4.0).tolist() == [60.0 + 4 * number for number in range(45)]
+    good = np.ones((5, 2), dtype=bool)
+    largest = np.array([[50.0, 60.0], [50.0, 101.0], [2.9, 50.0], [50.0, 60.0], [2.0, 101.0]])
+    smallest = np.array([[0.1, 0.0], [0.1, 0.0], [0.0, 0.0], [0.0, 3.1], [0.0, 0.0]])
+    assert rules.judge(largest, smallest, good).tolist() == ["", "amplitude", "flat", "stuck", "amplitude"]
+    good[2, 0] = False  # masked by the extractor
+    assert rules.judge(largest, smallest, good)[2] == "flat"
+    assert RejectionRules(judge_masked=False).judge(largest, smallest, good)[2] == ""
+    none = RejectionRules(max_microvolts=None, min_microvolts=None)
+    assert none.judge(largest, smallest, good).tolist() == [""] * 5
+
+
+def test_recordings_too_short_are_left_out_with_the_reason(tmp_path):
+    write_recording(tmp_path / "sub-1_raw.fif", 1, seconds=19.0)
+    write_recording(tmp_path / "sub-2_raw.fif", 2, seconds=21.0)
+    rules = RejectionRules(min_recording_seconds=20, trim_seconds=9)
+    summary = prepare_dataset(tmp_path, EXTRACTOR, tmp_path / "out", rules=rules)
+    assert summary["recordings_left_out"] == {"no room for a window of 4 s": 1, "shorter than 20 s": 1}
+    assert len(EEGShardDataset(tmp_path / "out")) == 0
+
+
+def test_masked_channels(tmp_path):
+    """A flat channel costs the paper's rules the whole recording; or its windows keep their mask."""
+
+    def flatten(signal):
+        signal[1] = 0
+
+    write_recording(tmp_path / "sub-1_raw.fif", 1, change=flatten)
+    strict = prepare(tmp_path, tmp_path / "strict")
+    assert strict["windows_rejected"] == {"flat": 13}
+    prepare(tmp_path, tmp_path / "kept", rules=RejectionRules(20, 4, judge_masked=False))
+    dataset = EEGShardDataset(tmp_path / "kept")
+    assert len(dataset) == 13 and dataset[5]["channel_mask"].tolist() == [True, False, True, True]
+
+
+@pytest.fixture
+def manifest(recordings, tmp_path):
+    """Person 1 of two data sets, once for training, once for testing."""
+    rows = [
+        {"file": str(recordings / "sub-0_raw.fif"), "subject": "1", "dataset": "one", "split": "train"},
+        {"file": str(recordings / "sub-1_raw.fif"), "subject": "2", "dataset": "one", "split": "train"},
+        {"file": str(recordings / "sub-2_raw.fif"), "subject": "1", "dataset": "two", "split": "test"},
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    return tmp_path / "manifest.csv"
+
+
+def test_a_person_is_data_set_and_number(manifest, tmp_path):
+    summary = prepare(manifest, tmp_path / "out")
+    assert summary["people_by_split"] == {"test": 1, "train": 2}
+    assert sorted(set(EEGShardDataset(tmp_path / "out").recordings["subject"])) == ["one/1", "one/2", "two/1"]
+    table = pd.read_csv(manifest, dtype=str).assign(dataset="one")
+    table.to_csv(manifest, index=False)
+    with pytest.raises(ValueError, match=r"more than one side of the split: \['one/1'\]"):
+        prepare(manifest, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_the_hash_of_the_split_tells_splits_apart(manifest, tmp_path):
+    def split_hash(name):
+        prepare(manifest, tmp_path / name)
+        return json.loads((tmp_path / name / "dataset.json").read_text())["split_sha256"]
+
+    first, table = split_hash("first"), pd.read_csv(manifest, dtype=str)
+    table.iloc[::-1].to_csv(manifest, index=False)
+    assert split_hash("turned") == first
+    table.assign(split=["train", "test", "test"]).to_csv(manifest, index=False)
+    assert split_hash("other") != first
+
+
+def test_a_bids_root(tmp_path):
+    """Recordings of people, with and without sessions; no derivatives, no source data."""
+    (tmp_path / "bids").mkdir()
+    (tmp_path / "bids" / "dataset_description.json").write_text("{}")
+    for place in (
+        "sub-01/eeg/sub-01_task-rest_eeg.fif",
+        "sub-02/ses-1/eeg/sub-02_ses-1_task-rest_eeg.fif",
+        "derivatives/clean/sub-01/eeg/sub-01_task-rest_eeg.fif",
+        "sourcedata/sub-01/sub-01_raw.fif",
+    ):
+        write_recording(tmp_path / "bids" / place, 1)
+    prepare(tmp_path / "bids", tmp_path / "out")
+    table = EEGShardDataset(tmp_path / "out").recordings
+    assert table["subject"].tolist() == ["bids/01", "bids/02"]
+    assert table["recording"].tolist() == [
+        "sub-01/eeg/sub-01_task-rest_eeg.fif",
+        "sub-02/ses-1/eeg/sub-02_ses-1_task-rest_eeg.fif",
+    ]
+
+
+def test_montages_of_the_manifest(manifest, tmp_path):
+    table = pd.read_csv(manifest, dtype=str).assign(montage=["", "bcic_iv_2b", "double_banana"])
+    table.to_csv(manifest, index=False)
+    prepare(manifest, tmp_path / "out")
+    dataset = EEGShardDataset(tmp_path / "out")
+    assert dataset.recordings["channels"].tolist() == [4, 2]
+    (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
+    assert "montage needs channels that the recording lacks" in aside["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"encoding": "int4"}, "encoding must be one of int16, int8, float32"),
+        ({"num_proc": 0}, "num_proc must be at least 1"),
+        ({"recordings_per_shard": 0}, "recordings_per_shard must be at least 1"),
+        ({"shard_index": 3, "num_shards": 3}, r"shard_index must lie in 0 .. 2 \(num_shards - 1\), but is 3"),
+        ({"rows": {"site": "A"}}, "No column 'site'"),
+    ],
+)
+def test_wrong_arguments(manifest, tmp_path, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        prepare(manifest, tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="trim_seconds must be zero or positive, but is -1"):
+        RejectionRules(trim_seconds=-1)
+
+
+def test_another_output_is_not_overwritten(manifest, tmp_path):
+    prepare(manifest, tmp_path / "out")
+    with pytest.raises(ValueError, match="made with other encoding, extractor. Choose another output"):
+        prepare_dataset(
+            manifest,
+            NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0),
+            tmp_path / "out",
+            rules=SHORT,
+            recordings_per_shard=2,
+            encoding="int8",
+        )
+    with pytest.raises(ValueError, match="is no data set of this program"):
+        prepare(manifest, manifest.parent)
+    table = pd.read_csv(manifest, dtype=str)
+    pd.concat([table, table[:1]]).to_csv(manifest, index=False)
+    with pytest.raises(ValueError, match="names recordings twice"):
+        prepare(manifest, tmp_path / "twice")
+
+
+def test_push_to_hub(manifest, tmp_path, monkeypatch):
+    """Private unless asked otherwise, and only what is complete."""
+    calls = []
+
+    class Hub:
+        def create_repo(self, repo_id, **arguments):
+            calls.append((repo_id, arguments))
+            return f"https://hub/{repo_id}"
+
+        def upload_large_folder(self, repo_id, folder, **arguments):
+            calls.append((repo_id, folder, arguments["repo_type"]))
+
+    monkeypatch.setattr("neuript_hf.preparation.HfApi", Hub)
+    prepare(manifest, tmp_path / "out", shard_index=0, num_shards=2)
+    with pytest.raises(ValueError, match="is not complete: it has no summary.json"):
+        push_dataset(tmp_path / "out", "someone/eeg")
+    assert not calls
+    prepare(manifest, tmp_path / "out")
+    assert push_dataset(tmp_path / "out", "someone/eeg") == "https://hub/someone/eeg"
+    assert calls[0][1] == {"repo_type": "dataset", "private": True, "exist_ok": True}
+    assert calls[1] == ("someone/eeg", tmp_path / "out", "dataset")
+
+
+def test_the_program(manifest, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "prepare_dataset.py"), "--source", str(manifest)]
+    command += [
+        "--output",
+        str(tmp_path / "out"),
+        "--montage",
+        "C3,C4-Cz",
+        "--encoding",
+        "int8",
+        "--rows",
+        "dataset=one",
+    ]
+    command += ["--min_recording_seconds", "20", "--trim_seconds", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    assert '"kept": 26' in done.stdout and "Preparing" in done.stderr
+    dataset = EEGShardDataset(tmp_path / "out")
+    assert len(dataset) == 26 and dataset[0]["input_values"].shape == (2, 256)
