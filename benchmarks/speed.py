@@ -33,7 +33,13 @@ BATCHES = {
     "cuda": {size: {"embedding": 32, "fine-tuning": 16, "pre-training": 8} for size in ("tiny", "small", "base")},
 }
 # Batches and checkpointing of the memory runs.
-MEMORY = {"tiny": (16, False), "small": (8, True), "base": (8, True)}
+MEMORY = {"tiny": [(16, False), (16, True)], "small": [(8, True)], "base": [(8, True)]}
+
+
+COLUMNS = (
+    "size kind dropout batch pairs seconds_per_window plain_seconds_per_window ratio ratio_lowest ratio_highest "
+    "windows_per_second eeg_seconds_per_second gflop_per_window peak_gflop_per_second peak_share peak_memory_gib"
+).split()
 
 
 def parse() -> argparse.Namespace:
@@ -43,15 +49,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=7, help="timed pairs, after one to warm up")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16 is autocast")
-    parser.add_argument("--memory_of", nargs=2, metavar=("SIZE", "BATCH"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory_of", nargs=3, metavar=("SIZE", "BATCH", "CHECKPOINTING"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def memory_of(size: str, batch: int, device: torch.device, dtype: torch.dtype) -> float:
+def memory_of(size: str, batch: int, checkpointing: bool, device: torch.device, dtype: torch.dtype) -> float:
     """Two steps of pre-training with AdamW; the process's peak in GiB."""
     model, _ = models("pre-training", getattr(NeurIPTConfig, size)())
     model.to(device)
-    if MEMORY[size][1]:
+    if checkpointing:
         model.activation_checkpointing_enable()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     examples = {name: tensor.to(device) for name, tensor in windows("pre-training", batch).items()}
@@ -61,6 +67,17 @@ def memory_of(size: str, batch: int, device: torch.device, dtype: torch.dtype) -
             step()
         optimizer.step()
     return peak_memory_gib(device)
+
+
+def memory_row(size: str, count: int, checkpointing: bool, arguments: argparse.Namespace) -> dict[str, object]:
+    """The memory run in a process of its own."""
+    command = [sys.executable, __file__, "--device", arguments.device, "--dtype", arguments.dtype]
+    command += ["--memory_of", size, str(count), str(checkpointing)]
+    memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    kind = "pre-training with AdamW" + (", activation checkpointing" if checkpointing else "")
+    print(size, kind, f"peak memory {memory:.2f} GiB")
+    row = {"size": size, "kind": kind, "dropout": 0.1, "batch": count, "peak_memory_gib": f"{memory:.2f}"}
+    return dict.fromkeys(COLUMNS, "") | row | provenance(torch.device(arguments.device))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
@@ -73,11 +90,13 @@ def main() -> None:
     arguments = parse()
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     if arguments.memory_of:
-        size, batch = arguments.memory_of
-        print(memory_of(size, int(batch), device, dtype))
+        size, batch, checkpointing = arguments.memory_of
+        print(memory_of(size, int(batch), checkpointing == "True", device, dtype))
         return
     peak, rows = matmul_peak(device, dtype), []
     for size in arguments.sizes:
+        if "pre-training" in arguments.kinds:  # first, while this process is small
+            rows += [memory_row(size, count, checkpointing, arguments) for count, checkpointing in MEMORY[size]]
         for kind in arguments.kinds:
             count = BATCHES[device.type][size][kind]
             for dropout in (0.1,) if kind == "embedding" else (0.1, 0.0):
@@ -113,18 +132,6 @@ def main() -> None:
                 print(*(f"{name} {row[name]}" for name in ("size", "kind", "dropout", "seconds_per_window", "ratio")))
                 rows.append(row)
                 del model, plain, runs
-        if "pre-training" in arguments.kinds:
-            count, checkpointing = MEMORY[size]
-            command = [sys.executable, __file__, "--device", arguments.device, "--dtype", arguments.dtype]
-            command += ["--memory_of", size, str(count)]
-            memory = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            kind = "pre-training with AdamW" + (", activation checkpointing" if checkpointing else "")
-            rows.append(
-                dict.fromkeys(rows[0], "")
-                | {"size": size, "kind": kind, "dropout": 0.1, "batch": count, "peak_memory_gib": f"{memory:.2f}"}
-                | provenance(device)
-            )
-            print(size, kind, f"peak memory {memory:.2f} GiB")
         write_rows(RESULTS / ("speed.csv" if device.type == "cpu" else f"speed_{device.type}.csv"), rows)
 
 

@@ -291,7 +291,8 @@ def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: flo
     """Softmax of `[rows * H, queries, keys]`; mask `[rows, 1, 1 or queries, keys]`, the same for all heads."""
     scores = torch.baddbmm(query.new_empty(()), query, key.transpose(1, 2), beta=0, alpha=scaling)
     if mask is not None:
-        scores.unflatten(0, (len(mask), -1)).masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        shut = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, torch.finfo(scores.dtype).min)
+        scores.unflatten(0, (len(mask), -1)).add_(shut)  # faster than filling the scores
     return scores.softmax(-1)
 
 

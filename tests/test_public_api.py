@@ -32,9 +32,9 @@ ORDER = [
     {"channels", "pooling", "token_basis"},
     {"feature_extraction_neuript", "embeddings", "masking", "simulation", "metrics"},
     {"modeling_neuript"},
-    {"pipeline_neuript", "data_collator", "data", "baselines"},
-    {"trainer", "checkpoint", "probing"},
-    {"__init__"},
+    {"pipeline_neuript", "data_collator", "data", "baselines", "shards"},
+    {"trainer", "checkpoint", "probing", "preparation", "recipes"},
+    {"__init__", "__main__"},
 ]
 MODULES = sorted(set.union(*ORDER))
 
