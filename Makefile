@@ -2,13 +2,14 @@
 # make test    everything that must hold
 # make check   linters;  make style   lets them repair
 # make test-versions  saved and loaded under the oldest and the newest transformers
-# make bench   speed, memory and scaling beside a plain form of the model; make bench-patch-models the cost of others
+# make kill-test  a preparation of data killed 20 times, and what comes of it
+# make bench   speed, memory, scaling and storage; make bench-patch-models the cost of other models
 # make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-versions .venv-newest/installed bench bench-patch-models check style results
+.PHONY: demo test kill-test test-versions .venv-newest/installed bench bench-patch-models check style results
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +21,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+kill-test: .venv/installed
+	NEURIPT_KILLS=20 $(BIN)/python -m pytest tests/test_preparation.py -k killed
 
 # 5.17 is the oldest that pyproject.toml promises; it wants huggingface_hub below 2. The newest is looked for each time.
 .venv-floor/installed .venv-newest/installed: pyproject.toml constraints.txt
@@ -41,6 +45,7 @@ test-versions: .venv-floor/installed .venv-newest/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/storage.py
 
 # braindecode and this package do not fit into one environment.
 .venv-braindecode/installed: constraints.txt

@@ -3,6 +3,7 @@ Recordings -> windows on disk for pre-training, a folder of shards.
 
     python examples/prepare_dataset.py --source manifest.csv --output shards --num_proc 8
     python examples/prepare_dataset.py --source bids_root --output shards --montage as_recorded --encoding int8
+    python examples/prepare_dataset.py --source tusz.csv --output shards --recipe recipes/tusz.toml
     python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
 
 The last line is job 3 of 20 of a cluster's array; all write to one folder. Killed, it goes on where it stopped. Read
@@ -11,12 +12,14 @@ the result with `neuript_hf.shards.EEGShardDataset` or `stream_windows`.
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data import SUBJECT_PATTERN
 from neuript_hf.preparation import RejectionRules, prepare_dataset, push_dataset
+from neuript_hf.recipes import read_recipe
 
 
 @dataclass
@@ -49,14 +52,21 @@ class SourceArguments:
 
 @dataclass
 class WindowArguments:
-    """How recordings become windows."""
+    """How recordings become windows; what is not given is the recipe's, or the feature extractor's default."""
 
-    montage: str = field(
-        default="double_banana", metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
+    recipe: str | None = field(default=None, metadata={"help": "Recipe of the data set, a file of recipes/."})
+    montage: str | None = field(
+        default=None, metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
     )
-    on_missing: str = field(default="raise", metadata={"help": "Missing electrodes: raise, drop or interpolate."})
+    on_missing: str | None = field(default=None, metadata={"help": "Missing electrodes: raise, drop or interpolate."})
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
-    window_seconds: float = field(default=4.0, metadata={"help": "Window length."})
+    window_seconds: float | None = field(default=None, metadata={"help": "Window length."})
+
+    def extractor(self) -> NeurIPTFeatureExtractor:
+        settings = {name: value for name, value in vars(self).items() if name != "recipe" and value is not None}
+        if "," in settings.get("montage", ""):
+            settings["montage"] = settings["montage"].split(",")
+        return read_recipe(self.recipe).extractor(**settings) if self.recipe else NeurIPTFeatureExtractor(**settings)
 
 
 @dataclass
@@ -84,12 +94,12 @@ def main():
     source, window, rule = HfArgumentParser(
         (SourceArguments, WindowArguments, RuleArguments)
     ).parse_args_into_dataclasses()
-    names = window.montage.split(",")
     arguments = vars(source)
     output, repository = arguments["output"], arguments.pop("push_to_hub")
     summary = prepare_dataset(
         **arguments | {"rows": dict(row.split("=", 1) for row in source.rows) or None},
-        extractor=NeurIPTFeatureExtractor(**vars(window) | {"montage": names if len(names) > 1 else window.montage}),
+        dataset_name=Path(window.recipe).stem if window.recipe else None,
+        extractor=window.extractor(),
         rules=RejectionRules(**vars(rule)),
     )
     if summary is None:

@@ -13,7 +13,7 @@ import os
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -75,20 +75,28 @@ class RejectionRules:
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must be zero or positive, but is {value!r}.")
 
-    def window_starts(self, seconds: float, window_seconds: float) -> np.ndarray:
+    def window_starts(self, parts: Sequence[tuple[float, float]], window_seconds: float) -> np.ndarray:
         """
-        Starts of the windows of a recording, in seconds.
+        Starts of the windows of a recording, in seconds; none of them reaches into a gap.
+
+        Args:
+            parts: start and end of each part without gaps, in seconds.
+            window_seconds: length of a window.
 
         Raises:
             LeftOut: where the recording is too short.
         """
-        if seconds < self.min_recording_seconds:
+        if sum(end - start for start, end in parts) < self.min_recording_seconds:
             raise LeftOut(f"shorter than {self.min_recording_seconds:g} s")
-        room = seconds - 2 * self.trim_seconds
-        count = math.floor(room / window_seconds + 1e-9)
-        if count < 1:
+        first, last = parts[0][0] + self.trim_seconds, parts[-1][1] - self.trim_seconds
+        starts = []
+        for start, end in parts:
+            start, end = max(start, first), min(end, last)
+            count = max(0, math.floor((end - start) / window_seconds + 1e-9))
+            starts.append(start + np.arange(count) * window_seconds)
+        if not np.concatenate(starts).size:
             raise LeftOut(f"no room for a window of {window_seconds:g} s")
-        return self.trim_seconds + np.arange(count) * window_seconds
+        return np.concatenate(starts)
 
     def judge(self, microvolts_largest: np.ndarray, microvolts_smallest: np.ndarray, good: np.ndarray) -> np.ndarray:
         """
@@ -132,6 +140,7 @@ def prepare_dataset(
     *,
     rows: Mapping[str, str] | None = None,
     dataset_column: str = "dataset",
+    dataset_name: str | None = None,
     split_column: str = "split",
     within_subject: bool = False,
     subject_pattern: str = SUBJECT_PATTERN,
@@ -157,7 +166,8 @@ def prepare_dataset(
         output: folder to write to.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         dataset_column: column with the name of the data set, which is put before the person (`eegmat/01`), so that
-            people of two sets are never taken for one; where it lacks, the name of the source's folder is used.
+            people of two sets are never taken for one.
+        dataset_name: that name where there is no such column; default the name of the source's folder.
         split_column: column with `train`, `val` or `test`; where it lacks, everything is `train`.
         within_subject: allow a person on several sides of the split.
         subject_pattern: regular expression whose first group is the person, for folders without manifest.
@@ -178,7 +188,8 @@ def prepare_dataset(
     """
     source, output = Path(source), Path(output)
     _check_arguments(encoding, recordings_per_shard, num_proc, shard_index, num_shards)
-    table = _plan(source, rows, dataset_column, split_column, within_subject, subject_pattern)
+    dataset_name = dataset_name or (source if source.is_dir() else source.parent).resolve().name
+    table = _plan(source, rows, dataset_column, dataset_name, split_column, within_subject, subject_pattern)
     preparation = Preparation(extractor.to_dict(), rules or RejectionRules(), encoding, recordings_per_shard)
     number = math.ceil(len(table) / recordings_per_shard)
     _write_settings(output, preparation, table, number)
@@ -236,16 +247,15 @@ def _plan(
     source: Path,
     rows: Mapping[str, str] | None,
     dataset_column: str,
+    dataset_name: str,
     split_column: str,
     within_subject: bool,
     subject_pattern: str,
 ) -> pd.DataFrame:
     """One row for each recording: file, path, subject with its data set, split, montage, bytes; in a fixed order."""
     table = read_table(source, rows, None, None, subject_pattern)
-    if dataset_column not in table:
-        folder = (source if source.is_dir() else source.parent).resolve()
-        table[dataset_column] = folder.name
-    table["subject"] = table[dataset_column] + "/" + table["subject"]
+    datasets = table[dataset_column].replace("", dataset_name) if dataset_column in table else dataset_name
+    table["subject"] = datasets + "/" + table["subject"]
     if split_column not in table:
         table[split_column] = "train"
     table = assign_splits(table, split_column, (1.0, 0.0, 0.0), 0, within_subject)
@@ -387,7 +397,7 @@ def _extract(
 ) -> tuple[BatchFeature, np.ndarray]:
     """All windows of a recording, and their starts in seconds."""
     raw = open_recording(recording["path"])
-    starts = rules.window_starts(raw.n_times / raw.info["sfreq"], extractor.window_seconds)
+    starts = rules.window_starts([(0.0, raw.n_times / raw.info["sfreq"])], extractor.window_seconds)
     return extractor(raw, onsets=starts.tolist()), starts
 
 

@@ -159,7 +159,10 @@ def test_windows_are_rejected_by_the_rules_and_counted(tmp_path):
 
 def test_the_rules_of_the_paper():
     rules = RejectionRules()
-    assert rules.window_starts(300.0, 4.0).tolist() == [60.0 + 4 * number for number in range(45)]
+    assert rules.window_starts([(0.0, 300.0)], 4.0).tolist() == [60.0 + 4 * number for number in range(45)]
+    # a gap from 100 to 130 s: no window reaches into it, and windows begin anew behind it
+    starts = rules.window_starts([(0.0, 100.0), (130.0, 402.0)], 4.0).tolist()
+    assert starts == [60.0 + 4 * number for number in range(10)] + [130.0 + 4 * number for number in range(53)]
     good = np.ones((5, 2), dtype=bool)
     largest = np.array([[50.0, 60.0], [50.0, 101.0], [2.9, 50.0], [50.0, 60.0], [2.0, 101.0]])
     smallest = np.array([[0.1, 0.0], [0.1, 0.0], [0.0, 0.0], [0.0, 3.1], [0.0, 0.0]])
