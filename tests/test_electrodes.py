@@ -1,14 +1,16 @@
-"""Names, places and lobes: the table against MNE, golden coordinates, spellings."""
+"""Places, montages and lobes: the tables against MNE, golden coordinates."""
 
 import mne
 import numpy as np
-import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
 
 from neuript_hf.electrodes import (
     LOBES,
     MONTAGE_LOBES,
     MONTAGES,
+    NET_POSITIONS,
+    NETS,
     POSITIONS,
     grid_positions,
     lobe_membership,
@@ -20,18 +22,102 @@ from neuript_hf.electrodes import (
 DOUBLE_BANANA = MONTAGES["double_banana"]
 
 
-def template() -> dict[str, np.ndarray]:
-    """MNE's table under its new or its old name."""
+TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+# The sites that EGI gives as equivalents of these 18.
+EQUIVALENTS = {
+    "GSN-HydroCel-32": (1, 2, 11, 3, 17, 4, 12, 13, 5, 6, 14, 15, 7, 19, 8, 16, 9, 10),
+    "GSN-HydroCel-64_1.0": (10, 5, 18, 12, 6, 60, 58, 24, 20, 50, 52, 30, 28, 34, 42, 44, 35, 39),
+    "GSN-HydroCel-128": (22, 9, 33, 24, 11, 124, 122, 45, 36, 104, 108, 58, 52, 62, 92, 96, 70, 83),
+    "GSN-HydroCel-256": (37, 18, 47, 36, 21, 224, 2, 69, 59, 183, 202, 96, 87, 101, 153, 170, 116, 150),
+    "EGI_256": (37, 18, 47, 36, 21, 224, 2, 69, 59, 183, 202, 96, 87, 101, 153, 170, 116, 150),
+}
+DENSE = ["biosemi128", "biosemi160", "biosemi256", *EQUIVALENTS]
+
+
+def millimetres(montage: str) -> dict[str, np.ndarray]:
+    """MNE's positions of a net."""
+    places = mne.channels.make_standard_montage(montage).get_positions()["ch_pos"]
+    return {name: np.asarray(place, dtype=float) * 1000 for name, place in places.items()}
+
+
+def template() -> dict:
+    """MNE's 10-05 system under its new or its old name."""
     known = mne.channels.get_builtin_montages()
     name = "colin27_1005" if "colin27_1005" in known else "standard_1005"
-    return mne.channels.make_standard_montage(name).get_positions()["ch_pos"]
+    return mne.channels.make_standard_montage(name).get_positions()
 
 
 def test_positions_are_mnes():
-    theirs = template()
+    theirs = template()["ch_pos"] | {"Nz": template()["nasion"]}
     assert set(POSITIONS) == set(theirs) - {"T3", "T4", "T5", "T6"}
     for name, position in POSITIONS.items():
-        np.testing.assert_allclose(np.array(position) / 1000, theirs[name], atol=1e-9)
+        np.testing.assert_allclose(np.array(position) / 1000, theirs[name], atol=1e-7)
+
+
+def named_sites(net: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where sites with a 10-20 name are in MNE's montage of a net, and in the table, millimetres `[n, 3]`."""
+    if net.startswith("biosemi"):
+        known = millimetres("biosemi64")
+        return np.array(list(known.values())), np.array([POSITIONS[name] for name in known])
+    places = millimetres(net)
+    sites = np.array([places[f"E{number}"] for number in EQUIVALENTS[net]])
+    return sites, np.array([POSITIONS[name] for name in TEN_TWENTY])
+
+
+@pytest.mark.parametrize("net", DENSE)
+def test_nets_are_mnes_after_a_rigid_motion(net):
+    """Every site, to the rounding; the motion is the one that brings the named sites nearest to their names."""
+    source, target = named_sites(net)
+    rotation, _ = Rotation.align_vectors(target - target.mean(axis=0), source - source.mean(axis=0))
+    theirs = {label: place for label, place in millimetres(net).items() if label != "Cz"}
+    sites = [NETS[net][label] for label in theirs]
+    moved = rotation.apply(np.array(list(theirs.values())) - source.mean(axis=0)) + target.mean(axis=0)
+    np.testing.assert_allclose(np.array([NET_POSITIONS[site] for site in sites]), moved, atol=0.51)
+    assert len(set(sites)) == len(sites) == sum(site.endswith("@" + net.replace("-", "")) for site in NET_POSITIONS)
+
+
+@pytest.mark.parametrize("net", DENSE)
+def test_named_sites_lie_at_their_names(net):
+    """Nearer than the next electrode of 10-20 (6 cm), on average nearer than that of 10-10 (3 to 4 cm)."""
+    source, target = named_sites(net)
+    if net.startswith("biosemi"):
+        # A1 is the vertex of these caps
+        assert np.linalg.norm(np.array(NET_POSITIONS[f"A1@{net}"]) - POSITIONS["Cz"]) < 10
+        return
+    sites = np.array([NET_POSITIONS[NETS[net][f"E{number}"]] for number in EQUIVALENTS[net]])
+    distances = np.linalg.norm(sites - target, axis=1)
+    assert distances.max() < 30 and distances.mean() < 13
+    by_nose_and_ears = np.linalg.norm(align_by_fiducials(net, source) - target, axis=1)
+    assert distances.mean() < by_nose_and_ears.mean() - 3
+
+
+def align_by_fiducials(net: str, places: np.ndarray) -> np.ndarray:
+    """What aligning nasion and ears alone would give."""
+    montages = template(), mne.channels.make_standard_montage(net).get_positions()
+    axes = []
+    for montage in montages:
+        nasion, left, right = (np.asarray(montage[name], dtype=float) * 1000 for name in ("nasion", "lpa", "rpa"))
+        x = (right - left) / np.linalg.norm(right - left)
+        origin = left + x * np.dot(nasion - left, x)
+        y = (nasion - origin) / np.linalg.norm(nasion - origin)
+        axes.append((origin, np.array([x, y, np.cross(x, y)])))
+    (target, target_axes), (source, source_axes) = axes
+    return (places - source) @ source_axes.T @ target_axes + target
+
+
+@pytest.mark.parametrize("small", ["biosemi16", "biosemi32", "biosemi64"])
+def test_small_caps_hold_electrodes_in_mnes_order(small):
+    names = mne.channels.make_standard_montage(small).ch_names
+    labels = [f"{'AB'[number // 32]}{number % 32 + 1}" for number in range(len(names))]
+    assert NETS[small] == dict(zip(labels, names, strict=True))
+
+
+def test_every_net_of_mne_is_here():
+    theirs = {net for net in mne.channels.get_builtin_montages() if net.startswith(("biosemi", "EGI", "GSN"))}
+    assert set(NETS) == theirs
+    for net in theirs:
+        count = sum(label != "VREF" for label in NETS[net])
+        assert count - len(mne.channels.make_standard_montage(net).ch_names) in (0, 1)  # 128 + the vertex
 
 
 def test_golden_coordinates_of_the_head_frame():
@@ -134,6 +220,17 @@ def test_lobes_by_electrode(channel, expected):
     assert lobe(channel) == expected
 
 
+def test_lobes_of_sites_follow_their_places():
+    """The sites of 10-20 names and what lies around the ears."""
+    for net, numbers in EQUIVALENTS.items():
+        for number, name in zip(numbers, TEN_TWENTY, strict=True):
+            if name not in ("F7", "F8", "Pz"):  # near the borders of their lobes
+                assert lobe(NETS[net][f"E{number}"]) == lobe(name), (net, number)
+    assert lobe("A1@biosemi128") == "parietal"
+    assert (lobe("D23@biosemi128"), lobe("B26@biosemi128")) == ("temporal left", "temporal right")
+    assert (lobe("C17@biosemi128"), lobe("A23@biosemi128")) == ("frontal", "occipital")
+
+
 def test_lobes_mirror():
     """What holds on the left holds on the right, for every electrode of the table."""
     mirrored = {"temporal left": "temporal right", "temporal right": "temporal left"}
@@ -144,54 +241,3 @@ def test_lobes_mirror():
         number = int(digits)
         opposite = name.replace(digits, str(number + 1 if number % 2 else number - 1))
         assert lobe(opposite) == mirrored.get(lobe(name), lobe(name)), (name, opposite)
-
-
-@pytest.mark.parametrize(
-    ("spelling", "meaning"),
-    [
-        ("C3", "C3"),
-        ("FP1", "Fp1"),
-        ("Fc5.", "FC5"),
-        ("T3", "T7"),
-        ("t6", "P8"),
-        ("T5", "P7"),
-        ("EEG FP1-REF", "Fp1"),
-        ("EEG T4-LE", "T8"),
-        ("EEG Fp1-A1A2", "Fp1"),
-        ("POL  Cz", "Cz"),
-        ("EEG:C3", "C3"),
-        ("FP1-F7", "Fp1-F7"),
-        ("T8-P8-0", "T8-P8"),
-        ("EEG F1-Ref-1", "F1"),
-        ("EEG T3-T5", "T7-P7"),
-        ("C3-M2", "C3-M2"),
-        ("ECG EKG", "non-eeg:ECG"),
-        ("EOG left", "non-eeg:EOG"),
-        ("STI 014", "non-eeg:TRIG"),
-        ("Status", "non-eeg:TRIG"),
-        ("Resp oro-nasal", "non-eeg:RESP"),
-        ("E64", "ambiguous"),
-        ("B32", "ambiguous"),
-        ("squarewave", "unknown"),
-        ("", "non-eeg:DUMMY"),
-    ],
-)
-def test_spellings(spelling, meaning):
-    assert resolve_channel(spelling) == meaning
-
-
-@pytest.mark.shared_data
-def test_no_spelling_of_the_zoo_becomes_another_electrode(shared_data):
-    """
-    Of 643 spellings, what is taken for an electrode or pair must be that one, apart from five whose meaning depends on
-    the file they stand in. How many more are understood is for a later issue; today 535 answers are the expected ones.
-    """
-    zoo = pd.read_csv(shared_data / "edge_cases" / "channel_names.csv", keep_default_na=False)
-    expected = zoo["expected"].str.replace(": needs net name", "")
-    answers = zoo["spelling"].map(resolve_channel)
-    electrode = ~answers.str.startswith(("non-eeg", "unknown", "ambiguous"))
-    wrong = zoo["spelling"][electrode & (answers != expected)]
-    # A1 of BioSemi and of a depth electrode, AF3 of a custom cap, F1 F2 meant as Fp1 Fp2, CPz as reference, O2 as a
-    # gas
-    assert set(wrong) == {"A1", "AF3", "F2-F4", "F1-F3", "Fp1-CPz", "O2"}
-    assert (answers == expected).sum() >= 535
