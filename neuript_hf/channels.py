@@ -24,17 +24,14 @@ def canonical_names(channel_names: Sequence[str], net: str | None = None) -> lis
     Electrodes, sites and pairs of a user's list, in the tables' spelling.
 
     Args:
-        channel_names: in any spelling. Unlike a recording's, they mean what they say: F1-F3 is no Fp1-F3.
-        net: the cap, where names are its labels.
+        channel_names: in any spelling. Unlike a recording's, they mean what they say: F1-F3 is no Fp1-F3, and C3 is
+            the electrode on any cap (its label C3 is `"C3@biosemi128"`).
+        net: the cap, where other names are its labels.
 
     Raises:
         ValueError: for names that are no electrode or pair, and for those given twice.
     """
-    literal = net is None
-    channels = [
-        name if literal and (is_electrode(name) or is_pair(name)) else resolve_channel(name, net)
-        for name in channel_names
-    ]
+    channels = [_canonical_name(name, net) for name in channel_names]
     unknown = [
         name
         for name, channel in zip(channel_names, channels, strict=True)
@@ -49,6 +46,13 @@ def canonical_names(channel_names: Sequence[str], net: str | None = None) -> lis
     if twice:
         raise ValueError(f"Channels named twice: {', '.join(twice)}.")
     return channels
+
+
+def _canonical_name(name: str, net: str | None) -> str:
+    for channel in (name, resolve_channel(name)):
+        if is_electrode(channel) or is_pair(channel):
+            return channel
+    return resolve_channel(name, net)
 
 
 @dataclass
@@ -153,7 +157,7 @@ def plan_channels(
     recording = _read_recording(names, labels, types, net, report)
     found = recording.found
     if wanted is None:
-        _check_all_known(recording, names)
+        _check_some_known(recording, names)
         wanted = list(found)
 
     edges = recording.edges()
@@ -268,17 +272,18 @@ def _describe(references: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(electrodes)} against {reference}" for reference, electrodes in groups.items())
 
 
-def _check_all_known(recording: _Recording, names: list[str]) -> None:
-    """Without a montage, every name has to say where it is."""
+def _check_some_known(recording: _Recording, names: list[str]) -> None:
+    """Without a montage, some name has to say where it is; those that do not are left out, with a line each."""
+    if recording.found:
+        return
     if recording.foreign:
         raise ValueError(
-            f"Unknown channel names {recording.foreign}: expected electrodes of the 10-05 system such as 'C3', or "
-            "pairs such as 'C3-Cz'. Rename them (raw.rename_channels), mark those that are no EEG "
-            "(raw.set_channel_types), name the net if they are labels of a cap (net='biosemi64'), or give the "
-            "extractor a montage."
+            f"No channel is recognised by its name: {_list_some(recording.foreign)}. Expected channel names of the "
+            "10-05 system such as 'C3', or pairs such as 'C3-Cz'. Rename them (raw.rename_channels, or "
+            "channel_names=...), name the net if they are labels of a cap (net='biosemi64'), add digitised positions "
+            "(raw.set_montage), or give the extractor a montage."
         )
-    if not recording.found:
-        raise ValueError(f"No EEG channel among {names}.")
+    raise ValueError(f"No EEG channel among {names}.")
 
 
 def _handle_missing(

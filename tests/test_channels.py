@@ -187,9 +187,11 @@ def test_a_bank_called_c3_is_not_the_electrode():
         plan(["A1", "B1", "C3"], ["C3"], net="biosemi128")
 
 
-def test_as_recorded_needs_names_that_say_where():
-    with pytest.raises(ValueError, match=r"Unknown channel names \['E22', 'Foo'\].*Rename.*name the net"):
-        plan(["C3", "E22", "Foo"])
+def test_as_recorded_takes_what_says_where_it_is():
+    planned, report = plan(["C3", "E22", "Foo"])
+    assert planned.channels == ["C3"] and list(report.dropped) == ["E22", "Foo"]
+    with pytest.raises(ValueError, match=r"No channel is recognised by its name: E22, Foo.*Rename.*name the net"):
+        plan(["E22", "Foo"])
     with pytest.raises(ValueError, match="No EEG channel among"):
         plan(["EOG", "ECG"])
 
@@ -200,6 +202,11 @@ def test_ones_own_list_is_taken_at_its_word():
         "E22@GSNHydroCel128",
         "E22@GSNHydroCel128-E33@GSNHydroCel128",
         "Cz",
+    ]
+    assert canonical_names(["C3-Cz", "A5", "C3@biosemi128"], net="biosemi128") == [
+        "C3-Cz",
+        "A5@biosemi128",
+        "C3@biosemi128",
     ]
     for names, message in (
         (["E22"], "labels of a cap"),
