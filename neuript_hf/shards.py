@@ -26,6 +26,7 @@ from .channels import ChannelReport
 
 ENCODINGS = {"int16": np.int16, "int8": np.int8, "float32": np.float32}
 SETTINGS_FILE = "dataset.json"
+SILENT = 1e-20
 
 
 def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +53,8 @@ def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.n
     if encoding == "float32":
         return windows, np.ones(len(windows), dtype=np.float32)
     code = ENCODINGS[encoding]
-    scales = (np.where(peaks > 0, peaks, 1) / np.iinfo(code).max).astype(np.float32)
+    # a window of less than this is silent, and its scale would be no number of 32 bits
+    scales = (np.where(peaks > SILENT, peaks, 1) / np.iinfo(code).max).astype(np.float32)
     return np.rint(windows / scales[:, None, None]).astype(code), scales
 
 
