@@ -44,6 +44,7 @@ test-versions: .venv-floor/installed .venv-newest/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/storage.py
 

@@ -1,5 +1,6 @@
 """What the benchmarks share: windows to run on, paired timings, what the machine can do, who measured what."""
 
+import contextlib
 import csv
 import os
 import platform
@@ -50,6 +51,11 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
         times = paired_times({"product": lambda left=left, right=right: left @ right}, 10, device)["product"]
         best = max(best, 2 * size**3 / min(times))
     return best
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Nothing in float32."""
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def peak_memory_gib(device: torch.device) -> float:

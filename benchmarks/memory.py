@@ -1,0 +1,84 @@
+"""
+Peak memory of pre-training steps with AdamW: the whole process on a CPU, the tensors on a GPU.
+
+    python benchmarks/memory.py                                      # benchmarks/results/memory.csv
+    python benchmarks/memory.py --device cuda --dtype bfloat16       # benchmarks/results/memory_cuda.csv
+
+4-second windows of 20 channels, dropout 0.1; each row from a process of its own. On a CPU each is measured twice: as
+the system's allocator (glibc) comes, which keeps freed blocks of up to 32 MiB and ends up with holes between them, and
+with `MALLOC_MMAP_THRESHOLD_`, which makes it give back everything above that size.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import torch
+from measure import RESULTS, autocast, peak_memory_gib, provenance, write_rows
+from workload import models, windows, work
+
+from neuript_hf import NeurIPTConfig
+
+
+RUNS = [("tiny", 16, False), ("tiny", 16, True), ("small", 8, True), ("base", 8, True)]  # size, batch, checkpointing
+STEPS = 2
+THRESHOLD = 8 * 2**20
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16 is autocast")
+    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)  # which of RUNS, in a process of its own
+    return parser.parse_args()
+
+
+def peak_of(run: int, device: torch.device, dtype: torch.dtype) -> float:
+    """The peak in GiB after some steps, in this process."""
+    size, batch, checkpointing = RUNS[run]
+    model, plain = models("pre-training", getattr(NeurIPTConfig, size)())
+    del plain
+    model.to(device)
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    examples = {name: tensor.to(device) for name, tensor in windows("pre-training", batch).items()}
+    step = work("pre-training", model, examples)
+    for _ in range(STEPS):
+        with autocast(device, dtype):
+            step()
+        optimizer.step()
+    return peak_memory_gib(device)
+
+
+def main() -> None:
+    arguments = parse()
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    if arguments.run is not None:
+        print(peak_of(arguments.run, device, dtype))
+        return
+    rows = []
+    for run, (size, batch, checkpointing) in enumerate(RUNS):
+        for threshold in ("", str(THRESHOLD)) if device.type == "cpu" else ("",):
+            environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": threshold} if threshold else {})
+            command = [sys.executable, __file__, "--device", arguments.device, "--dtype", arguments.dtype]
+            output = subprocess.run(
+                [*command, "--run", str(run)], env=environment, capture_output=True, text=True, check=True
+            ).stdout
+            rows.append(
+                {
+                    "size": size,
+                    "batch": batch,
+                    "checkpointing": checkpointing,
+                    "malloc_mmap_threshold": threshold,
+                    "peak_memory_gib": f"{float(output):.2f}",
+                    **provenance(device),
+                }
+            )
+            print(*(f"{name} {rows[-1][name]}" for name in list(rows[-1])[:5]))
+    write_rows(RESULTS / ("memory.csv" if device.type == "cpu" else f"memory_{device.type}.csv"), rows)
+
+
+if __name__ == "__main__":
+    main()
