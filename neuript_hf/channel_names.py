@@ -66,7 +66,7 @@ _PREFIX = re.compile(
     rf"^(?:(?:EEG|POL|RAW|CH(?:AN(?:NEL)?)?\s?\d*|BRAINVISION RDA|LIVEAMP|ACTICHAMP|UNICORN|MUSE|OPENBCI){_SEPARATOR}+"
     rf"(?:(?:FRONT|CENT|PAR|OCC|TEMP)[A-Z]*{_SEPARATOR}+)?|EEG(?=\())+"
 )
-_UNIT = re.compile(rf"{_SEPARATOR}*[(\[][UMN]?V[)\]]$|{_SEPARATOR}+UV$")
+_UNIT = re.compile(rf"{_SEPARATOR}*[(\[][UMN]?V[)\]]$|{_SEPARATOR}+(?:UV|EEG)$")
 # What may stand behind it: the reference that all channels share, by kind.
 _LINKED_EARS, _LINKED_MASTOIDS = (rf"\(*{ear}1[\W_]*{ear}2\)*(?:/2)?|\(*{ear}2[\W_]*{ear}1\)*(?:/2)?" for ear in "AM")
 _REFERENCES = {
@@ -82,54 +82,62 @@ _REFERENCED_WITHOUT_SEPARATOR = re.compile(rf"^(?P<rest>{_ELECTRODE}|[A-Z]+0\d)(
 # MNE numbers channels of one name: C3-0, C3-1. A leading zero is something else: C3-01 is C3-O1 with a zero for O.
 _DUPLICATE = re.compile(r"^(.*)-(?:\d|[1-9]\d)$")
 
-# Kinds of channels that are no EEG, by words in their names; the first that fits.
-_WORD_END = r"(?![A-Z]{3})(?![A-Z]*LIKE)|(?=LEFT|RIGHT|CHIN|LEG|LOW|UPP|VERT|HOR|SUB)"
-_NON_EEG = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("INTERNAL", r"^\$"),
-        ("DUMMY", r"^(-+\d*)?$"),
-        ("QUALITY", r"^(CQ|EQ|HSI|IMP)(?![A-Z])|QUALITY|IMPEDANCE"),
-        (
-            "DERIVED",
-            r"^(IBI|BURSTS?|SUPPR)\b|^(DELTA|THETA|ALPHA|(LOW|HIGH)?BETA|GAMMA|SIGMA|SMR)(?![A-Z])|^POW[\W_]|DERIVED"
-            r"|ENVELOPE|^AEEG",
-        ),
-        (
-            "TRIG",
-            r"^(STI(M\w*|\b| ?\d+)|D?TRIG|DIG |STATUS|TTL|DIN ?\d|GATE ?IN|MARK\d)"
-            r"|^(EVENT|RESPONSE|PAT|TECH|MK|TARGET)$|(MARKERS?|TRIGGER|ANNOTATIONS)$|^(FREQUENCY|CONTRAST|ORIENTATION|CONDITION|TRIAL)$",
-        ),
-        ("ECG", rf"(^|[^A-Z])[A-Z]{{0,2}}E[CK]G({_WORD_END})|^BIPOLAR 2$"),
-        (
-            "EOG",
-            rf"(^|[^A-Z])[A-Z]{{0,2}}EOG({_WORD_END})|^[HV]EO|^(LOC|ROC|LUC|RLC|LLC|RUC)(?![A-Z])|\bEYE"
-            rf"|^E[12]({_SEPARATOR}*([AM][12]\d?|E[12]))?$|^(H[LR]|V[ABOU])$",
-        ),
-        (
-            "EMG",
-            rf"(^|[^A-Z])[A-Z]{{0,2}}EMG({_WORD_END})|CHIN|(^|[^A-Z])[LR]?LEGS?(?![A-Z])|TIBIAL|SUBMENT|^[DS]X\d?(-|$)",
-        ),
-        ("RESP", r"RESP|THOR|ABDO?M?\b|ABDOM|FLOW|CHEST|TERMIST|THERMIST|CANNULA|NASAL|EFFORT|^RIP\b"),
-        ("SpO2", r"S[AP][O0]2|O2 ?SAT|OSAT|ASO2"),
-        ("CO2", r"^(ET|TC|PET)?[\s_]?CO2|^CAPNO"),
-        ("PPG", r"^(PLET|PPG)"),
-        ("HR", r"^(PULSE|H\.?R(ATE)?\b|HEART ?RATE|BPM$)"),
-        ("TEMP", r"^TEMP(?!OR|\w*-)"),
-        ("GSR", r"^(GSR|EDA)$"),
-        ("PHOTIC", r"^PHO(TIC)?(?![A-Z])"),
-        ("MEG", r"^MEG(?![A-Z])"),
-        ("ACC", r"^ACC[\W_]?[XYZ\d]?$"),
-        ("DC", r"^DC ?\d+"),
-        ("REF", r"^(RE|V|C)?REF(?![A-Z])|^(E|GND|GROUND|CMS|DRL)$|^REFERENCE"),
-        ("VNS", r"^VNS$"),
-        (
-            "AUX",
-            r"AUX|SNOR|^(COUNTER|INTERPOLATED|SYNC|TIME_?STAMP|BATTERY|EXG ?\d|ERGO?|GSR|BIP(OLAR)?)(?![A-Z]{3})"
-            r"|^(ACCEL|DIGITAL|PRESSURE|GYRO)|^(MIC|AUDIO|SOUND|POSITION|POSIZIONE|POS|BODY|LIGHTS?|CPAP|LEAK|PTT)(?![A-Z])",
-        ),
-    )
-)
+
+def _begins(words: str) -> str:
+    """A name that begins with one of these words, or is one."""
+    return rf"^(?:{'|'.join(words.split())})(?![A-Z])"
+
+
+def _abbreviation(letters: str) -> str:
+    """ECG, and with a letter or two before and behind it: zECG, ECGII, ECGleft, but not ECGlike."""
+    return rf"(?:^|[^A-Z])[A-Z]{{0,2}}{letters}(?:(?![A-Z]{{3}})|(?=LEFT|RIGHT|CHIN|LEG|LOW|UPP|VERT|HOR|SUB))"
+
+
+# Kinds of channels that are no EEG, by words in their names; the first that fits. Some words are those of one maker or
+# of one large sleep study.
+_NON_EEG = {
+    "INTERNAL": [r"^\$"],
+    "DUMMY": [r"^(-+\d*)?$"],
+    "QUALITY": [_begins("CQ EQ HSI IMP RAWCQ"), "QUALITY|IMPEDANCE"],
+    "DERIVED": [
+        _begins(r"IBI BURSTS? SUPPR DELTA THETA ALPHA (LOW|HIGH)?BETA GAMMA SIGMA SMR POW"),
+        "^DERIVED|ENVELOPE|^AEEG",
+    ],
+    "TRIG": [
+        r"^(STI(M\w*|\b| ?\d+)|D?TRIG|TRG|DIG |STATUS|TTL|DIN ?\d|GATE ?IN|MARK(ER|\d))",
+        r"(MARKERS?|TRIGGER|ANNOTATIONS)$|^(RESPONSE|PAT|TECH|MK|TARGET|FREQUENCY|CONTRAST|ORIENTATION|CONDITION|TRIAL)$|\bEVENTS?$",
+    ],
+    "ECG": [_abbreviation("E[CK]G"), "^BIPOLAR 2$"],
+    "EOG": [
+        _abbreviation("EOG"),
+        _begins("(LOC|ROC|LUC|RLC|LLC|RUC)X?"),
+        rf"^[HV]EO|\bEYE|^E[12]({_SEPARATOR}*([AM][12]\d?|E[12]))?$|^(H[LR]|V[ABOU])$",
+    ],
+    "EMG": [_abbreviation("EMG"), r"CHIN|TIBIAL|^TIB\b|SUBMENT|DELTOID|(^|[^A-Z])[LR]?LEGS?(?![A-Z])|^[DS]X\d?(-|$)"],
+    "RESP": [
+        r"RESP|THORA?|TORAC|ABDO?M?\b|ABDOM|ADDOM|FLOW|FLUSSO|CHEST|THERMIST|TERMIST|CANN?ULA|NASAL|EFFORT",
+        _begins(r"RIP THERM? NEW\s?AIR X?SUM"),
+    ],
+    "SpO2": ["S[AP][O0]2|O2 ?SAT|OSAT|ASO2"],
+    "CO2": [r"^(ET|TC|PET)?[\s_]?CO2|^CAPNO"],
+    "PPG": ["^(PLET|PPG)"],
+    "HR": [_begins(r"PULSE D?H\.?R HRATE HEART\s?RATE PULSERATE BPM BATTITO")],
+    "TEMP": ["^TEMP(?!OR)"],
+    "GSR": ["^(GSR|EDA)$"],
+    "PHOTIC": [_begins(r"PHO(TIC|TO\w*)?")],
+    "MEG": [_begins("MEG")],
+    "ACC": [r"^ACC[\W_]?[XYZ\d]?$"],
+    "DC": [r"^DC ?\d+"],
+    "REF": [_begins("(RE|V|C)?REF REFERENCE"), "^(E|GND|GROUND|CMS|DRL)$"],
+    "VNS": ["^VNS$"],
+    "AUX": [
+        _begins(r"MIC AUDIO SOUND POS(ITION|IZIONE)? B?POS BODY(POS)? LIGHTS? CPAP [EI]PAP PTT STAT ELEMENTS GRAVITY"),
+        _begins(r"COUNTER INTERPOLATED SYNC TIME(_?STAMPS?)? BATTERY\w* EXG\s?\d ERGO? GSR BIP(OLAR)? MOT ANA(LOG)?"),
+        _begins("MISC CHPI HPI SYS SAMPLE PACKET OTHER HEADBANDON"),
+        r"AUX|SNOR|LEAK|PRESS|^(ACCEL|DIGITAL|GYRO)",
+    ],
+}
+_KINDS = {kind: re.compile("|".join(patterns)) for kind, patterns in _NON_EEG.items()}
 _UNNAMED_INPUT = re.compile(r"^(EEG|EXG) ?CHANNEL ?\d+$")
 # Labels that mean different places on different caps: banks and nets, equidistant caps ...
 _SITE_LABEL = re.compile(r"^([A-H]0?([1-9]|[12]\d|3[0-2])|E\d{1,3}|[LR]{1,2}[A-E]?\d+|Z\d+)$")
@@ -303,7 +311,7 @@ def _without_place(text: str, core: str, bare: str) -> str:
     """The answer for a name that is no electrode and no pair; `bare` is `core` without reference and number."""
     if _UNNAMED_INPUT.match(text):
         return "unknown"
-    for kind, pattern in _NON_EEG:
+    for kind, pattern in _KINDS.items():
         if pattern.search(core if kind in ("DUMMY", "REF") else bare) and not _AMBIGUOUS.match(text):
             return f"non-eeg:{kind}"
     if _AMBIGUOUS.match(text):

@@ -104,10 +104,13 @@ def lobe_membership(channels: Sequence[str], montage: str | None = None) -> np.n
 
 def _nearest_electrodes(channels: Sequence[str]) -> list[str]:
     """The channels themselves, or, for a pair or a site of a net, the electrode next to its place."""
+    elsewhere = [channel for channel in channels if channel not in POSITIONS]
+    if not elsewhere:
+        return list(channels)
     names = list(POSITIONS)
-    distances = np.linalg.norm(positions_of(channels)[:, None] - positions_of(names), axis=-1)
-    nearest = distances.argmin(axis=1)
-    return [channel if channel in POSITIONS else names[n] for channel, n in zip(channels, nearest, strict=True)]
+    distances = np.linalg.norm(positions_of(elsewhere)[:, None] - positions_of(names), axis=-1)
+    nearest = dict(zip(elsewhere, distances.argmin(axis=1), strict=True))
+    return [names[nearest[channel]] if channel in nearest else channel for channel in channels]
 
 
 def _lobe_of_electrode(electrode: str) -> int:

@@ -57,6 +57,7 @@ SPACED = {
     "Cz\x00\x00": "Cz",
     "Cz - Ref": "Cz",
     "Cz (uV)": "Cz",
+    "Cz EEG": "Cz",
     '"Cz"': "Cz",
     "EEG Fp1 - F7": "Fp1-F7",
     "Fp1 F7": "Fp1-F7",

@@ -1,5 +1,7 @@
 """From a recording's channels to a montage's: laws of the plan, and every channel's line in the report."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,6 +99,12 @@ def test_the_order_of_the_channels_decides_nothing(recording, random):
         rows = [(row.name, row.how, row.sources) for row in report.channels]
         results.append((planned.channels, rows, report.missing, report.dropped))
     assert results[0] == results[1]
+
+
+def test_of_two_ways_the_order_of_the_channels_does_not_choose():
+    names = ["T7-Cz", "Cz-P7", "T7-C3", "C3-P7"]
+    sources = {str(plan(list(order), ["T7-P7"])[1].channels[0].sources) for order in permutations(names)}
+    assert len(sources) == 1
 
 
 @given(recordings(), st.sampled_from([None, BANANA, ["Fp1-O2", "C3"]]), st.sampled_from(["drop", "interpolate"]))
