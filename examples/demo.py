@@ -35,10 +35,11 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.data import channel_reports, open_recording
+from neuript_hf.data import channel_reports
 from neuript_hf.electrodes import positions_of
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from neuript_hf.recordings import open_recording
 from neuript_hf.simulation import simulate_dataset
 
 
@@ -287,7 +288,7 @@ def draw_report(
     axis.legend(fontsize=8)
 
     axis = axes["probability"]
-    raw = open_recording(recording)
+    raw = open_recording(recording).source
     raw.crop(0, min(120.0, raw.times[-1]))
     pipe = pipeline("eeg-classification", model=finetuning.model, feature_extractor=extractor, device="cpu")
     rows = pipe(raw, stride_seconds=1.0)
@@ -426,7 +427,7 @@ def recording_and_channels(
             "classical method and draws one map, so choose a montage that all of them have (--montage)."
         )
     path = (source if source.is_dir() else source.parent) / splits["test"][0]["recording"]
-    print(extractor(open_recording(path)).report)
+    print(extractor(path).report)
     return path, list(*channels)
 
 

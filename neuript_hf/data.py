@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import datasets
-import mne
 import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
@@ -14,6 +13,7 @@ from sklearn.model_selection import train_test_split
 from transformers.utils import logging
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .recordings import Recording, open_recording
 
 
 logger = logging.get_logger(__name__)
@@ -137,22 +137,6 @@ def channel_reports(dataset: Dataset) -> dict[str, dict]:
     """What the extractor did to the channels of each recording: `{recording: report}`."""
     columns = zip(dataset["recording"], dataset["report"], strict=True)
     return {recording: json.loads(report) for recording, report in columns if report}
-
-
-def open_recording(path: str | Path) -> mne.io.BaseRaw:
-    """
-    Opens a recording without loading it.
-
-    Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where MNE can't read it; names the file and MNE's reason.
-    """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"No recording at {path}.")
-    try:
-        return mne.io.read_raw(path, preload=False, verbose="ERROR")
-    except Exception as error:
-        raise ValueError(f"MNE can't read {path}: {error}") from error
 
 
 def read_table(
@@ -317,30 +301,29 @@ def _windows_of_recordings(
         if recording.get("montage"):
             settings["montage"] = recording["montage"]
         extractor = NeurIPTFeatureExtractor.from_dict(settings)
-        raw = open_recording(recording["path"])
         labels, onsets = None, None
         try:
+            source = open_recording(recording["path"])
             if recording["events"] is not None:
                 onsets, labels = _event_windows(
-                    raw, recording["events"], event_offset_seconds, window_seconds, stride_seconds
+                    source, recording["events"], event_offset_seconds, window_seconds, stride_seconds
                 )
                 if not onsets:
                     raise ValueError(
                         f"no window: none of the annotations {list(recording['events'])} leaves room for "
-                        f"{window_seconds} s; the recording has {sorted(set(raw.annotations.description))}."
+                        f"{window_seconds} s; the recording has {sorted({name for *_, name in source.events})}."
                     )
-                batch = extractor(raw, window_seconds=window_seconds, onsets=onsets)
+                batch = extractor(source, window_seconds=window_seconds, onsets=onsets)
             else:
-                batch = extractor(raw, window_seconds=window_seconds, stride_seconds=stride_seconds)
+                batch = extractor(source, window_seconds=window_seconds, stride_seconds=stride_seconds)
         except ValueError as error:
             raise ValueError(f"{recording['file']}: {error}") from error
-        step = stride_seconds or window_seconds
         for index in range(len(batch["input_values"])):
             example = {name: values[index] for name, values in batch.items()}
             example |= {
                 "subject": recording["subject"],
                 "recording": recording["file"],
-                "onset": index * step if onsets is None else onsets[index],
+                "onset": float(batch.onsets[index]) if onsets is None else onsets[index],
                 "report": json.dumps(batch.report.to_dict()) if index == 0 else "",
             }
             if labels is not None:
@@ -351,7 +334,7 @@ def _windows_of_recordings(
 
 
 def _event_windows(
-    raw: mne.io.BaseRaw,
+    source: Recording,
     events: Mapping[str, str],
     offset_seconds: float,
     window_seconds: float,
@@ -359,25 +342,23 @@ def _event_windows(
 ) -> tuple[list[float], list[str]]:
     """Starts (seconds) and classes of the windows at annotations; those that would leave the recording are counted."""
     onsets, labels, outside = [], [], 0
-    for annotation in raw.annotations:
-        if annotation["description"] not in events:
+    for first, duration, description in source.events:
+        if description not in events:
             continue
-        # annotations count from the measurement date where there is one, windows from the first sample
-        first = annotation["onset"] - (raw.first_time if raw.annotations.orig_time is not None else 0.0)
         count = 1
         if stride_seconds is not None:
-            room = annotation["duration"] - offset_seconds - window_seconds
+            room = duration - offset_seconds - window_seconds
             count = 1 + max(0, int(np.floor(room / stride_seconds + 1e-9)))
         for index in range(count):
             start = first + offset_seconds + index * (stride_seconds or 0.0)
-            if start < 0 or start + window_seconds > raw.n_times / raw.info["sfreq"] + 1e-9:
+            if not source.holds(start, window_seconds):
                 outside += 1
                 continue
             onsets.append(float(start))
-            labels.append(events[annotation["description"]])
+            labels.append(events[description])
     if outside:
-        logger.warning(f"{raw.filenames[0]}: {outside} windows at annotations would leave the recording; left out.")
+        logger.warning(f"{outside} windows at annotations would leave the recording or reach into a gap; left out.")
     return onsets, labels
 
 
-__all__ = ["channel_reports", "load_recordings", "open_recording"]
+__all__ = ["channel_reports", "load_recordings"]

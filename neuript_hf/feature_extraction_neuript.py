@@ -1,24 +1,34 @@
 """
 Recording or array -> the batch that NeurIPT's models take, and an account of what happened to every channel.
 
-In the order of the data: channels are found by name, the signal is read and scaled to microvolt, bad channels are
-judged before any filter hides them, pairs are derived, then notch, band-pass and resampling on the whole recording,
+In the order of the data: channels are found by name, the signal is read block by block in microvolt, bad channels are
+judged before any filter hides them, the rate is lowered, pairs are derived, then high-pass on the whole recording,
 windows, companding (spec section 2).
 """
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from scipy.fft import next_fast_len
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels
-from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, POSITIONS, grid_positions, lobe_membership, resolve_channel
+from .digitised import electrodes_by_position
+from .electrodes import (
+    LOBES,
+    MONTAGE_LOBES,
+    MONTAGES,
+    grid_positions,
+    lobe_membership,
+    net_name,
+    positions_of,
+    resolve_channels,
+)
+from .filtering import Resampler, high_pass, high_pass_seconds, notch
+from .recordings import Recording, as_recording, check_positive
+from .signal_quality import SignalSurvey, check_amplitude
 
 
 try:
@@ -27,15 +37,9 @@ except ImportError:  # coordinates, lobes and companding work without it; filter
     mne = None
 
 
-MICROVOLTS = {"uV": 1.0, "µV": 1.0, "μV": 1.0, "mV": 1e3, "V": 1e6}  # both micro signs
-# What a typical channel's standard deviation within a second may be, in microvolt; a wrong unit is off by a thousand.
-PLAUSIBLE_AMPLITUDE = (0.2, 2000.0)
-# A channel whose largest and smallest value are closer than this, in microvolt, is flat.
-FLAT_RANGE = 0.01
-# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
-# so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
-END_PADDING = "symmetric"
-RESAMPLING_MARGIN_SECONDS = 8.0
+MICROVOLTS = {"uV": 1.0, "mV": 1e3, "V": 1e6}
+# Recordings are read in blocks of this many seconds, so that only their planned channels at 64 Hz are held whole.
+BLOCK_SECONDS = 300.0
 
 
 def a_law_compress(microvolts: np.ndarray, a: float = 0.25) -> np.ndarray:
@@ -73,6 +77,9 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         on_missing: what to do where the recording lacks a channel of the montage: `"raise"`, `"drop"` it, or
             `"interpolate"` its electrodes (spherical splines).
         window_seconds: length of a window.
+        net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) where the recording's names are its labels.
+        positions: `"table"` (names say where channels are; those that say nothing are found by digitised positions
+            where the recording has them) or `"digitised"` (digitised positions alone).
 
     Raises:
         ValueError: where an argument can't be; names what is possible.
@@ -92,6 +99,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         coordinate_frame: str = "head",
         on_missing: str = "raise",
         window_seconds: float = 4.0,
+        net: str | None = None,
+        positions: str = "table",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -105,6 +114,8 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         self.coordinate_frame = coordinate_frame
         self.on_missing = on_missing
         self.window_seconds = window_seconds
+        self.net = net
+        self.positions = positions
         self._validate()
 
     def _validate(self) -> None:
@@ -112,11 +123,12 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             ("companding", ("a-law", None)),
             ("coordinate_frame", ("head", "montage")),
             ("on_missing", ("raise", "drop", "interpolate")),
+            ("positions", ("table", "digitised")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, but is {getattr(self, name)!r}.")
         for name in ("sampling_rate", "window_seconds", "companding_a"):
-            _check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name))
         if math.e + math.log(self.companding_a) <= 0:
             raise ValueError(f"companding_a must be above exp(-e) = 0.066, but is {self.companding_a}.")
         low, high, nyquist = self.l_freq or 0.0, self.h_freq, self.sampling_rate / 2
@@ -132,14 +144,16 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                     "electrodes and pairs such as ['C3', 'Cz-C4']."
                 )
         else:
-            canonical_names(self.montage)
+            canonical_names(self.montage, self.net)
+        if self.net is not None:
+            net_name(self.net)
 
     @property
     def channel_names(self) -> list[str] | None:
         """The channels of the montage as electrodes and pairs; `None` for `"as_recorded"`."""
         if isinstance(self.montage, str):
             return None if self.montage == "as_recorded" else list(MONTAGES[self.montage])
-        return canonical_names(self.montage)
+        return canonical_names(self.montage, self.net)
 
     @property
     def num_lobes(self) -> int:
@@ -165,7 +179,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         """
         if channel_names is None and self.channel_names is None:
             raise ValueError("The montage is 'as_recorded', so channel_names are needed.")
-        channels = self.channel_names if channel_names is None else canonical_names(channel_names)
+        channels = self.channel_names if channel_names is None else canonical_names(channel_names, self.net)
         montage = self._montage_name
         if self.channel_names is None or not set(channels) <= set(self.channel_names):
             if montage in MONTAGE_LOBES:
@@ -198,22 +212,24 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
     ) -> BatchFeature:
         """
         Args:
-            recordings: `mne.io.Raw`, `mne.Epochs`, an array `[C, T]` (one recording) or `[n, C, T]` (n pieces, such as
-                epochs), or a list of these.
+            recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs`, an array `[C, T]` (one recording) or
+                `[n, C, T]` (n pieces, such as epochs), or a list of these.
             sampling_rate: of arrays, in hertz.
             channel_names: of arrays, in order; for a list of arrays also a list of such lists.
-            unit: of arrays, `"uV"`, `"mV"` or `"V"`. For MNE objects only where their numbers are not in volts.
+            unit: of arrays, `"uV"`, `"mV"` or `"V"`. For MNE objects only where their numbers are not in volts, for
+                files where they do not say it.
             window_seconds: length of a window; default the extractor's, for epochs and `[n, C, T]` the whole piece.
             stride_seconds: distance of window starts; default the window's length.
-            onsets: starts of the windows, in seconds from the first sample; in place of a stride. For a list of
+            onsets: starts of the windows, in seconds from the first sample (by the clock, where there are gaps); in
+                place of a stride. Only the stretch around them is read, and channels are judged on it. For a list of
                 recordings a list of such lists.
             return_tensors: `"pt"` for tensors; default numpy arrays.
 
         Returns:
             `BatchFeature` with `input_values` float32 `[B, C, T]`, `electrode_positions` float32 `[B, C, 3]`,
             `lobe_mask` bool `[B, C, num_lobes]`, `channel_mask` bool `[B, C]` (false = bad or padding),
-            `attention_mask` bool `[B, T]` (false = padding). `.report` is the [`ChannelReport`], for a list of
-            recordings a list of them.
+            `attention_mask` bool `[B, T]` (false = padding). `.report` is the [`ChannelReport`], `.onsets` float
+            `[B]` says where the windows begin, in seconds; for a list of recordings both are lists.
 
         Raises:
             ValueError: where channels, unit, rate, type or length do not allow it; says what to do.
@@ -234,55 +250,117 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 raise ValueError(f"Expected {what} for each of {len(items)} recordings, got {len(values)}.")
         for what, value in (("window_seconds", window_seconds), ("stride_seconds", stride_seconds)):
             if value is not None:
-                _check_positive(what, value)
+                check_positive(what, value)
 
-        parts, reports = [], []
+        parts, reports, begins = [], [], []
         for item, item_names, item_starts in zip(items, names, starts, strict=True):
-            part, report = self._extract(
-                item, sampling_rate, item_names, unit, window_seconds, stride_seconds, item_starts
-            )
+            source = as_recording(item, sampling_rate=sampling_rate, channel_names=item_names, unit=unit)
+            part, report, begin = self._extract(source, window_seconds, stride_seconds, item_starts)
             parts.append(part)
             reports.append(report)
+            begins.append(begin)
         batch = BatchFeature(_concatenate(parts), tensor_type=return_tensors)
-        batch.report = reports if several else reports[0]
+        batch.report, batch.onsets = (reports, begins) if several else (reports[0], begins[0])
         return batch
+
+    def inspect(
+        self,
+        recording: Any,
+        *,
+        sampling_rate: float | None = None,
+        channel_names: Sequence[str] | None = None,
+        unit: str | None = None,
+    ) -> ChannelReport:
+        """
+        The report on a recording without its windows: what is in it, which channels would be used, which are bad. What
+        would stop the extractor stands in a line that begins with "problem".
+
+        Args:
+            recording, sampling_rate, channel_names, unit: as in a call; one recording.
+
+        Raises:
+            ValueError: where the recording can't be opened or read.
+        """
+        source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
+        report = _new_report(source)
+        length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
+        report.steps.append(f"recording: {len(source.names)} channels, {source.sampling_rate:g} Hz, {length}")
+        plan, channels = None, _possible_eeg(source, self.net)
+        try:
+            self._check_rate(source.sampling_rate)
+            plan = self._plan(source, report)
+            channels = _channels_to_read(plan) + [k for k in channels if k not in _channels_to_read(plan)]
+        except ValueError as error:
+            report.steps.append(f"problem: {error}")
+        if not channels:
+            return report
+        survey = _survey(source, channels)
+        placed = [] if plan is None else _channels_to_read(plan)
+        faults = _faults(survey, channels, source, len(placed))
+        try:
+            check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
+            if plan is not None:
+                _check_copies(survey, channels, plan, source, report)
+        except ValueError as error:
+            report.steps.append(f"problem: {error}")
+        if plan is not None:
+            _mask(faults[:, : len(plan.recorded)], plan, source, report)
+        for index, reasons in zip(channels, faults.T, strict=True):
+            if index not in placed and reasons[0]:
+                name = source.names[index]
+                report.dropped[name] = f"{report.dropped.get(name, 'not placed')}; {reasons[0]}"
+        return report
+
+    def window_onsets(
+        self, recording: Recording, window_seconds: float | None = None, stride_seconds: float | None = None
+    ) -> np.ndarray:
+        """
+        Where the windows of a recording begin, in seconds by its clock; none reaches into a gap.
+
+        Args:
+            recording: of [`as_recording`] or [`open_recording`].
+            window_seconds, stride_seconds: as in a call.
+
+        Raises:
+            ValueError: where no stretch of the recording holds a window.
+        """
+        windows, _ = self._windows(recording, window_seconds, stride_seconds, None, ChannelReport())
+        return self._onsets_of(recording, windows)
 
     def _extract(
         self,
-        recording: Any,
-        sampling_rate: float | None,
-        channel_names: Sequence[str] | None,
-        unit: str | None,
+        source: Recording,
         window_seconds: float | None,
         stride_seconds: float | None,
         onsets: Sequence[float] | None,
-    ) -> tuple[dict[str, np.ndarray], ChannelReport]:
-        """The windows of one recording, and its report."""
-        report = ChannelReport()
-        source = _open(recording, sampling_rate, channel_names, unit)
+    ) -> tuple[dict[str, np.ndarray], ChannelReport, np.ndarray]:
+        """The windows of one recording, its report, and where the windows begin."""
+        report = _new_report(source)
         self._check_rate(source.sampling_rate)
-        plan = plan_channels(source.names, source.types, self.channel_names, self.on_missing, report)
-        starts, samples = self._window_starts(source, window_seconds, stride_seconds, onsets, report)
-        signal, faults = _read(source, plan, report)  # [n, recorded, T] in microvolt
-        if plan.interpolated:
-            signal = _interpolate(signal, faults > 0, source.sampling_rate, plan)
-        signal = np.einsum("oi,nit->not", plan.weights, signal)
+        plan = self._plan(source, report)
+        windows, samples = self._windows(source, window_seconds, stride_seconds, onsets, report)
+        stretches, faults = self._read(source, plan, windows, samples, report)
         masked = _mask(faults, plan, source, report)
-        signal[masked] = 0.0
-        signal = self._filter(signal, source.sampling_rate, report)
-        windows = np.concatenate([piece[None, :, start : start + samples] for piece in signal for start in starts])
-        if self.companding is not None:
-            windows = a_law_compress(windows, self.companding_a)
-            report.steps.append(f"companding: A-law, A = {self.companding_a}")
+        values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
+        for number, (begin, signal) in stretches.items():
+            outputs = self._derive(signal, faults, masked, number, plan, source)
+            for index in np.flatnonzero(windows[:, 0] == number):
+                start = windows[index, 1] - begin
+                values[index] = self._compress(outputs[:, start : start + samples])
+        self._report_filters(source, report)
         features = self.channel_features(plan.channels)
-        count = len(windows)
-        return {
-            "input_values": windows.astype(np.float32),
-            "electrode_positions": np.repeat(features["electrode_positions"][None], count, axis=0),
-            "lobe_mask": np.repeat(features["lobe_mask"][None], count, axis=0),
-            "channel_mask": np.repeat(~masked, len(starts), axis=0),
-            "attention_mask": np.ones((count, windows.shape[-1]), dtype=bool),
-        }, report
+        count = len(values)
+        return (
+            {
+                "input_values": values,
+                "electrode_positions": np.repeat(features["electrode_positions"][None], count, axis=0),
+                "lobe_mask": np.repeat(features["lobe_mask"][None], count, axis=0),
+                "channel_mask": ~masked[windows[:, 0] if source.in_pieces else np.zeros(count, dtype=int)],
+                "attention_mask": np.ones((count, samples), dtype=bool),
+            },
+            report,
+            self._onsets_of(source, windows),
+        )
 
     def _check_rate(self, rate: float) -> None:
         """A band up to h_freq can't come from fewer samples."""
@@ -293,290 +371,366 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 f"{needed:g} Hz. Check the rate, or lower h_freq."
             )
 
-    def _filter(self, signal: np.ndarray, rate: float, report: ChannelReport) -> np.ndarray:
-        """Notch, band-pass and resampling by MNE, on whole pieces `[n, C, T]`."""
-        seconds = signal.shape[-1] / rate
-        if self.notch_freq is not None:
-            if self.notch_freq < rate / 2:
-                signal = mne.filter.notch_filter(signal, rate, self.notch_freq, pad=END_PADDING, verbose="ERROR")
-                report.steps.append(f"notch: {self.notch_freq:g} Hz")
-            else:
-                report.steps.append(f"notch: none, {self.notch_freq:g} Hz is not below half the rate of {rate:g} Hz")
-        high = self.h_freq if self.h_freq is not None and self.h_freq < rate / 2 else None
-        if self.l_freq or high:
-            # The stop band begins where the output ends, whatever the recording's rate: nothing is left to fold back.
-            transition = min(max(0.25 * (high or 0), 2.0), min(rate, self.sampling_rate) / 2 - (high or 0)) or "auto"
-            signal = mne.filter.filter_data(
-                signal, rate, self.l_freq, high, h_trans_bandwidth=transition, pad=END_PADDING, verbose="ERROR"
-            )
-            report.steps.append(f"band-pass: {self.l_freq or 0:g} to {high or rate / 2:g} Hz, zero phase")
-            # 3.3 over the transition band is the length of MNE's default window design
-            length = 3.3 / min(max(0.25 * self.l_freq, 2.0), self.l_freq) if self.l_freq else 0.0
-            if seconds < length:
-                report.steps.append(
-                    f"note: the high-pass is {length:.0f} s long, but the signal {seconds:.1f} s: its ends are "
-                    "mirrored"
-                )
-        if rate != self.sampling_rate:
-            signal = _resample(signal, rate, self.sampling_rate)
-            report.steps.append(f"rate: {rate:g} Hz to {self.sampling_rate} Hz")
-        else:
-            report.steps.append(f"rate: {rate:g} Hz, unchanged")
-        return signal
+    def _plan(self, source: Recording, report: ChannelReport) -> ChannelPlan:
+        """Which channels make which output: by name, or by digitised position."""
+        located = self._located(source, report)
+        names = [located.get(name, name) for name in source.names]
+        plan = plan_channels(names, source.types, self.channel_names, self.on_missing, report, self.net)
+        own = {electrode: name for name, electrode in located.items()}
+        for row in report.channels:
+            row.sources = [_with_own_name(text, own) for text in row.sources]
+        report.dropped = {own.get(name, name): reason for name, reason in report.dropped.items()}
+        return plan
 
-    def _window_starts(
+    def _located(self, source: Recording, report: ChannelReport) -> dict[str, str]:
+        """Electrodes of channels that are known by their digitised position, with a line in the report."""
+        meanings = resolve_channels(source.names, source.types, self.net)
+        asked = self.positions == "digitised"
+        wanted = {
+            name
+            for name, kind, meaning in zip(source.names, source.types, meanings, strict=True)
+            if kind == "eeg" and not meaning.startswith("non-eeg") and (asked or meaning in ("unknown", "ambiguous"))
+        }
+        if not wanted or not hasattr(source.source, "info"):
+            if asked:
+                raise ValueError("positions='digitised', but the recording has no digitised positions.")
+            return {}
+        try:
+            found = electrodes_by_position(source.source.info)
+        except ValueError as error:
+            if asked:
+                raise ValueError(f"positions='digitised', but {error}") from error
+            return {}
+        taken = {meaning for name, meaning in zip(source.names, meanings, strict=True) if name not in wanted}
+        found = {name: place for name, place in found.items() if name in wanted and place[0] not in taken}
+        if found:
+            places = ", ".join(f"{name} = {site} ({distance:.0f} mm)" for name, (site, distance) in found.items())
+            report.steps.append(f"by digitised position: {places}")
+        return {name: site for name, (site, _) in found.items()}
+
+    def _resampler(self, source: Recording) -> Resampler:
+        return Resampler(source.sampling_rate, self.sampling_rate, self.h_freq)
+
+    def _windows(
         self,
-        source: "_Source",
+        source: Recording,
         window_seconds: float | None,
         stride_seconds: float | None,
         onsets: Sequence[float] | None,
         report: ChannelReport,
     ) -> tuple[np.ndarray, int]:
-        """First samples of the windows within a piece, and their length, at the output's rate."""
-        rate, length = self.sampling_rate, _output_samples(source.samples, source.sampling_rate, self.sampling_rate)
+        """
+        The windows, whole numbers `[B, 2]`: which segment, and which of its samples at the output's rate is the first;
+        and their length in samples.
+        """
+        rate, resampler = self.sampling_rate, self._resampler(source)
+        lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
+        longest = max(lengths, default=0)
+        if not longest or not source.segments[0].stop:
+            raise ValueError("The recording is empty: it has no samples.")
         if window_seconds is None and not source.in_pieces:
             window_seconds = self.window_seconds
-        samples = length if window_seconds is None else round(window_seconds * rate)
+        samples = longest if window_seconds is None else round(window_seconds * rate)
         if samples < 1:
             raise ValueError(
                 f"A window of {window_seconds} s holds no sample at {rate} Hz. Give a longer window_seconds."
             )
-        if samples > length:
+        if samples > longest:
+            stretch = max(segment.stop - segment.start for segment in source.segments) / source.sampling_rate
+            what = "recording" if len(source.segments) == 1 else "longest stretch of the recording"
             raise ValueError(
-                f"The recording lasts {length / rate:.2f} s, less than one window of {window_seconds} s. Give a "
-                "shorter window_seconds."
+                f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
+                f"{samples / rate:g} s. Give a shorter window_seconds."
             )
-        if onsets is None:
-            stride = stride_seconds or samples / rate
-            count = int((length - samples) / rate / stride + 1e-9) + 1
+        if onsets is not None:
+            if stride_seconds is not None:
+                raise ValueError("Give onsets or stride_seconds, not both.")
+            return self._windows_at(source, onsets, samples, report), samples
+        stride = stride_seconds or samples / rate
+        windows, rest = [], 0.0
+        for number, length in enumerate(lengths):
+            count = int((length - samples) / rate / stride + 1e-9) + 1 if length >= samples else 0
             starts = np.rint(np.arange(count) * stride * rate).astype(int)
-            rest = (length - starts[-1] - samples) / rate
-            report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
-            if rest > 0:
-                report.steps.append(f"note: the last {rest:.2f} s fill no window")
-            return starts, samples
-        if stride_seconds is not None:
-            raise ValueError("Give onsets or stride_seconds, not both.")
+            windows.append(np.stack([np.full(count, number), starts], axis=1))
+            rest += (length - (starts[-1] + samples if count else 0)) / rate
+        windows = np.concatenate(windows)
+        count = len(windows) // len(lengths) if source.in_pieces else len(windows)
+        report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
+        if rest > 0:
+            where = "the last " if len(lengths) == 1 else ""
+            report.steps.append(
+                f"note: {where}{rest / (len(lengths) if source.in_pieces else 1):.2f} s fill no window"
+            )
+        return windows, samples
+
+    def _windows_at(
+        self, source: Recording, onsets: Sequence[float], samples: int, report: ChannelReport
+    ) -> np.ndarray:
+        """Windows that begin at given seconds; of pieces, in each of them."""
+        rate = self.sampling_rate
         if not len(onsets):
             raise ValueError("onsets is empty: there is no window to cut.")
-        starts = np.rint(np.asarray(onsets, dtype=float) * rate).astype(int)
-        inside = (starts >= 0) & (starts <= length - samples)
-        if not inside.all():
-            raise ValueError(
-                f"Windows of {samples / rate:g} s at {np.asarray(onsets)[~inside].tolist()} s would leave "
-                f"the recording, which lasts {length / rate:.2f} s."
-            )
-        report.steps.append(f"windows: {len(starts)} of {samples / rate:g} s, at the onsets given")
-        return starts, samples
-
-
-@dataclass
-class _Source:
-    """A recording before its signal is read."""
-
-    recording: Any
-    names: list[str]
-    types: list[str]
-    marked_bad: set[str]
-    sampling_rate: float
-    unit: str
-    samples: int
-    in_pieces: bool  # epochs or [n, C, T]: every piece is a window unless told otherwise
-
-    def read(self, channels: list[int]) -> np.ndarray:
-        """`[n, len(channels), T]` in the recording's unit."""
-        if isinstance(self.recording, np.ndarray):
-            data = self.recording[..., channels, :].astype(np.float64)
+        onsets = np.asarray(onsets, dtype=float)
+        if source.in_pieces:
+            numbers = [0 if source.segment_of(onset, samples / rate) == 0 else None for onset in onsets]
         else:
-            data = self.recording.get_data(picks=channels)
-        return data if self.in_pieces else data[None]
+            numbers = [source.segment_of(onset, samples / rate) for onset in onsets]
+        outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
+        if outside:
+            gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""
+            last = source.segments[0 if source.in_pieces else -1]
+            end = last.onset + (last.stop - last.start) / source.sampling_rate
+            raise ValueError(
+                f"Windows of {samples / rate:g} s at {outside} s would leave the recording or reach into a gap; it "
+                f"lasts {end:.2f} s{gaps}."
+            )
+        report.steps.append(f"windows: {len(onsets)} of {samples / rate:g} s, at the onsets given")
+        resampler = self._resampler(source)
+        windows = []
+        for number, onset in zip(numbers, onsets, strict=True):
+            segment = source.segments[number]
+            last = resampler.outputs(segment.stop - segment.start) - samples
+            windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
+        if source.in_pieces:
+            windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
+        return np.array(windows)
+
+    def _onsets_of(self, source: Recording, windows: np.ndarray) -> np.ndarray:
+        """Seconds by the recording's clock."""
+        return np.array([source.segments[number].onset + start / self.sampling_rate for number, start in windows])
+
+    def _read(
+        self, source: Recording, plan: ChannelPlan, windows: np.ndarray, samples: int, report: ChannelReport
+    ) -> tuple[dict[int, tuple[int, np.ndarray]], np.ndarray]:
+        """
+        The planned channels at the output's rate and what is wrong with them.
+
+        Returns:
+            for each segment with a window the first sample and the signal `[recorded, T]`, of the stretch that its
+            windows and the high-pass around them need; and text `[pieces or 1, recorded]`.
+        """
+        resampler = self._resampler(source)
+        channels = _channels_to_read(plan)
+        if source.in_pieces:
+            signal = source.read_pieces(channels)
+            survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
+            survey.add(signal)
+            signal = resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1]))
+            stretches = {number: (0, piece) for number, piece in enumerate(signal)}
+        else:
+            survey = SignalSurvey(1, len(channels), source.sampling_rate)
+            margin = math.ceil(high_pass_seconds(self.l_freq) / 2 * self.sampling_rate) if self.l_freq else 0
+            stretches = {}
+            for number in np.unique(windows[:, 0]).tolist():
+                starts = windows[windows[:, 0] == number, 1]
+                begin = max(0, int(starts.min()) - margin) // resampler.up * resampler.up
+                end = int(starts.max()) + samples + margin
+                stretches[number] = (begin, _read_stretch(source, number, channels, begin, end, resampler, survey))
+        _check_copies(survey, channels, plan, source, report)
+        faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
+        _check_some_good(faults, survey, source)
+        stretches = {number: (begin, part[: len(plan.recorded)]) for number, (begin, part) in stretches.items()}
+        return stretches, faults
+
+    def _derive(
+        self,
+        signal: np.ndarray,
+        faults: np.ndarray,
+        masked: np.ndarray,
+        number: int,
+        plan: ChannelPlan,
+        source: Recording,
+    ) -> np.ndarray:
+        """The outputs of one stretch, filtered, `[C, T]`: from its recorded channels, `[recorded, T]`."""
+        piece = number if source.in_pieces else 0
+        bad = faults[piece] != ""
+        signal[bad] = 0.0
+        if plan.interpolated:
+            signal = _interpolate(signal, bad, self.sampling_rate, plan)
+        signal = plan.weights @ signal
+        signal[masked[piece]] = 0.0
+        if self._notches(source.sampling_rate):
+            signal = notch(signal, self.sampling_rate, self.notch_freq)
+        return high_pass(signal, self.sampling_rate, self.l_freq) if self.l_freq else signal
+
+    def _notches(self, rate: float) -> bool:
+        """Whether there is anything to remove at `notch_freq`: the low-pass ends below half the output's rate."""
+        return self.notch_freq is not None and self.notch_freq < min(rate, self.sampling_rate) / 2
+
+    def _compress(self, microvolts: np.ndarray) -> np.ndarray:
+        return microvolts if self.companding is None else a_law_compress(microvolts, self.companding_a)
+
+    def _report_filters(self, source: Recording, report: ChannelReport) -> None:
+        """Lines on notch, band, rate and companding."""
+        rate, resampler = source.sampling_rate, self._resampler(source)
+        if self._notches(rate):
+            report.steps.append(f"notch: {self.notch_freq:g} Hz")
+        elif self.notch_freq is not None:
+            report.steps.append(f"notch: none, {self.notch_freq:g} Hz lies above the band")
+        report.steps.append(
+            f"band-pass: {self.l_freq or 0:g} to {resampler.border or self.sampling_rate / 2:g} Hz, zero phase"
+        )
+        shortest = min(segment.stop - segment.start for segment in source.segments) / rate
+        if self.l_freq and shortest < high_pass_seconds(self.l_freq):
+            report.steps.append(
+                f"note: the high-pass is {high_pass_seconds(self.l_freq):.0f} s long, but the signal {shortest:.1f} s:"
+                " its ends are mirrored"
+            )
+        change = "unchanged" if rate == self.sampling_rate else f"to {self.sampling_rate} Hz"
+        report.steps.append(f"rate: {rate:g} Hz{', ' if rate == self.sampling_rate else ' '}{change}")
+        if self.companding is not None:
+            report.steps.append(f"companding: A-law, A = {self.companding_a}")
 
 
 def _is_list_of_recordings(recordings: Any) -> bool:
-    """A list of Raw, Epochs or arrays with channels; nested lists of numbers are one array."""
+    """A list of paths, Raw, Epochs or arrays with channels; nested lists of numbers are one array."""
     if not isinstance(recordings, list | tuple):
         return False
+    known = (mne.io.BaseRaw, mne.BaseEpochs, Recording, str)
     return all(
-        isinstance(item, mne.io.BaseRaw | mne.BaseEpochs) or getattr(item, "ndim", 0) >= 2 for item in recordings
+        isinstance(item, known) or hasattr(item, "__fspath__") or getattr(item, "ndim", 0) >= 2 for item in recordings
     )
 
 
-def _open(
-    recording: Any, sampling_rate: float | None, channel_names: Sequence[str] | None, unit: str | None
-) -> _Source:
-    """Checks what is known about a recording before anything is read."""
-    if unit is not None and unit not in MICROVOLTS:
-        raise ValueError(f"unit must be 'uV', 'mV' or 'V', but is {unit!r}.")
-    if isinstance(recording, mne.io.BaseRaw | mne.BaseEpochs):
-        rate = recording.info["sfreq"]
-        if sampling_rate is not None and sampling_rate != rate:
-            raise ValueError(f"sampling_rate is {sampling_rate} Hz, but the recording says {rate:g} Hz. Leave it out.")
-        if channel_names is not None and list(channel_names) != recording.ch_names:
-            raise ValueError("channel_names differ from the recording's. Leave them out, or use raw.rename_channels.")
-        if not recording.ch_names:
-            raise ValueError("The recording is empty: it has no channels.")
-        return _Source(
-            recording,
-            list(recording.ch_names),
-            recording.get_channel_types(),
-            set(recording.info["bads"]),
-            rate,
-            unit or "V",
-            len(recording.times),
-            isinstance(recording, mne.BaseEpochs),
-        )
-
-    if isinstance(recording, str) or hasattr(recording, "__fspath__"):
-        raise ValueError(
-            f"Expected a recording, got the path {str(recording)!r}. Open it with mne.io.read_raw, or use EEGPipeline."
-        )
-    try:
-        array = np.asarray(recording)
-    except ValueError as error:
-        raise ValueError(f"Expected an array [C, T] or [n, C, T], got lists of unequal lengths: {error}") from None
-    if array.dtype.kind not in "iuf":
-        raise ValueError(
-            f"Expected mne.io.Raw, mne.Epochs or an array of real numbers, got {type(recording).__name__} with dtype "
-            f"{array.dtype}."
-        )
-    if array.ndim not in (2, 3):
-        raise ValueError(f"Expected an array [C, T] or [n, C, T], got {array.ndim} dimensions: {list(array.shape)}.")
-    if 0 in array.shape:
-        raise ValueError(f"The array is empty: {list(array.shape)}.")
-    given = {"sampling_rate": sampling_rate, "channel_names": channel_names, "unit": unit}
-    lacking = [name for name, value in given.items() if value is None]
-    if lacking:
-        raise ValueError(
-            f"An array needs {', '.join(lacking)}: nothing is guessed. For example sampling_rate=250, "
-            "channel_names=['C3', 'Cz', 'C4'], unit='uV'."
-        )
-    _check_positive("sampling_rate", sampling_rate)
-    names = [str(name) for name in channel_names]
-    if len(names) != array.shape[-2]:
-        hint = " The array looks transposed." if len(names) == array.shape[-1] else ""
-        raise ValueError(
-            f"Got {len(names)} channel_names for an array of {array.shape[-2]} channels {list(array.shape)}.{hint}"
-        )
-    return _Source(
-        array, names, ["eeg"] * len(names), set(), float(sampling_rate), unit, array.shape[-1], array.ndim == 3
-    )
+def _with_own_name(text: str, own: dict[str, str]) -> str:
+    """A source of the report (`"+Fp1"`) by the name that the recording has for it."""
+    name = text.lstrip("+-")
+    return text[: len(text) - len(name)] + own.get(name, name)
 
 
-def _read(source: _Source, plan: ChannelPlan, report: ChannelReport) -> tuple[np.ndarray, np.ndarray]:
+def _new_report(source: Recording) -> ChannelReport:
+    """A report that begins with what is known about the file."""
+    report = ChannelReport(dropped=dict(source.left_out), steps=list(source.notes))
+    report.steps.append(f"unit: {source.unit} to microvolt")
+    report.steps += [f"gap: {start:g} to {end:g} s, no window reaches into it" for start, end in source.gaps]
+    return report
+
+
+def _channels_to_read(plan: ChannelPlan) -> list[int]:
+    """The recorded channels, then those that must be copies of others."""
+    return plan.recorded + [later for later, _ in plan.duplicates]
+
+
+def _read_stretch(
+    source: Recording,
+    number: int,
+    channels: list[int],
+    begin: int,
+    end: int,
+    resampler: Resampler,
+    survey: SignalSurvey,
+) -> np.ndarray:
+    """Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block."""
+    segment = source.segments[number]
+    length = segment.stop - segment.start
+    end = min(end, resampler.outputs(length))
+    first = begin // resampler.up * resampler.step
+    last = min(length, math.ceil(end / resampler.up) * resampler.step)
+    block = math.ceil(BLOCK_SECONDS * source.sampling_rate / resampler.step) * resampler.step
+    signal = np.empty((len(channels), end - begin))
+    for start in range(first, last, block):
+        stop = min(start + block, last)
+        low, high = max(0, start - resampler.margin), min(length, stop + resampler.margin)
+        data = source.read(channels, segment.start + low, segment.start + high)
+        survey.add(data[None, :, start - low : stop - low])
+        at = start // resampler.step * resampler.up - begin
+        count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at
+        signal[:, at : at + count] = resampler(data, start - low, stop - low, count)
+    return signal
+
+
+def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
+    """What a judgement on the channels needs, without a filter."""
+    if source.in_pieces:
+        signal = source.read_pieces(channels)
+        survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
+        survey.add(signal)
+        return survey
+    survey = SignalSurvey(1, len(channels), source.sampling_rate)
+    block = math.ceil(BLOCK_SECONDS * source.sampling_rate)
+    for segment in source.segments:
+        for start in range(segment.start, segment.stop, block):
+            survey.add(source.read(channels, start, min(start + block, segment.stop))[None])
+    return survey
+
+
+def _possible_eeg(source: Recording, net: str | None) -> list[int]:
+    """Channels that may be EEG, whether or not their names say where."""
+    meanings = resolve_channels(source.names, source.types, net)
+    return [
+        index
+        for index, (kind, meaning) in enumerate(zip(source.types, meanings, strict=True))
+        if kind == "eeg" and not meaning.startswith("non-eeg")
+    ]
+
+
+def _faults(survey: SignalSurvey, channels: list[int], source: Recording, compared: int | None = None) -> np.ndarray:
     """
-    The planned channels in microvolt, `[n, recorded, T]`, bad ones set to zero, and what is wrong with them: numbers
-    in FAULTS, `[n, recorded]`. Judged here because a filter hides a flat channel and spreads a NaN.
+    What is wrong with channels, text `[pieces or 1, channels]`, empty where they are good; the first `compared` are
+    compared with each other.
+    """
+    faults = survey.faults(compared).astype(object)
+    marked = np.array([source.names[index] in source.marked_bad for index in channels])
+    faults[(faults == "") & marked] = "marked as bad"
+    return faults
+
+
+def _check_copies(
+    survey: SignalSurvey, channels: list[int], plan: ChannelPlan, source: Recording, report: ChannelReport
+) -> None:
+    """
+    Channels that two names give to one place must be copies; they are noted.
 
     Raises:
-        ValueError: where there is no sample, two channels of one name differ, no channel is good, or the unit can't be
-            right.
+        ValueError: where they differ.
     """
-    data = source.read(plan.recorded + [later for later, _ in plan.duplicates])
-    if not data.size:
-        raise ValueError("The recording is empty: it has no samples.")
-    data = data * MICROVOLTS[source.unit]
-    report.steps.append(f"unit: {source.unit} to microvolt, times {MICROVOLTS[source.unit]:,.0f}")
-    signal, copies = np.split(data, [len(plan.recorded)], axis=1)
-    for copy, (later, first) in zip(np.moveaxis(copies, 1, 0), plan.duplicates, strict=True):
-        original = signal[:, plan.recorded.index(first)] if first in plan.recorded else copy
-        if not np.array_equal(copy, original, equal_nan=True):
+    columns = {index: column for column, index in enumerate(channels)}
+    for later, first in plan.duplicates:
+        if first in columns and (survey.checksums[:, columns[later]] != survey.checksums[:, columns[first]]).any():
             raise ValueError(
-                f"Channels {source.names[first]!r} and {source.names[later]!r} are both "
-                f"{resolve_channel(source.names[later])}, but their signals differ. Drop one of them "
-                "(raw.drop_channels)."
+                f"Channels {source.names[first]!r} and {source.names[later]!r} stand for the same place, but their "
+                "signals differ. Drop one of them (raw.drop_channels)."
             )
         report.dropped[source.names[later]] = f"the same as {source.names[first]}"
 
-    broken = ~np.isfinite(signal).all(-1)
-    spread = np.ptp(np.where(broken[..., None], 0.0, signal), axis=-1)
-    if (broken | (spread == 0)).all():
+
+def _check_some_good(faults: np.ndarray, survey: SignalSurvey, source: Recording) -> None:
+    """
+    Raises:
+        ValueError: where the unit can't be right, or no channel is good in a piece or the whole.
+    """
+    reasons = sorted(set(faults.ravel()) - {""})
+    if survey.silent.all():
         raise ValueError(
-            f"Every channel is {'NaN or infinite' if broken.all() else 'flat or NaN'}: there is no signal to work "
-            "with. Check the file and its reader."
+            f"All channels are {' or '.join(reasons)}: there is no signal to work with. Check the file and its reader."
         )
-    _check_amplitude(signal[~broken & (spread > 0)], source)
-    marked = np.array([source.names[index] in source.marked_bad for index in plan.recorded])
-    faults = np.select([broken, spread < FLAT_RANGE, np.broadcast_to(marked, broken.shape)], [1, 2, 3])
-    lost = np.flatnonzero((faults > 0).all(-1))
+    check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
+    lost = np.flatnonzero((faults != "").all(-1))
     if len(lost):
         where = f" in the pieces {lost.tolist()}" if source.in_pieces else ""
         raise ValueError(
-            f"Every channel is NaN, flat or marked as bad{where}: there is no signal to work with. "
-            f"{'Leave these pieces out.' if where else 'Check the recording and its info[' + repr('bads') + '].'}"
-        )
-    signal[faults > 0] = 0.0
-    return signal, faults
-
-
-FAULTS = ("", "NaN or infinite", "flat", "marked as bad")
-
-
-def _check_amplitude(channels: np.ndarray, source: _Source) -> None:
-    """
-    A wrong unit is off by a factor of a thousand or a million, which the typical spread of a second (robust against
-    artefacts, blind to drift and offset) can't hide. `channels [k, T]` in microvolt.
-    """
-    length = min(channels.shape[-1], max(2, round(source.sampling_rate)))
-    count = channels.shape[-1] // length
-    starts = np.unique(np.linspace(0, count - 1, min(count, 60)).astype(int)) * length
-    seconds = np.stack([channels[:, start : start + length] for start in starts], axis=1)
-    low, high = np.percentile(seconds, [25, 75], axis=-1)
-    typical = float(np.median((high - low) / 1.349))
-    least, most = PLAUSIBLE_AMPLITUDE
-    if not least <= typical <= most:
-        scale = MICROVOLTS[source.unit]
-        fitting = [u for u in ("uV", "mV", "V") if least <= typical * MICROVOLTS[u] / scale <= most]
-        advice = f"If they are in another unit, say so: unit={' or '.join(map(repr, fitting))}." if fitting else ""
-        raise ValueError(
-            f"Taken as {source.unit}, a typical channel varies by {typical:.2g} microvolt within a second; EEG "
-            f"varies by {least:g} to {most:g}. {advice or 'Check how the file was scaled.'}"
+            f"All channels are bad{where} ({', '.join(reasons)}): there is no signal to work with. "
+            f"{'Leave these pieces out.' if where else 'Check the electrodes and info[' + repr('bads') + '].'}"
         )
 
 
 def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:
-    """Adds the plan's interpolated electrodes behind the recorded ones, by splines over each piece's good ones."""
+    """Adds the plan's interpolated electrodes behind the recorded ones, `[C, T]`, by splines over the good ones."""
     names = plan.electrodes + plan.interpolated
     info = mne.create_info(names, rate, "eeg")
     info.set_montage(
-        mne.channels.make_dig_montage({name: np.array(POSITIONS[name]) / 1000 for name in names}, coord_frame="head")
+        mne.channels.make_dig_montage(dict(zip(names, positions_of(names), strict=True)), coord_frame="head")
     )
-    pieces = []
-    for piece, is_bad in zip(signal, bad, strict=True):
-        empty = np.zeros((len(plan.interpolated), piece.shape[-1]))
-        raw = mne.io.RawArray(np.concatenate([piece, empty]), info.copy(), verbose="ERROR")
-        broken = [name for name, fault in zip(names, is_bad, strict=False) if fault]
-        raw.info["bads"] = broken + plan.interpolated
-        raw.interpolate_bads(exclude=broken, verbose="ERROR")
-        pieces.append(raw.get_data())
-    return np.stack(pieces)
+    empty = np.zeros((len(plan.interpolated), signal.shape[-1]))
+    raw = mne.io.RawArray(np.concatenate([signal, empty]), info, verbose="ERROR")
+    broken = [name for name, is_bad in zip(names, bad, strict=False) if is_bad]
+    raw.info["bads"] = broken + plan.interpolated
+    raw.interpolate_bads(exclude=broken, verbose="ERROR")
+    return raw.get_data()
 
 
-def _resample(signal: np.ndarray, rate: float, target: int) -> np.ndarray:
-    """
-    Resampling in the frequency domain (MNE), `[n, C, T]`, so that sample k stands at k / target seconds.
-
-    MNE rounds what it pads and what it removes, which moves the signal by up to half an output sample. Padded here by
-    whole output samples, nothing is moved. Both ends are mirrored.
-    """
-    ratio = Fraction(rate / target).limit_denominator(10_000)
-    step = ratio.numerator  # so many samples are a whole number of output samples
-    samples = signal.shape[-1]
-    left = math.ceil(RESAMPLING_MARGIN_SECONDS * rate / step)  # in steps
-    steps = next_fast_len(math.ceil(samples / step) + 2 * left)
-    widths = [(0, 0), (0, 0), (left * step, (steps - left) * step - samples)]
-    padded = np.pad(signal, widths, mode=END_PADDING)
-    resampled = mne.filter.resample(padded, up=ratio.denominator, down=ratio.numerator, npad=0, verbose="ERROR")
-    start = left * ratio.denominator
-    return resampled[..., start : start + _output_samples(samples, rate, target)]
-
-
-def _output_samples(samples: int, rate: float, target: int) -> int:
-    """How many samples a signal has at another rate."""
-    return max(1, round(samples * target / rate))
-
-
-def _mask(faults: np.ndarray, plan: ChannelPlan, source: _Source, report: ChannelReport) -> np.ndarray:
-    """Outputs that contain a bad channel, bool `[n, C]`; the reasons go into the report's rows."""
+def _mask(faults: np.ndarray, plan: ChannelPlan, source: Recording, report: ChannelReport) -> np.ndarray:
+    """Outputs that contain a bad channel, bool `[pieces or 1, C]`; the reasons go into the report's rows."""
     used = plan.weights[:, : len(plan.recorded)] != 0
     for row, uses in zip(report.channels, used, strict=True):
         reasons = []
@@ -584,9 +738,9 @@ def _mask(faults: np.ndarray, plan: ChannelPlan, source: _Source, report: Channe
             for fault, count in sorted(Counter(faults[:, column].tolist()).items()):
                 if fault:
                     part = f" in {count} of {len(faults)} pieces" if source.in_pieces else ""
-                    reasons.append(f"{source.names[plan.recorded[column]]} {FAULTS[fault]}{part}")
+                    reasons.append(f"{source.names[plan.recorded[column]]} {fault}{part}")
         row.masked = ", ".join(reasons)
-    return (used & (faults > 0)[:, None, :]).any(-1)
+    return (used & (faults != "")[:, None, :]).any(-1)
 
 
 def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -603,11 +757,6 @@ def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
             }
         )
     return {name: np.concatenate([part[name] for part in padded]) for name in padded[0]}
-
-
-def _check_positive(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a positive number, but is {value!r}.")
 
 
 __all__ = ["NeurIPTFeatureExtractor", "a_law_compress", "a_law_expand"]

@@ -1,22 +1,13 @@
 """Recording in, labels or embeddings out, window by window."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-
-try:
-    import mne
-except ImportError:  # arrays work without it; files and Raw objects do not
-    mne = None
-
-# Blocks are read with this margin on both sides, in seconds: more than half of the longest filter (33 s for a 0.1 Hz
-# high-pass), so that where a block is cut changes its windows by a thousandth at most.
-MARGIN_SECONDS = 20.0
+from .recordings import Recording, as_recording
 
 
 class EEGPipeline(ChunkPipeline):
@@ -27,8 +18,9 @@ class EEGPipeline(ChunkPipeline):
     `"eeg-embedding"` `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset and
     duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
 
-    Recordings are read in blocks, so memory does not grow with their length; channels are judged good or bad block by
-    block. `pipeline.reports` holds the channel report of each block of the last recording.
+    Recordings are read in blocks, so memory does not grow with their length; the windows are those of the recording
+    filtered as a whole, but channels are judged good or bad block by block. `pipeline.reports` holds the channel
+    report of each block of the last recording.
 
     Example:
 
@@ -69,8 +61,9 @@ class EEGPipeline(ChunkPipeline):
     def __call__(self, recordings: Any, **kwargs) -> list[dict] | list[list[dict]]:
         """
         Args:
-            recordings: path of a file that MNE reads, `mne.io.Raw`, `mne.Epochs` or array `[C, T]`; or a list of them.
-            sampling_rate, channel_names, unit: of arrays, as in [`NeurIPTFeatureExtractor`].
+            recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs` or array `[C, T]`; or a list of them.
+            sampling_rate, channel_names, unit: of arrays, or of files that lack them, as in
+                [`NeurIPTFeatureExtractor`].
             window_seconds: length of a window; default the extractor's.
             stride_seconds: distance of window starts; default the window's length.
             windows_per_batch: windows that go through the model at once (default 16).
@@ -94,28 +87,13 @@ class EEGPipeline(ChunkPipeline):
     ) -> Iterator[dict]:
         """Batches of windows, read block by block."""
         self.reports = []
-        if isinstance(recording, str | Path):
-            if mne is None:
-                raise ImportError("Reading files needs MNE: pip install mne.")
-            if not Path(recording).exists():
-                raise FileNotFoundError(f"No recording at {recording}.")
-            recording = mne.io.read_raw(recording, preload=False, verbose="ERROR")
+        source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
         duration = window_seconds or self.feature_extractor.window_seconds
-        stride = stride_seconds or duration
-        if mne is not None and isinstance(recording, mne.io.BaseRaw):
-            blocks = self._blocks_of_raw(recording, duration, stride, block_seconds)
+        if source.in_pieces:
+            duration = window_seconds or (source.segments[0].stop - source.segments[0].start) / source.sampling_rate
+            blocks = iter([self._features(source, window_seconds, stride_seconds=stride_seconds)])
         else:
-            batch = self.feature_extractor(
-                recording,
-                sampling_rate=sampling_rate,
-                channel_names=channel_names,
-                unit=unit,
-                window_seconds=window_seconds,
-                stride_seconds=stride_seconds,
-                return_tensors="pt",
-            )
-            self.reports.append(batch.report)
-            blocks = iter([(np.arange(len(batch["input_values"])) * stride, batch)])
+            blocks = self._blocks(source, duration, stride_seconds, block_seconds)
 
         pending = None
         for onsets, batch in blocks:
@@ -128,30 +106,19 @@ class EEGPipeline(ChunkPipeline):
                 pending["duration"] = duration
         yield {"is_last": True, **pending}
 
-    def _blocks_of_raw(self, raw, duration: float, stride: float, block_seconds: float) -> Iterator[tuple]:
+    def _blocks(
+        self, source: Recording, duration: float, stride_seconds: float | None, block_seconds: float
+    ) -> Iterator[tuple]:
         """Window starts and features of one block after the other; only one block is in memory."""
-        total = raw.n_times / raw.info["sfreq"]
-        count = int(np.floor((total - duration) / stride + 1e-9)) + 1
-        if count < 1:
-            raise ValueError(
-                f"The recording lasts {total:.2f} s, less than one window of {duration} s. Give a shorter "
-                "window_seconds."
-            )
-        onsets = np.arange(count) * stride
+        onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds)
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))
-        for block in self._progress(blocks):
-            if not len(block):
-                continue
-            # whole seconds, so that the block's samples at the model's rate fall on those of the whole recording
-            begin = max(0.0, np.floor(block[0] - MARGIN_SECONDS))
-            end = min(total, np.ceil(block[-1] + duration + MARGIN_SECONDS))
-            last = min(end, raw.times[-1])
-            cropped = raw.copy().crop(begin, last, include_tmax=True)
-            batch = self.feature_extractor(
-                cropped, window_seconds=duration, onsets=(block - begin).tolist(), return_tensors="pt"
-            )
-            self.reports.append(batch.report)
-            yield block, batch
+        for block in self._progress([block for block in blocks if len(block)]):
+            yield self._features(source, duration, onsets=block)
+
+    def _features(self, source: Recording, window_seconds: float | None, **where: Any) -> tuple[np.ndarray, dict]:
+        batch = self.feature_extractor(source, window_seconds=window_seconds, return_tensors="pt", **where)
+        self.reports.append(batch.report)
+        return batch.onsets, batch
 
     @staticmethod
     def _progress(blocks: list) -> Any:

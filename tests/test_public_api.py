@@ -13,23 +13,33 @@ import neuript_hf
 
 PACKAGE = Path(neuript_hf.__file__).parent
 TRAVELLING = [
+    "array_files",
     "blockwise",
+    "channel_names",
     "channels",
+    "digitised",
     "embeddings",
+    "file_headers",
+    "filtering",
     "losses",
     "pooling",
+    "recordings",
+    "signal_quality",
     "token_basis",
     "token_masks",
     "configuration_neuript",
     "electrodes",
     "feature_extraction_neuript",
     "modeling_neuript",
+    "nets",
     "pipeline_neuript",
 ]
 # In the order of the data: a module imports only from lines above its own.
 ORDER = [
-    {"electrodes", "configuration_neuript", "token_masks", "losses", "blockwise"},
-    {"channels", "pooling", "token_basis"},
+    {"nets", "configuration_neuript", "token_masks", "losses", "blockwise", "file_headers", "filtering"},
+    {"channel_names", "signal_quality", "array_files"},
+    {"electrodes", "channels", "pooling", "token_basis"},
+    {"digitised", "recordings"},
     {"feature_extraction_neuript", "embeddings", "masking", "simulation", "metrics"},
     {"modeling_neuript"},
     {"pipeline_neuript", "data_collator", "data", "baselines", "shards"},

@@ -1,0 +1,118 @@
+"""
+From a recording's rate to the model's, and the high-pass: linear filters of zero phase that see a signal in blocks
+exactly as they see it whole.
+
+The low-pass and the change of rate are one filter that computes no sample which is thrown away; the high-pass, whose
+kernel is 33 s long at 0.1 Hz, runs at the low rate. MNE designs both.
+"""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from scipy.signal import upfirdn
+
+
+try:
+    import mne
+except ImportError:  # coordinates, lobes and companding work without it; filters do not
+    mne = None
+
+
+# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
+# so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
+END_PADDING = "symmetric"
+# Rates that are no simple ratio are met to a ten-thousandth of a sample, as far as the kernel fits in memory.
+LARGEST_FACTOR = 10_000
+LARGEST_KERNEL = 16_000_000
+# A low-pass without a border of its own, that only keeps frequencies from folding back, ends here.
+OPEN_BORDER = 0.95
+
+
+class Resampler:
+    """
+    Low-pass and change of rate of a signal, block by block.
+
+    Args:
+        rate: of the input, in hertz.
+        target: of the output.
+        h_freq: where the low-pass begins; `None` = open, up to what the lower of the two rates can hold.
+
+    Attributes:
+        step: so many input samples are a whole number of output samples; blocks begin at multiples of it.
+        margin: input samples on both sides of a block that its outputs depend on, a multiple of `step`.
+        border: where the low-pass begins, in hertz; `None` = there is none.
+    """
+
+    def __init__(self, rate: float, target: int, h_freq: float | None):
+        factor = min(LARGEST_FACTOR, int(LARGEST_KERNEL / (1.65 * rate)))  # a kernel lasts 1.65 s, see `transition`
+        ratio = Fraction(rate / target).limit_denominator(max(1, factor))
+        self.rate, self.target = rate, target
+        self.up, self.step = ratio.denominator, ratio.numerator
+        nyquist = min(rate, target) / 2
+        self.border = None
+        if h_freq is not None or self.up != self.step:
+            self.border = min(h_freq or nyquist, OPEN_BORDER * nyquist)
+        self.kernel = np.ones(1)
+        if self.border is not None:
+            # The stop band begins where the output ends, whatever the recording's rate: nothing is left to fold back.
+            transition = min(max(0.25 * self.border, 2.0), nyquist - self.border)
+            self.kernel = _low_pass(rate * self.up, self.border, transition) * self.up
+        half = len(self.kernel) // 2 / self.up
+        self.margin = (math.ceil(half / self.step) + 1) * self.step
+
+    def outputs(self, samples: int) -> int:
+        """How many output samples a signal has."""
+        return max(1, round(samples * self.up / self.step))
+
+    def __call__(self, signal: np.ndarray, start: int, stop: int, outputs: int) -> np.ndarray:
+        """
+        Output samples of a block: those that stand at `start` and after, `[..., outputs]`.
+
+        Args:
+            signal: `[..., T]`, with the block's margin on both sides where there is one; its ends are mirrored.
+            start, stop: the block within `signal`, multiples of `step` after its first sample.
+            outputs: how many, `outputs(stop - start)` or fewer.
+        """
+        half = len(self.kernel) // 2
+        left, right = max(0, self.margin - start), max(0, self.margin - (signal.shape[-1] - stop))
+        padded = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(left, right)], mode=END_PADDING)
+        # the kernel's centre must meet the first output sample: zeros before it until both are on one grid
+        delay = -half % self.step
+        kernel = np.concatenate([np.zeros(delay), self.kernel]) if delay else self.kernel
+        first = ((start + left) * self.up + half + delay) // self.step
+        filtered = upfirdn(kernel, padded, self.up, self.step, axis=-1)
+        return filtered[..., first : first + outputs]
+
+
+@lru_cache(maxsize=8)
+def _low_pass(rate: float, border: float, transition: float) -> np.ndarray:
+    """MNE's kernel of zero phase, an odd number of taps."""
+    kernel = mne.filter.create_filter(
+        None, rate, None, border, h_trans_bandwidth=transition, fir_design="firwin", verbose="ERROR"
+    )
+    kernel.setflags(write=False)
+    return kernel
+
+
+def high_pass(signal: np.ndarray, rate: float, l_freq: float) -> np.ndarray:
+    """Takes away the mean and what is slower than `l_freq`, `[..., T]`; the ends are mirrored. Works in place."""
+    # the kernel's sum is only nearly zero, which 100 millivolt of offset would show
+    signal -= signal.mean(axis=-1, keepdims=True)
+    return mne.filter.filter_data(
+        signal, rate, l_freq, None, pad=END_PADDING, copy=False, fir_design="firwin", verbose="ERROR"
+    )
+
+
+def high_pass_seconds(l_freq: float) -> float:
+    """Length of the high-pass: 3.3 over the width of its transition band, MNE's default design."""
+    return 3.3 / min(max(0.25 * l_freq, 2.0), l_freq)
+
+
+def notch(signal: np.ndarray, rate: float, frequency: float) -> np.ndarray:
+    """Removes a frequency, `[..., T]`."""
+    return mne.filter.notch_filter(signal, rate, frequency, pad=END_PADDING, verbose="ERROR")
+
+
+__all__ = ["END_PADDING", "Resampler", "high_pass", "high_pass_seconds", "notch"]

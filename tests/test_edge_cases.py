@@ -1,0 +1,147 @@
+"""
+A zoo of real and made recordings that break front ends: each opens as it should, or is refused with the reason. It is
+not part of the repository; its README says where the files come from and how the answers were found.
+"""
+
+import importlib.util
+import json
+import re
+import warnings
+
+import mne
+import numpy as np
+import pytest
+from conftest import SHARED_DATA
+
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.recordings import open_recording
+
+
+ZOO = SHARED_DATA / "edge_cases"
+EXPECTED = ZOO / "expected.jsonl"
+LINES = [json.loads(line) for line in EXPECTED.read_text(encoding="utf-8").splitlines()] if EXPECTED.exists() else []
+# How the report calls what the zoo describes.
+REASONS = {
+    "flat": "flat",
+    "clipped": "clipped",
+    "50 Hz": "mains",
+    "broadband": "broadband noise",
+    "copy": "copy",
+    "dead": "dead",
+    "NaN": "NaN or infinite",
+    "inf at": "NaN or infinite",
+    "rail": "disconnected|clipped",
+    "noise": "noise|clipped",
+    "sd ": "noise|clipped",
+}
+# What a high-pass repairs is no fault.
+USABLE = "usable after a high-pass"
+
+pytestmark = [pytest.mark.shared_data, pytest.mark.filterwarnings("ignore")]
+
+
+def case(line):
+    return pytest.param(line, id=line["file"])
+
+
+def mne_reading(line):
+    """The file as MNE gives it, by the reader that the zoo names."""
+    path = ZOO / "files" / line["file"]
+    if line.get("reader"):
+        return getattr(mne.io, f"read_raw_{line['reader']}")(path, preload=False, verbose="ERROR")
+    if path.suffix == ".cnt":
+        return mne.io.read_raw_ant(path, preload=False, verbose="ERROR")
+    return mne.io.read_raw(path, preload=False, verbose="ERROR")
+
+
+def expected_microvolts(line, name, seconds):
+    """The first samples of a channel: stored numbers, times what the zoo says."""
+    scale = line.get("mne_scale_to_uv", 1e6)
+    if line.get("reader") == "csv":
+        table = np.genfromtxt(ZOO / "files" / line["file"], delimiter=",", names=True, max_rows=512, deletechars="")
+        return table[name.replace(" ", "_")] * line["to_uv"]
+    raw = mne_reading(line)
+    count = min(raw.n_times, round(seconds * raw.info["sfreq"]))
+    return raw.get_data(picks=[raw.ch_names.index(name)], stop=count)[0] * (
+        scale[name] if isinstance(scale, dict) else scale
+    )
+
+
+@pytest.mark.parametrize("line", [case(line) for line in LINES if line["expect"] == "ok"])
+def test_opens(line):
+    path = ZOO / "files" / line["file"]
+    if line.get("needs") and importlib.util.find_spec(line["needs"]) is None:
+        with pytest.raises(ValueError, match=f"pip install {line['needs']}"):
+            open_recording(path)
+        return
+    recording = open_recording(path)
+    assert recording.sampling_rate == pytest.approx(line["rate"], abs=1e-3)
+    assert recording.seconds == pytest.approx(line["seconds"], abs=0.02)
+    assert recording.gaps == [pytest.approx(tuple(gap)) for gap in line.get("gaps", [])]
+    checked = 0
+    for index, (name, answer) in enumerate(_answers(line, recording)):
+        # of channels that the file stores at several rates, those of most EEG channels are read
+        if answer.startswith(("dropped", "unknown")) or recording.types[index] != "eeg":
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = expected_microvolts(line, name, 1.0)
+        signal = recording.read([index], 0, len(expected))[0]
+        np.testing.assert_allclose(signal, expected, rtol=1e-6, atol=1e-6)
+        checked += 1
+        if checked == 16 and line["file"] != "made_units_every_spelling.edf":
+            break
+    assert checked > 0
+    assert bad_channels(line, recording) == set(line["bad"]) - {n for n, why in line["bad"].items() if USABLE in why}
+
+
+def _answers(line, recording):
+    """The recording's names, with the zoo's answers; where MNE numbers duplicates they stand in one order."""
+    answers = [(name, answer) for name, answer in line["channels"] if name not in recording.left_out]
+    if len(answers) == len(recording.names):
+        return [(own, answer) for own, (_, answer) in zip(recording.names, answers, strict=True)]
+    by_name = dict(answers)
+    return [(own, by_name.get(own, "unknown")) for own in recording.names]
+
+
+def bad_channels(line, recording):
+    """Names that the report calls bad, each for a reason that fits."""
+    report = NeurIPTFeatureExtractor(montage="as_recorded").inspect(recording)
+    reasons = {row.sources[0].lstrip("-"): row.masked for row in report.channels if row.masked}
+    reasons |= {name: reason.split("; ")[1] for name, reason in report.dropped.items() if "; " in reason}
+    for name, reason in reasons.items():
+        words = line["bad"].get(name, "")
+        fitting = [pattern for word, pattern in REASONS.items() if word in words]
+        assert any(re.search(pattern, reason) for pattern in fitting), f"{name}: {reason}, expected {words or 'good'}"
+    return set(reasons)
+
+
+@pytest.mark.parametrize("line", [case(line) for line in LINES if line["expect"] == "error"])
+def test_is_refused_with_the_reason(line):
+    with pytest.raises(ValueError) as caught:
+        NeurIPTFeatureExtractor(montage="as_recorded")(ZOO / "files" / line["file"])
+    text = str(caught.value).lower()
+    assert [word for word in line["error"]["must_mention"] if word.lower() not in text] == []
+
+
+def test_what_the_caller_can_say():
+    """Files that lack something work as soon as it is given."""
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    files = ZOO / "files"
+    electrodes = ["Fp1", "Fp2", "C3", "C4", "P7", "P8", "O1", "O2"]
+    batch = extractor(files / "openbci_gui_v6.txt", channel_names=electrodes)
+    assert batch["input_values"].shape == (3, 8, 256)
+    assert len(extractor(files / "made_no_rate.csv", sampling_rate=250)["input_values"]) > 0
+    assert len(extractor(files / "made_no_names.mat", channel_names=electrodes[:6])["input_values"]) == 2
+    with_net = NeurIPTFeatureExtractor(montage="as_recorded", net="biosemi16")
+    assert len(with_net(files / "biosemi_a1_a16_256hz.bdf")["input_values"]) == 7
+    report = extractor(files / "made_positions_only_raw.fif").report
+    expected = next(line for line in LINES if line["file"] == "made_positions_only_raw.fif")["channels"]
+    assert {row.sources[0]: row.name for row in report.channels} == {
+        name: answer.split(" ")[0] for name, answer in expected
+    }
+
+
+def test_windows_stay_on_their_side_of_a_gap():
+    batch = NeurIPTFeatureExtractor(montage="as_recorded")(ZOO / "files" / "made_edfplusD_gap.edf")
+    assert batch.onsets.tolist() == [0.0, 4.0, 40.0, 44.0]
