@@ -26,8 +26,9 @@ from huggingface_hub import HfApi
 from transformers import BatchFeature
 from transformers.utils.logging import tqdm
 
-from .data import SUBJECT_PATTERN, assign_splits, open_recording, read_table
+from .data import SUBJECT_PATTERN, assign_splits, read_table
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .recordings import open_recording
 from .shards import (
     ENCODINGS,
     SETTINGS_FILE,
@@ -43,6 +44,8 @@ from .shards import (
 
 SUMMARY_FILE = "summary.json"
 SET_ASIDE_FILE = "set_aside.csv"
+# What is known of a recording before it is opened; all but its path is hashed.
+COLUMNS = ["file", "path", "subject", "split", "montage", "sampling_rate", "unit", "channel_names", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ def prepare_dataset(
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns `file` and `subject`, and optionally `dataset`,
-            `split`, `montage`; a BIDS root; or a folder of recordings.
+            `split`, `montage`, and for files that do not say so themselves `sampling_rate`, `unit`, `channel_names`
+            (with blanks between them); a BIDS root; or a folder of recordings.
         extractor: turns recordings into windows of its `window_seconds`.
         output: folder to write to.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
@@ -252,7 +256,7 @@ def _plan(
     within_subject: bool,
     subject_pattern: str,
 ) -> pd.DataFrame:
-    """One row for each recording: file, path, subject with its data set, split, montage, bytes; in a fixed order."""
+    """One row for each recording: COLUMNS, the subject with its data set in front; in a fixed order."""
     table = read_table(source, rows, None, None, subject_pattern)
     datasets = table[dataset_column].replace("", dataset_name) if dataset_column in table else dataset_name
     table["subject"] = datasets + "/" + table["subject"]
@@ -262,10 +266,10 @@ def _plan(
     twice = sorted(table["file"][table["file"].duplicated()])
     if twice:
         raise ValueError(f"{source} names recordings twice: {twice[:3]}. Each may stand there once.")
-    if "montage" not in table:
-        table["montage"] = ""
+    for column in set(COLUMNS) - set(table):
+        table[column] = ""
     table["bytes"] = [Path(path).stat().st_size if Path(path).is_file() else 0 for path in table["path"]]
-    return table.sort_values("file", kind="stable")[["file", "path", "subject", "split", "montage", "bytes"]]
+    return table.sort_values("file", kind="stable")[COLUMNS]
 
 
 def _recordings_of(table: pd.DataFrame, shard: int, recordings_per_shard: int) -> list[dict]:
@@ -366,8 +370,10 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     except MemoryError:
         raise  # says something about the machine, not about the recording
     except Exception as error:  # readers of broken files raise whatever they stumble on
+        reason = f"{type(error).__name__}: {error}"
         # the folder that the data lie in is nobody's business, and no reason for other bytes
-        reason = f"{type(error).__name__}: {error}".replace(recording["path"], recording["file"])
+        for path in (str(Path(recording["path"]).absolute()), recording["path"]):
+            reason = reason.replace(path, recording["file"])
         outcome.status, outcome.reason = "set aside", reason
         return None
 
@@ -396,9 +402,16 @@ def _extract(
     recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
 ) -> tuple[BatchFeature, np.ndarray]:
     """All windows of a recording, and their starts in seconds."""
-    raw = open_recording(recording["path"])
-    starts = rules.window_starts([(0.0, raw.n_times / raw.info["sfreq"])], extractor.window_seconds)
-    return extractor(raw, onsets=starts.tolist()), starts
+    source = open_recording(
+        recording["path"],
+        sampling_rate=float(recording["sampling_rate"]) if recording["sampling_rate"] else None,
+        channel_names=recording["channel_names"].split() or None,
+        unit=recording["unit"] or None,
+    )
+    if source.in_pieces:
+        raise ValueError("It holds epochs, not a continuous signal.")
+    starts = rules.window_starts(source.stretches, extractor.window_seconds)
+    return extractor(source, onsets=starts.tolist()), starts
 
 
 def _write_summary(output: Path) -> dict:

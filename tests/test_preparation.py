@@ -78,7 +78,8 @@ def test_a_data_set_and_its_account(recordings, tmp_path):
     assert summary["people_by_split"] == {"train": 6}
     assert summary["hours_by_split"] == {"train": pytest.approx(78 * 4 / 3600, abs=1e-4)}
     (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
-    assert aside["recording"] == "sub-7_raw.fif" and "can't read sub-7_raw.fif" in aside["reason"]
+    assert aside["recording"] == "sub-7_raw.fif" and "sub-7_raw.fif" in aside["reason"]
+    assert str(recordings) not in aside["reason"]
     dataset = EEGShardDataset(tmp_path / "out")
     assert len(dataset) == 78 and dataset[0]["onset"] == 4.0 and dataset[12]["onset"] == 52.0
     assert len(list(read_outcomes(tmp_path / "out"))) == 8
@@ -284,6 +285,27 @@ def test_montages_of_the_manifest(manifest, tmp_path):
     assert dataset.recordings["channels"].tolist() == [4, 2]
     (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
     assert "montage needs channels that the recording lacks" in aside["reason"]
+
+
+def test_files_that_do_not_say_what_they_hold(recordings, tmp_path):
+    """Rate, names and unit from the manifest; numbers in millivolt."""
+    signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e3
+    np.save(tmp_path / "plain.npy", signal)
+    row = {"file": "plain.npy", "subject": "0", "sampling_rate": 128, "unit": "mV", "channel_names": "C3 Cz C4 Pz"}
+    pd.DataFrame([row]).to_csv(tmp_path / "manifest.csv", index=False)
+    prepare(tmp_path / "manifest.csv", tmp_path / "out")
+    prepare(recordings, tmp_path / "same")
+    for index in (0, 12):
+        plain, same = (EEGShardDataset(tmp_path / name)[index]["input_values"] for name in ("out", "same"))
+        np.testing.assert_allclose(plain, same, atol=1e-3)
+
+
+def test_epochs_are_set_aside(tmp_path):
+    raw = mne.io.RawArray(np.random.default_rng(0).normal(0, 1e-5, (1, 6400)), mne.create_info(["Cz"], 128.0, "eeg"))
+    mne.make_fixed_length_epochs(raw, 2.0).save(tmp_path / "sub-1-epo.fif")
+    prepare(tmp_path, tmp_path / "out")
+    (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
+    assert "holds epochs" in aside["reason"]
 
 
 @pytest.mark.parametrize(
