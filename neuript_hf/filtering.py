@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import upfirdn
+from scipy import fft
 
 
 try:
@@ -23,16 +23,17 @@ except ImportError:  # coordinates, lobes and companding work without it; filter
 # How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
 # so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
 END_PADDING = "symmetric"
-# Rates that are no simple ratio are met to a ten-thousandth of a sample, as far as the kernel fits in memory.
+# Rates that are no simple ratio are met to a ten-thousandth of a sample.
 LARGEST_FACTOR = 10_000
-LARGEST_KERNEL = 16_000_000
 # A low-pass without a border of its own, that only keeps frequencies from folding back, ends here.
 OPEN_BORDER = 0.95
+# What is left of the kernel's stop band is cut off sharply, which rings; so far away, in seconds, that is nothing.
+RINGING_SECONDS = 2.0
 
 
 class Resampler:
     """
-    Low-pass and change of rate of a signal, block by block.
+    Low-pass and change of rate of a signal, block by block, in the frequency domain.
 
     Args:
         rate: of the input, in hertz.
@@ -40,27 +41,22 @@ class Resampler:
         h_freq: where the low-pass begins; `None` = open, up to what the lower of the two rates can hold.
 
     Attributes:
-        step: so many input samples are a whole number of output samples; blocks begin at multiples of it.
+        up, step: `up` output samples last as long as `step` input samples; blocks begin at multiples of `step`.
         margin: input samples on both sides of a block that its outputs depend on, a multiple of `step`.
         border: where the low-pass begins, in hertz; `None` = there is none.
     """
 
     def __init__(self, rate: float, target: int, h_freq: float | None):
-        factor = min(LARGEST_FACTOR, int(LARGEST_KERNEL / (1.65 * rate)))  # a kernel lasts 1.65 s, see `transition`
-        ratio = Fraction(rate / target).limit_denominator(max(1, factor))
-        self.rate, self.target = rate, target
+        ratio = Fraction(rate / target).limit_denominator(LARGEST_FACTOR)
         self.up, self.step = ratio.denominator, ratio.numerator
         nyquist = min(rate, target) / 2
-        self.border = None
+        self.border, self.margin = None, self.step
         if h_freq is not None or self.up != self.step:
             self.border = min(h_freq or nyquist, OPEN_BORDER * nyquist)
-        self.kernel = np.ones(1)
-        if self.border is not None:
             # The stop band begins where the output ends, whatever the recording's rate: nothing is left to fold back.
-            transition = min(max(0.25 * self.border, 2.0), nyquist - self.border)
-            self.kernel = _low_pass(rate * self.up, self.border, transition) * self.up
-        half = len(self.kernel) // 2 / self.up
-        self.margin = (math.ceil(half / self.step) + 1) * self.step
+            self.kernel = _low_pass(rate, self.border, min(max(0.25 * self.border, 2.0), nyquist - self.border))
+            reach = len(self.kernel) // 2 + RINGING_SECONDS * rate
+            self.margin = math.ceil(reach / self.step) * self.step
 
     def outputs(self, samples: int) -> int:
         """How many output samples a signal has."""
@@ -72,18 +68,29 @@ class Resampler:
 
         Args:
             signal: `[..., T]`, with the block's margin on both sides where there is one; its ends are mirrored.
-            start, stop: the block within `signal`, multiples of `step` after its first sample.
+            start, stop: the block within `signal`; `start` is a multiple of `step`.
             outputs: how many, `outputs(stop - start)` or fewer.
         """
-        half = len(self.kernel) // 2
-        left, right = max(0, self.margin - start), max(0, self.margin - (signal.shape[-1] - stop))
-        padded = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(left, right)], mode=END_PADDING)
-        # the kernel's centre must meet the first output sample: zeros before it until both are on one grid
-        delay = -half % self.step
-        kernel = np.concatenate([np.zeros(delay), self.kernel]) if delay else self.kernel
-        first = ((start + left) * self.up + half + delay) // self.step
-        filtered = upfirdn(kernel, padded, self.up, self.step, axis=-1)
-        return filtered[..., first : first + outputs]
+        if self.border is None:
+            return signal[..., start : start + outputs]
+        length = signal.shape[-1]
+        left = max(0, self.margin - start)
+        needed = left + max(length, stop + self.margin)
+        count = fft.next_fast_len(math.ceil(needed / self.step), real=True)
+        samples, results = count * self.step, count * self.up
+        widths = [(0, 0)] * (signal.ndim - 1) + [(left, samples - left - length)]
+        spectrum = fft.rfft(np.pad(signal, widths, mode=END_PADDING), axis=-1, overwrite_x=True)
+        # where the rate is raised, the bins that lack count as zero
+        spectrum = spectrum[..., : results // 2 + 1] * self._response(samples)[: results // 2 + 1]
+        filtered = fft.irfft(spectrum, results, axis=-1, overwrite_x=True)
+        first = (start + left) // self.step * self.up
+        return filtered[..., first : first + outputs] * (results / samples)
+
+    def _response(self, samples: int) -> np.ndarray:
+        """What the kernel, centred, does to each frequency."""
+        centred = np.zeros(samples)
+        centred[: len(self.kernel)] = self.kernel
+        return fft.rfft(np.roll(centred, -(len(self.kernel) // 2))).real
 
 
 @lru_cache(maxsize=8)
