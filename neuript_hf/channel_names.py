@@ -147,9 +147,10 @@ _AMBIGUOUS = re.compile(rf"^(\d{{1,3}}|EEG ?\d{{3}}|EEG(-\d+)?|({_ELECTRODE})(''
 _FRONTAL_POLE = re.compile(r"^(F1-F3|F2-F4|F[12]/[AM][12])$")
 # The Sleep Heart Health Study calls its two channels EEG and EEG(sec).
 _SECOND_EEG = re.compile(r"^EEG ?(\(SEC\)|SEC|2)$")
-# A bank's label (I: some systems have nine); what is the contact of a depth electrode, a strip or a grid (A'1, LAMY1,
-# P01, B4) or a cap's label, and what might be one beside such.
-_BANK_LABEL = re.compile(r"^([A-I])(\d{1,3})$")
+# A letter and a number: an electrode, or the label of a cap (banks A to H, in some systems I) or of a depth electrode.
+# Below, what is the contact of a depth electrode, a strip or a grid (A'1, LAMY1, P01) or a cap's label (B4), and what
+# might be one beside such.
+_LABEL = re.compile(r"^([A-Z])(\d{1,3})$")
 _CONTACT = re.compile(r"^([A-Z]+'\d+|(?!EEG|CH)[A-Z]{3,}\d+|[A-Z]0\d|[ABDGH]\d{1,2})$")
 _MAYBE_CONTACT = re.compile(r"^[A-Z]+'?\d+$")
 
@@ -382,25 +383,29 @@ def _site_pair(text: str, net: str) -> str | None:
 
 def _doubt_labels(cores: list[str], meanings: list[str]) -> None:
     """
-    Labels of a cap or of depth electrodes that share their spelling with electrodes become `"ambiguous"`: all of them
-    where no name tells of the scalp (Fz, Fp1, T7 ...), else the letters whose numbers run on from 1 past those of
-    electrodes (A1 A2 A3, C1 to C16, E1 to E128).
+    Labels of a cap or of depth electrodes that share their spelling with electrodes become `"ambiguous"`: the letters
+    whose numbers run on from 1 past those of electrodes (A1 A2 A3, C1 to C16, E1 to E128), and, where no other name
+    tells of the scalp (Fz, Fp1, T7 ...), all labels.
     """
     labels: dict[str, dict[int, list[int]]] = {}
     for index, core in enumerate(cores):
-        label = _BANK_LABEL.match(core)
+        label = _LABEL.match(core)
         if label and (is_electrode(meanings[index]) or meanings[index] in ("non-eeg:EOG", "ambiguous", "unknown")):
             labels.setdefault(label[1], {}).setdefault(int(label[2]), []).append(index)
-    banked = {index for numbers in labels.values() for indices in numbers.values() for index in indices}
-    scalp = [m for i, m in enumerate(meanings) if (is_electrode(m) or is_pair(m)) and i not in banked]
-    placeless = [i for i, meaning in enumerate(meanings) if meaning in ("unknown", "ambiguous")]
-    doubtful: set[int] = set()
-    if not scalp and sum(bool(_CONTACT.match(cores[i])) for i in placeless) >= 3:
-        doubtful = banked.union(i for i in placeless if _MAYBE_CONTACT.match(cores[i]))
+    banked, doubtful = set(), set()
     for letter, numbers in labels.items():
-        runs = sorted(numbers) == list(range(1, len(numbers) + 1))
-        if runs and len(numbers) >= 3 and not all(f"{letter}{n}" in {*CANONICAL, "E1", "E2"} for n in numbers):
-            doubtful |= {index for indices in numbers.values() for index in indices}
+        indices = {index for same in numbers.values() for index in same}
+        runs = len(numbers) >= 3 and sorted(numbers) == list(range(1, len(numbers) + 1))
+        if runs or letter in "ABCDEFGHI":
+            banked |= indices
+        # T1 and T2 are no electrodes of 10-05, but stand beside T3 to T6 in hospitals; E1 and E2 are also eyes
+        past = any(f"{letter}{number}" not in {*CANONICAL, "E1", "E2", "T1", "T2"} for number in numbers)
+        if runs and past and any(meanings[index] not in ("ambiguous", "unknown") for index in indices):
+            doubtful |= indices
+    scalp = any((is_electrode(m) or is_pair(m)) and index not in banked for index, m in enumerate(meanings))
+    placeless = [index for index, meaning in enumerate(meanings) if meaning in ("unknown", "ambiguous")]
+    if not scalp and sum(bool(_CONTACT.match(cores[index])) for index in placeless) >= 3:
+        doubtful |= banked.union(index for index in placeless if _MAYBE_CONTACT.match(cores[index]))
     for index in doubtful:
         meanings[index] = "ambiguous"
 

@@ -16,7 +16,7 @@ from .channel_names import is_electrode, is_pair, read_channels, resolve_channel
 
 MIN_ELECTRODES_TO_INTERPOLATE = 4
 # How many names an error message lists.
-MOST_NAMES = 40
+MOST_NAMES = 20
 
 
 def canonical_names(channel_names: Sequence[str], net: str | None = None) -> list[str]:

@@ -6,7 +6,7 @@ from itertools import product
 import pandas as pd
 import pytest
 from conftest import SHARED_DATA
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuript_hf.channel_names import (
@@ -114,6 +114,7 @@ def test_pairs_without_a_sign_can_be_cut_in_one_way_only():
         seen.add(first + second)
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=20)
     | st.lists(st.sampled_from(["EEG ", "C3", "-", "A1", "REF", "01", "(", "E", ".", "'"])).map("".join)
@@ -123,6 +124,7 @@ def test_any_text_has_an_answer(name):
     assert is_electrode(answer) or is_pair(answer) or answer in ("unknown", "ambiguous") or answer[:8] == "non-eeg:"
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["C3", "Fp1", "A1", "A3", "E1", "EEG", "EEG2", "O2", "CO2", "HR", "7", "F1-F3", "C4-Cz"]))
 )
@@ -144,6 +146,12 @@ def test_ears_eyes_and_labels_by_their_company():
     # depth electrodes beside the scalp: shaft A is in doubt, the scalp is not
     assert resolve_channels([*scalp, "A1", "A2", "A3"]) == ["Fp1", "C3", "Cz", "T7"] + ["ambiguous"] * 3
     assert set(resolve_channels(["A1", "A2", "C3", "C4", "LAMY1", "LAMY2", "A'1"])) == {"ambiguous"}
+    shafts = [f"{letter}{n}" for letter in "ACFOPT" for n in range(1, 11)]
+    assert set(resolve_channels([*shafts, "LAMY1", "ECG"])) == {"ambiguous", "non-eeg:ECG"}
+    # T1 to T6 of hospitals, and a cap of 10-10, are what they are
+    assert resolve_channels(["T1", "T2", "T3", "T4", "T5", "T6"]) == ["unknown"] * 2 + ["T7", "T8", "P7", "P8"]
+    rows = [f"{row}{n}" for row in ("F", "FC", "C", "CP", "P") for n in (1, 2, 3, 4, 5, 6)]
+    assert resolve_channels([*rows, "Fz", "A1", "A2", "E1"]) == [*rows, "Fz", "A1", "A2", "non-eeg:EOG"]
     # free inputs are no contacts
     assert resolve_channels(["C3", "C4", "A1", "X1", "X2", "X3"])[:3] == ["C3", "C4", "A1"]
     # the nets of EGI: no eyes, and the vertex is known

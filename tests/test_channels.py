@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuript_hf.channels import ChannelReport, canonical_names, plan_channels
@@ -50,6 +50,7 @@ def values_of(channels, potentials, reference):
     return np.array([np.nan if c is None else potentials[c[0]] - potentials.get(c[1], reference) for c in channels])
 
 
+@settings(deadline=None)
 @given(recordings(), st.integers(0, 2**32 - 1))
 def test_every_pair_is_the_difference_of_its_potentials(recording, seed):
     """Whatever is recorded, monopolar or bipolar, turned or not: an output is first minus second, or it is missing."""
@@ -85,6 +86,7 @@ def joined(channels, first, second):
     return second in reached
 
 
+@settings(deadline=None)
 @given(recordings(), st.randoms())
 def test_the_order_of_the_channels_decides_nothing(recording, random):
     names, _ = recording
@@ -107,6 +109,7 @@ def test_of_two_ways_the_order_of_the_channels_does_not_choose():
     assert len(sources) == 1
 
 
+@settings(deadline=None)
 @given(recordings(), st.sampled_from([None, BANANA, ["Fp1-O2", "C3"]]), st.sampled_from(["drop", "interpolate"]))
 def test_every_channel_has_its_line(recording, wanted, on_missing):
     """In the sources of an output or among those left out with a reason, and never in both."""
@@ -226,6 +229,7 @@ def test_ones_own_list_is_taken_at_its_word():
             canonical_names(names)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*ELECTRODES, *list(NET_POSITIONS)[::50]]), unique=True, min_size=1))
 def test_canonical_names_stay(names):
     assert canonical_names(names) == names
