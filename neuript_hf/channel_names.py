@@ -39,19 +39,8 @@ TEN_TWENTY = set("Fp1 Fpz Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 Oz
 _LOOK_ALIKES = {
     ord(foreign): letter
     for letter, alike in {
-        **{
-            "A": "АΑ",
-            "B": "ВΒ",
-            "C": "СϹ",
-            "E": "ЕΕ",
-            "F": "ҒϜ",
-            "H": "НΗ",
-            "I": "ІΙ",
-            "J": "Ј",
-            "K": "КΚ",
-            "M": "МΜ",
-        },
-        **{"N": "Ν", "O": "ОΟ", "P": "РΡ", "S": "Ѕ", "T": "ТΤ", "X": "ХΧ", "Y": "УΥ", "Z": "Ζ"},
+        **{"A": "АΑ", "B": "ВΒ", "C": "СϹ", "E": "ЕΕ", "F": "ҒϜ", "H": "НΗ", "I": "ІΙ", "J": "Ј", "K": "КΚ"},
+        **{"M": "МΜ", "N": "Ν", "O": "ОΟ", "P": "РΡ", "S": "Ѕ", "T": "ТΤ", "X": "ХΧ", "Y": "УΥ", "Z": "Ζ"},
         **{"/": "⁄∕⧸╱", ":": "∶꞉ː", "_": "‗ˍ", "'": "´`‘’ʹʼ′", "-": "\u00ad−⁃˗ー─→➝›»", " ": "\u2800\u3164"},
     }.items()
     for foreign in alike
@@ -191,7 +180,8 @@ def resolve_channel(name: str, net: str | None = None) -> str:
 
     Case, dots, blanks, look-alike letters, prefixes (`EEG `, `POL `, `EEG:`), the name of a common reference (`-REF`,
     `-LE`, `-A1A2`), old names (T3 T4 T5 T6), the sign between the electrodes of a pair, and the numbers that MNE gives
-    to duplicates (`T8-P8-0`) do not matter.
+    to duplicates (`T8-P8-0`) do not matter. F1-F3, F2-F4 and F1/A2 are Fp1-F3, Fp2-F4 and Fp1-A2: sleep laboratories
+    write so, nobody else records these pairs ([`read_channels`] sees from the other names whether it is so).
 
     Args:
         name: as the file has it.
@@ -292,8 +282,10 @@ def _read(name: str, net: str | None) -> tuple[str, str]:
     core = _PREFIX.sub("", text).strip("()[] ")
     numbered = _DUPLICATE.match(core)
     attempts = [core, numbered[1].rstrip(" .")] if numbered else [core]
+    referenced = _REFERENCED.match(attempts[-1])
+    bare = referenced["rest"] if referenced else attempts[-1]
     if net is not None:
-        for attempt in attempts:
+        for attempt in [*attempts, bare]:
             if site := _site(attempt, net) or _site_pair(attempt, net):
                 return site, "reference"
     if _SECOND_EEG.match(text):
@@ -302,9 +294,6 @@ def _read(name: str, net: str | None) -> tuple[str, str]:
     for attempt in attempts + [core[3:]] * (labelled_eeg and core == text):
         if found := _channel(attempt, labelled_eeg):
             return found
-    bare = attempts[-1]
-    if referenced := _REFERENCED.match(bare):
-        bare = referenced["rest"]
     return _without_place(text, core, bare), "reference"
 
 

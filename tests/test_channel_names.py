@@ -206,6 +206,8 @@ def test_types_outrank_names():
         ("E22", "GSN-HydroCel-128", "E22@GSNHydroCel128"),
         ("22", "GSN-HydroCel-129", "E22@GSNHydroCel128"),
         ("EEG 022", "gsn hydrocel 129", "E22@GSNHydroCel128"),
+        ("EEG E22-Ref", "GSN-HydroCel-128", "E22@GSNHydroCel128"),
+        ("A1-0", "biosemi64", "Fp1"),
         ("E1", "GSN-HydroCel-256", "E1@GSNHydroCel256"),
         ("E129", "GSN-HydroCel-128", "Cz"),
         ("VREF", "EGI_256", "Cz"),
