@@ -124,6 +124,48 @@ def test_every_channel_has_its_line(recording, wanted, on_missing):
     assert all(report.dropped.values())
 
 
+SPELLINGS = [
+    "C3",
+    "c3",
+    "C3-0",
+    "EEG C3-AVG",
+    "C3-Cz",
+    "Cz-C3",
+    "E1",
+    "E22",
+    "A1",
+    "A2",
+    "A3",
+    "EEG",
+    "7",
+    "Status",
+    "",
+]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(SPELLINGS) | st.text(max_size=6), max_size=12),
+    st.sampled_from([None, ["C3-Cz"], ["C3", "E22@GSNHydroCel128", "Fp1-A1"]]),
+    st.sampled_from(["raise", "drop", "interpolate"]),
+    st.sampled_from([None, "biosemi64", "biosemi256", "GSN-HydroCel-128"]),
+)
+def test_any_names_give_a_whole_plan_or_a_clear_error(names, wanted, on_missing, net):
+    """Also empty, repeated and senseless ones."""
+    try:
+        planned, report = plan(names, wanted, on_missing, net)
+    except ValueError as error:
+        assert len(str(error)) > 20
+        return
+    assert planned.weights.shape == (len(planned.channels), len(planned.recorded) + len(planned.interpolated))
+    assert set(np.unique(planned.weights)) <= {-1, 0, 1} and (planned.weights != 0).any(axis=1).all()
+    assert [row.name for row in report.channels] == planned.channels
+    used = {source.lstrip("+") for row in report.channels for source in row.sources}
+    for number, name in enumerate(names, start=1):
+        label = f"{name} (channel {number})" if names.count(name) > 1 else name
+        assert {label, "-" + label, label.lstrip("+")} & used or label in report.dropped
+
+
 def test_a_recorded_pair_is_taken_as_it_is_and_a_turned_one_turned():
     planned, report = plan(["T7-P7", "F7-T7", "P7-T7", "O1-P7"], ["P7-T7", "T7-F7", "P7-O1"])
     assert [row.sources for row in report.channels] == [["P7-T7"], ["-F7-T7"], ["-O1-P7"]]
