@@ -405,7 +405,7 @@ def _split_at(breaks: Sequence[tuple[int, float]], samples: int, rate: float) ->
     """Segments between breaks: (first sample behind it, seconds that are missing)."""
     segments, begin, clock = [], 0, 0.0
     for at, missing in [*breaks, (samples, 0.0)]:
-        segments.append(Segment(begin, at, clock))
+        segments.append(Segment(begin, int(at), clock))
         clock += (at - begin) / rate + missing
         begin = at
     return segments
