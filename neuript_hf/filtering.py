@@ -20,9 +20,11 @@ except ImportError:  # coordinates, lobes and companding work without it; filter
     mne = None
 
 
-# How signals are continued beyond their ends for the filters. MNE's default turns the signal around its last sample,
-# so that a signal which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s.
+# How signals are continued beyond their ends for the filters: mirrored. MNE's default also turns the signal around its
+# last sample, so that one which ends at 10 microvolt goes on around 20: a step, which a 0.1 Hz high-pass spreads over
+# 16 s. The low-pass mirrors at the first and last sample, so that the rate does not move the mirror.
 END_PADDING = "symmetric"
+END_PADDING_LOW_PASS = "reflect"
 # Rates that are no simple ratio are met to a ten-thousandth of a sample.
 LARGEST_FACTOR = 10_000
 # A low-pass without a border of its own, that only keeps frequencies from folding back, ends here.
@@ -79,7 +81,7 @@ class Resampler:
         count = fft.next_fast_len(math.ceil(needed / self.step), real=True)
         samples, results = count * self.step, count * self.up
         widths = [(0, 0)] * (signal.ndim - 1) + [(left, samples - left - length)]
-        spectrum = fft.rfft(np.pad(signal, widths, mode=END_PADDING), axis=-1, overwrite_x=True)
+        spectrum = fft.rfft(np.pad(signal, widths, mode=END_PADDING_LOW_PASS), axis=-1, overwrite_x=True)
         # where the rate is raised, the bins that lack count as zero
         spectrum = spectrum[..., : results // 2 + 1] * self._response(samples)[: results // 2 + 1]
         filtered = fft.irfft(spectrum, results, axis=-1, overwrite_x=True)
@@ -122,4 +124,4 @@ def notch(signal: np.ndarray, rate: float, frequency: float) -> np.ndarray:
     return mne.filter.notch_filter(signal, rate, frequency, pad=END_PADDING, verbose="ERROR")
 
 
-__all__ = ["END_PADDING", "Resampler", "high_pass", "high_pass_seconds", "notch"]
+__all__ = ["Resampler", "high_pass", "high_pass_seconds", "notch"]
