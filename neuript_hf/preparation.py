@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -316,8 +317,7 @@ def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]],
             _make_shard(output, shard, recordings, preparation)
             yield shard
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_proc, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(num_proc, mp_context=_fresh_processes(), initializer=_end_with_parent) as pool:
         futures = {
             pool.submit(_make_shard, output, shard, recordings, preparation): shard
             for shard, recordings in shards.items()
@@ -333,6 +333,15 @@ def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]],
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _fresh_processes() -> BaseContext:
+    """Processes that inherit no threads and no locks; where possible from a server that imports once for all."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _end_with_parent() -> None:
