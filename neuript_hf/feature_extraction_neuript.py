@@ -27,7 +27,7 @@ from .electrodes import (
     resolve_channels,
 )
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
-from .recordings import Recording, as_recording, check_positive
+from .recordings import Recording, as_recording, check_positive, is_recording
 from .signal_quality import SignalSurvey, check_amplitude
 
 
@@ -273,31 +273,35 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
     ) -> ChannelReport:
         """
         The report on a recording without its windows: what is in it, which channels would be used, which are bad. What
-        would stop the extractor stands in a line that begins with "problem".
+        would stop the extractor all the same stands in a line that begins with "problem".
 
         Args:
             recording, sampling_rate, channel_names, unit: as in a call; one recording.
 
         Raises:
-            ValueError: where the recording can't be opened or read.
+            ValueError: where the recording can't be opened or read, or lacks channels of a montage that is named.
         """
         source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
+        if not source.seconds:
+            raise ValueError("The recording is empty: it has no samples.")
         report = _new_report(source)
         length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
-        report.steps.append(f"recording: {len(source.names)} channels, {source.sampling_rate:g} Hz, {length}")
+        report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
         plan, channels = None, _possible_eeg(source, self.net)
         try:
-            self._check_rate(source.sampling_rate)
             plan = self._plan(source, report)
-            channels = _channels_to_read(plan) + [k for k in channels if k not in _channels_to_read(plan)]
         except ValueError as error:
+            if self.channel_names is not None:
+                raise
             report.steps.append(f"problem: {error}")
+        placed = [] if plan is None else _channels_to_read(plan)
+        channels = placed + [index for index in channels if index not in placed]
         if not channels:
             return report
         survey = _survey(source, channels)
-        placed = [] if plan is None else _channels_to_read(plan)
         faults = _faults(survey, channels, source, len(placed))
         try:
+            self._check_rate(source.sampling_rate)
             check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
             if plan is not None:
                 _check_copies(survey, channels, plan, source, report)
@@ -586,9 +590,10 @@ def _is_list_of_recordings(recordings: Any) -> bool:
     """A list of paths, Raw, Epochs or arrays with channels; nested lists of numbers are one array."""
     if not isinstance(recordings, list | tuple):
         return False
-    known = (mne.io.BaseRaw, mne.BaseEpochs, Recording, str)
+    known = (mne.io.BaseRaw, mne.BaseEpochs, str)
     return all(
-        isinstance(item, known) or hasattr(item, "__fspath__") or getattr(item, "ndim", 0) >= 2 for item in recordings
+        isinstance(item, known) or is_recording(item) or hasattr(item, "__fspath__") or getattr(item, "ndim", 0) >= 2
+        for item in recordings
     )
 
 
