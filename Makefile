@@ -2,6 +2,7 @@
 # make test    everything that must hold
 # make check   linters;  make style   lets them repair
 # make test-versions  saved and loaded under the oldest and the newest transformers
+# make fuzz    100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  a preparation of data killed 20 times, and what comes of it
 # make bench   speed, memory, scaling and storage; make bench-patch-models the cost of other models
 # make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test kill-test test-versions .venv-newest/installed bench bench-patch-models check style results
+.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style results
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,6 +22,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+fuzz: .venv/installed
+	NEURIPT_FUZZ_CASES=100000 $(BIN)/python -m pytest tests/test_fuzz.py
 
 kill-test: .venv/installed
 	NEURIPT_KILLS=20 $(BIN)/python -m pytest tests/test_preparation.py -k killed

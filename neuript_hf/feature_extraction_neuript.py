@@ -38,6 +38,7 @@ except ImportError:  # coordinates, lobes and companding work without it; filter
 
 
 MICROVOLTS = {"uV": 1.0, "mV": 1e3, "V": 1e6}
+HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
 # Recordings are read in blocks of this many seconds, so that only their planned channels at 64 Hz are held whole.
 BLOCK_SECONDS = 300.0
 
@@ -346,11 +347,12 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         stretches, faults = self._read(source, plan, windows, samples, report)
         masked = _mask(faults, plan, source, report)
         values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
-        for number, (begin, signal) in stretches.items():
-            outputs = self._derive(signal, faults, masked, number, plan, source)
-            for index in np.flatnonzero(windows[:, 0] == number):
+        for first, begin, signal in stretches:
+            outputs = self._derive(signal, faults != "", masked, plan, source.sampling_rate)
+            numbers = windows[:, 0] - first
+            for index in np.flatnonzero((numbers >= 0) & (numbers < len(outputs))):
                 start = windows[index, 1] - begin
-                values[index] = self._compress(outputs[:, start : start + samples])
+                values[index] = self._compress(outputs[numbers[index], :, start : start + samples])
         self._report_filters(source, report)
         features = self.channel_features(plan.channels)
         count = len(values)
@@ -367,7 +369,9 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         )
 
     def _check_rate(self, rate: float) -> None:
-        """A band up to h_freq can't come from fewer samples."""
+        """A band up to h_freq can't come from fewer samples, and no amplifier for EEG takes 100,000 a second."""
+        if rate > HIGHEST_RATE:
+            raise ValueError(f"A sampling rate of {rate:g} Hz is no rate of EEG: expected at most {HIGHEST_RATE:,} Hz.")
         needed = 2 * (self.h_freq or self.sampling_rate / 2)
         if rate < needed:
             raise ValueError(
@@ -451,6 +455,10 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 raise ValueError("Give onsets or stride_seconds, not both.")
             return self._windows_at(source, onsets, samples, report), samples
         stride = stride_seconds or samples / rate
+        if stride * rate < 1:
+            raise ValueError(
+                f"stride_seconds is {stride:g} s, less than one sample at {rate} Hz: give at least {1 / rate:g} s."
+            )
         windows, rest = [], 0.0
         for number, length in enumerate(lengths):
             count = int((length - samples) / rate / stride + 1e-9) + 1 if length >= samples else 0
@@ -505,13 +513,14 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
 
     def _read(
         self, source: Recording, plan: ChannelPlan, windows: np.ndarray, samples: int, report: ChannelReport
-    ) -> tuple[dict[int, tuple[int, np.ndarray]], np.ndarray]:
+    ) -> tuple[list[tuple[int, int, np.ndarray]], np.ndarray]:
         """
         The planned channels at the output's rate and what is wrong with them.
 
         Returns:
-            for each segment with a window the first sample and the signal `[recorded, T]`, of the stretch that its
-            windows and the high-pass around them need; and text `[pieces or 1, recorded]`.
+            number of a segment, its first sample and its signal `[1, recorded, T]`, for each with a window: the
+            stretch that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded,
+            T]`; and text `[pieces or 1, recorded]`.
         """
         resampler = self._resampler(source)
         channels = _channels_to_read(plan)
@@ -519,41 +528,38 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             signal = source.read_pieces(channels)
             survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
             survey.add(signal)
-            signal = resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1]))
-            stretches = {number: (0, piece) for number, piece in enumerate(signal)}
+            stretches = [(0, 0, resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1])))]
         else:
             survey = SignalSurvey(1, len(channels), source.sampling_rate)
             margin = math.ceil(high_pass_seconds(self.l_freq) / 2 * self.sampling_rate) if self.l_freq else 0
-            stretches = {}
+            stretches = []
             for number in np.unique(windows[:, 0]).tolist():
                 starts = windows[windows[:, 0] == number, 1]
                 begin = max(0, int(starts.min()) - margin) // resampler.up * resampler.up
                 end = int(starts.max()) + samples + margin
-                stretches[number] = (begin, _read_stretch(source, number, channels, begin, end, resampler, survey))
+                signal = _read_stretch(source, number, channels, begin, end, resampler, survey)
+                stretches.append((number, begin, signal[None]))
         _check_copies(survey, channels, plan, source, report)
         faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
         _check_some_good(faults, survey, source)
-        stretches = {number: (begin, part[: len(plan.recorded)]) for number, (begin, part) in stretches.items()}
-        return stretches, faults
+        recorded = len(plan.recorded)
+        return [(number, begin, signal[:, :recorded]) for number, begin, signal in stretches], faults
 
     def _derive(
-        self,
-        signal: np.ndarray,
-        faults: np.ndarray,
-        masked: np.ndarray,
-        number: int,
-        plan: ChannelPlan,
-        source: Recording,
+        self, signal: np.ndarray, bad: np.ndarray, masked: np.ndarray, plan: ChannelPlan, rate: float
     ) -> np.ndarray:
-        """The outputs of one stretch, filtered, `[C, T]`: from its recorded channels, `[recorded, T]`."""
-        piece = number if source.in_pieces else 0
-        bad = faults[piece] != ""
+        """
+        The outputs, filtered, `[n, C, T]`: from the recorded channels `[n, recorded, T]`, of which some are `bad`,
+        `[n, recorded]`, and make some outputs `masked`, `[n, C]`. `rate` is the recording's.
+        """
         signal[bad] = 0.0
         if plan.interpolated:
-            signal = _interpolate(signal, bad, self.sampling_rate, plan)
+            signal = np.stack(
+                [_interpolate(*piece, self.sampling_rate, plan) for piece in zip(signal, bad, strict=True)]
+            )
         signal = plan.weights @ signal
-        signal[masked[piece]] = 0.0
-        if self._notches(source.sampling_rate):
+        signal[masked] = 0.0
+        if self._notches(rate):
             signal = notch(signal, self.sampling_rate, self.notch_freq)
         return high_pass(signal, self.sampling_rate, self.l_freq) if self.l_freq else signal
 

@@ -1,0 +1,91 @@
+"""`python -m neuript_hf`: a file in, a report, a table of embeddings or of classes out."""
+
+import json
+import subprocess
+import sys
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import small_config
+
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
+from neuript_hf.__main__ import main
+from neuript_hf.simulation import simulate_dataset
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    simulate_dataset(folder, n_subjects=3, seed=0, n_trials=4)
+    return str(sorted(folder.glob("*.fif"))[0])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = NeurIPTForSequenceClassification(small_config(num_labels=2, id2label={0: "left", 1: "right"}))
+    save_checkpoint(model, NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"]), folder)
+    return str(folder)
+
+
+def test_inspect(recording, capsys):
+    assert main(["inspect", recording, "--montage", "C3-Cz", "Cz-C4"]) == 0
+    printed = capsys.readouterr().out
+    assert "derived pair" in printed and "C3-Cz" in printed and "not in the montage" in printed
+
+
+def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
+    assert main(["inspect", recording, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    used = {source.lstrip("+-") for row in report["channels"] for source in row["sources"]}
+    assert used | set(report["dropped"]) == set(mne.io.read_raw(recording).ch_names)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_embed(recording, checkpoint, tmp_path, suffix, capsys):
+    """The table holds what the pipeline gives, whatever its format."""
+    output = tmp_path / f"table{suffix}"
+    arguments = ["embed", recording, "--model", checkpoint, "--stride_seconds", "8", "-o", str(output)]
+    assert main(arguments) == 0
+    assert f"windows to {output}" in capsys.readouterr().out
+    read = {".parquet": pd.read_parquet, ".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
+    table = read[suffix](output)
+    assert np.allclose(np.diff(table["onset"]), 8) and (table["duration"] == 4).all()
+    if suffix == ".csv":
+        vectors = table.filter(like="embedding_").to_numpy()
+    else:
+        vectors = np.stack(table["embedding"])
+    assert vectors.shape == (len(table), 7 * 5 * 16) and np.isfinite(vectors).all() and vectors.std() > 0
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_predict(recording, checkpoint, tmp_path, capsys):
+    output = tmp_path / "classes.csv"
+    assert main(["predict", recording, "--model", checkpoint, "-o", str(output)]) == 0
+    assert "companding" in capsys.readouterr().out  # the report comes with it
+    table = pd.read_csv(output)
+    assert set(table["label"]) <= {"left", "right"} and table["score"].between(0.5, 1).all()
+    assert main(["predict", recording, "--model", checkpoint]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("left") + printed.count("right") >= len(table)
+
+
+def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "nothing.edf")]) == 1
+    assert "No recording at" in capsys.readouterr().err
+    assert main(["inspect", recording, "--montage", "bcic_iv_2a", "--on_missing", "raise"]) == 1
+    assert "needs channels that the recording lacks" in capsys.readouterr().err
+    assert main(["embed", recording, "--model", checkpoint, "-o", "table.xlsx"]) == 1
+    assert ".parquet" in capsys.readouterr().err
+
+
+def test_as_a_program(recording):
+    """Started as users start it; a missing file gives a message and no traceback."""
+    run = subprocess.run(
+        [sys.executable, "-m", "neuript_hf", "inspect", recording], capture_output=True, text=True, check=True
+    )
+    assert "rate:" in run.stdout
+    run = subprocess.run([sys.executable, "-m", "neuript_hf", "inspect", "no.edf"], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
