@@ -348,11 +348,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         masked = _mask(faults, plan, source, report)
         values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
         for first, begin, signal in stretches:
-            outputs = self._derive(signal, faults != "", masked, plan, source.sampling_rate)
-            numbers = windows[:, 0] - first
-            for index in np.flatnonzero((numbers >= 0) & (numbers < len(outputs))):
-                start = windows[index, 1] - begin
-                values[index] = self._compress(outputs[numbers[index], :, start : start + samples])
+            self._cut(values, signal, windows - (first, begin), faults != "", masked, plan, source.sampling_rate)
         self._report_filters(source, report)
         features = self.channel_features(plan.channels)
         count = len(values)
@@ -371,7 +367,9 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
     def _check_rate(self, rate: float) -> None:
         """A band up to h_freq can't come from fewer samples, and no amplifier for EEG takes 100,000 a second."""
         if rate > HIGHEST_RATE:
-            raise ValueError(f"A sampling rate of {rate:g} Hz is no rate of EEG: expected at most {HIGHEST_RATE:,} Hz.")
+            raise ValueError(
+                f"A sampling rate of {rate:g} Hz is no rate of EEG: expected at most {HIGHEST_RATE:,} Hz."
+            )
         needed = 2 * (self.h_freq or self.sampling_rate / 2)
         if rate < needed:
             raise ValueError(
@@ -545,23 +543,42 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         recorded = len(plan.recorded)
         return [(number, begin, signal[:, :recorded]) for number, begin, signal in stretches], faults
 
-    def _derive(
-        self, signal: np.ndarray, bad: np.ndarray, masked: np.ndarray, plan: ChannelPlan, rate: float
-    ) -> np.ndarray:
+    def _cut(
+        self,
+        values: np.ndarray,
+        signal: np.ndarray,
+        windows: np.ndarray,
+        bad: np.ndarray,
+        masked: np.ndarray,
+        plan: ChannelPlan,
+        rate: float,
+    ) -> None:
         """
-        The outputs, filtered, `[n, C, T]`: from the recorded channels `[n, recorded, T]`, of which some are `bad`,
-        `[n, recorded]`, and make some outputs `masked`, `[n, C]`. `rate` is the recording's.
+        Derives and filters the outputs of a stretch, one after the other, and writes its windows.
+
+        Args:
+            values: `[B, C, T]`, where they are written.
+            signal: the recorded channels, `[n, recorded, samples]` in microvolt.
+            windows: number of the piece and first sample of each window, counted from the stretch's own.
+            bad, masked: recorded channels `[n, recorded]` and outputs `[n, C]` that count as zero.
+            plan: which channels make which output.
+            rate: the recording's.
         """
         signal[bad] = 0.0
         if plan.interpolated:
-            signal = np.stack(
-                [_interpolate(*piece, self.sampling_rate, plan) for piece in zip(signal, bad, strict=True)]
-            )
-        signal = plan.weights @ signal
-        signal[masked] = 0.0
-        if self._notches(rate):
-            signal = notch(signal, self.sampling_rate, self.notch_freq)
-        return high_pass(signal, self.sampling_rate, self.l_freq) if self.l_freq else signal
+            pieces = zip(signal, bad, strict=True)
+            signal = np.stack([_interpolate(*piece, self.sampling_rate, plan) for piece in pieces])
+        chosen = np.flatnonzero((windows[:, 0] >= 0) & (windows[:, 0] < len(signal)))
+        pieces, samples = windows[chosen, :1], windows[chosen, 1:] + np.arange(values.shape[-1])
+        for channel, weights in enumerate(plan.weights):
+            used = np.flatnonzero(weights)
+            output = weights[used] @ signal[:, used]
+            output[masked[:, channel]] = 0.0
+            if self._notches(rate):
+                output = notch(output, self.sampling_rate, self.notch_freq)
+            if self.l_freq:
+                output = high_pass(output, self.sampling_rate, self.l_freq)
+            values[chosen, channel] = self._compress(output[pieces, samples])
 
     def _notches(self, rate: float) -> bool:
         """Whether there is anything to remove at `notch_freq`: the low-pass ends below half the output's rate."""

@@ -322,6 +322,8 @@ def _from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Recording:
             (float(a["onset"] - first), float(a["duration"]), a["description"]) for a in source.annotations
         ]
         recording.segments = _split_at_annotations(recording.events, samples, rate)
+        if type(source).__name__ in ("RawEDF", "RawBDF"):
+            recording.segments = _gaps_of_edf(recording)
     return recording
 
 
@@ -567,18 +569,27 @@ def _open_edf(path: Path, unit: str | None) -> Recording:
             f"note: the header promises {header.promised_records} records, the file holds {header.records}: it is "
             "truncated, or the recording was not closed"
         )
-    if header.discontinuous:
-        onsets = record_onsets(path, header)
-        missing = np.diff(onsets) - header.record_seconds
-        at = np.flatnonzero(np.abs(missing) > 0.5 / recording.sampling_rate)
-        if len(at):
-            length = round(header.record_seconds * recording.sampling_rate)
-            breaks = [((int(k) + 1) * length, float(missing[k])) for k in at]
-            recording.segments = _split_at(breaks, source.n_times, recording.sampling_rate)
-            # these count by the clock, which runs on in the gaps
-            annotations = mne.read_annotations(path, encoding=encoding)
-            recording.events = [(float(a["onset"]), float(a["duration"]), a["description"]) for a in annotations]
+    if recording.gaps:
+        # MNE leaves out those behind the end of the joined signal; they count by the clock, which runs on in the gaps
+        annotations = mne.read_annotations(path, encoding=encoding)
+        recording.events = [(float(a["onset"]), float(a["duration"]), a["description"]) for a in annotations]
     return recording
+
+
+def _gaps_of_edf(recording: Recording) -> list[Segment]:
+    """The segments of a Raw of an EDF or BDF file by the clock of its records: MNE joins them without a word."""
+    source, rate = recording.source, recording.sampling_rate
+    path = Path(source.filenames[0])
+    whole = len(source.filenames) == 1 and path.is_file()
+    header = read_edf_header(path) if whole else None
+    if header is None or not header.discontinuous or source._raw_extras[0]["max_samp"] / header.record_seconds != rate:
+        return recording.segments
+    missing = np.diff(record_onsets(path, header)) - header.record_seconds
+    length = round(header.record_seconds * rate)
+    # a cropped Raw begins at first_samp
+    at = {(int(k) + 1) * length - source.first_samp: k for k in np.flatnonzero(np.abs(missing) > 0.5 / rate)}
+    breaks = [(sample, float(missing[k])) for sample, k in at.items() if 0 < sample < source.n_times]
+    return _split_at(breaks, source.n_times, rate) if breaks else recording.segments
 
 
 def _of_other_rates(header: EDFHeader) -> dict[int, str]:

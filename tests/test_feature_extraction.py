@@ -313,6 +313,53 @@ def test_missing_electrodes_interpolated():
     assert filled["channel_mask"].all()
 
 
+def digitised(names, electrodes, scale=1.0, shift=0.0):
+    """A recording whose sensors lie at electrodes of the template, on a head of another size and place."""
+    template = mne.channels.make_standard_montage("standard_1005").get_positions()
+    places = {name: template["ch_pos"][electrode] for name, electrode in zip(names, electrodes, strict=True)}
+    fiducials = {name: template[name] for name in ("nasion", "lpa", "rpa")}
+    raw = raw_of(noise(names), names)
+    moved = [{name: place * scale + shift for name, place in part.items()} for part in (places, fiducials)]
+    raw.set_montage(mne.channels.make_dig_montage(moved[0], **moved[1], coord_frame="unknown"))
+    return raw
+
+
+ELECTRODES = "Fp1 Fp2 F3 F4 C3 C4 P3 P4 O1 O2 Cz Pz".split()
+
+
+@pytest.mark.filterwarnings("ignore:The standard_1005")
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.9, 0.03), (1.1, -0.02)])
+def test_names_that_say_nothing_are_found_by_digitised_position(scale, shift):
+    """Whatever the size of the head and the origin of the coordinates; the fiducials tell."""
+    names = [f"S{number}" for number in range(len(ELECTRODES))]
+    raw = digitised(names, ELECTRODES, scale, shift)
+    report = recorded()(raw).report
+    assert {row.sources[0]: row.name for row in report.channels} == dict(zip(names, ELECTRODES, strict=True))
+    assert "by digitised position: " in str(report)
+    pair = NeurIPTFeatureExtractor(montage=["C3-Cz"])(raw).report.channels[0]
+    assert pair.sources == ["+S4", "-S10"]
+
+
+@pytest.mark.filterwarnings("ignore:The standard_1005")
+def test_names_win_over_positions_unless_told_otherwise():
+    raw = digitised(ELECTRODES, ELECTRODES[::-1])
+    assert [row.name for row in recorded()(raw).report.channels] == ELECTRODES
+    rows = recorded(positions="digitised")(raw).report.channels
+    assert [row.name for row in rows] == ELECTRODES[::-1] and [row.sources[0] for row in rows] == ELECTRODES
+    with pytest.raises(ValueError, match="positions='digitised', but the recording has no digitised positions"):
+        recorded(positions="digitised")(raw_of(noise()))
+
+
+def test_a_net_gives_meaning_to_labels():
+    names = ["A1", "A2", "A3", "A4"]
+    with pytest.raises(ValueError, match="net="):
+        recorded()(raw_of(noise(names), names))
+    rows = recorded(net="biosemi32")(raw_of(noise(names), names)).report.channels
+    assert [row.name for row in rows] == ["Fp1", "AF3", "F7", "F3"]
+    with pytest.raises(ValueError, match="biosemi31"):
+        recorded(net="biosemi31")
+
+
 def test_duplicates_that_are_copies_are_dropped_others_refused():
     names = ["T8-P8-0", "T8-P8-1", "C3-Cz"]
     data = noise(names)
@@ -392,7 +439,9 @@ def test_report_is_plain_data_and_readable():
 
 @pytest.mark.parametrize("montage", ["double_banana", "as_recorded", ["C3", "Cz-C4"]])
 def test_saved_and_loaded(tmp_path, montage):
-    extractor = NeurIPTFeatureExtractor(montage=montage, notch_freq=50.0, window_seconds=2.5)
+    extractor = NeurIPTFeatureExtractor(
+        montage=montage, notch_freq=50.0, window_seconds=2.5, net="biosemi32", positions="digitised"
+    )
     extractor.save_pretrained(tmp_path)
     for loaded in (NeurIPTFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
         assert loaded.to_dict() == extractor.to_dict() and loaded.montage == montage

@@ -143,6 +143,8 @@ def test_gaps_by_the_clock_of_the_records(tmp_path, microvolts, extractor):
     second = extractor(raw_of(microvolts[:, 10 * RATE :]), stride_seconds=1.0)["input_values"]
     np.testing.assert_allclose(batch["input_values"][7:], second, atol=2e-3)
     np.testing.assert_allclose(extractor(recording, onsets=[42.0])["input_values"], second[2:3], atol=2e-3)
+    raw = mne.io.read_raw_edf(tmp_path / "gap.edf", verbose="ERROR")  # joins the parts without a word
+    assert as_recording(raw).gaps == [(10.0, 40.0)] and as_recording(raw.crop(4.0)).gaps == [(6.0, 36.0)]
     for onset in (8.0, 20.0, 38.0, 47.0):
         assert not recording.holds(onset, 4.0)
         with pytest.raises(ValueError, match=r"reach into a gap; it lasts 50.00 s \(gaps: 10 to 40 s\)"):
