@@ -46,7 +46,7 @@ from .shards import (
 SUMMARY_FILE = "summary.json"
 SET_ASIDE_FILE = "set_aside.csv"
 # What is known of a recording before it is opened; all but its path is hashed.
-COLUMNS = ["file", "path", "subject", "split", "montage", "sampling_rate", "unit", "channel_names", "bytes"]
+COLUMNS = ["file", "path", "subject", "split", "montage", "net", "sampling_rate", "unit", "channel_names", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ def prepare_dataset(
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns `file` and `subject`, and optionally `dataset`,
-            `split`, `montage`, and for files that do not say so themselves `sampling_rate`, `unit`, `channel_names`
-            (with blanks between them); a BIDS root; or a folder of recordings.
+            `split`, `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`,
+            `channel_names` (with blanks between them); a BIDS root; or a folder of recordings.
         extractor: turns recordings into windows of its `window_seconds`.
         output: folder to write to.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
@@ -370,8 +370,8 @@ def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: P
 def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcome) -> RecordingWindows | None:
     """The windows of a recording that the rules keep; `None` without any. What happened is noted in the outcome."""
     try:
-        settings = preparation.extractor | ({"montage": recording["montage"]} if recording["montage"] else {})
-        extractor = NeurIPTFeatureExtractor.from_dict(settings)
+        own = {name: recording[name] for name in ("montage", "net") if recording[name]}
+        extractor = NeurIPTFeatureExtractor.from_dict(preparation.extractor | own)
         batch, starts = _extract(recording, extractor, preparation.rules)
     except LeftOut as rule:
         outcome.status, outcome.reason = "left out", str(rule)

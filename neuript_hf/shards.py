@@ -228,7 +228,9 @@ def stream_windows(folder: str | Path, split: str | None = None) -> IterableData
 
     Processes and workers get shards of their own (`datasets.distributed.split_dataset_by_node`, which `Trainer` calls,
     and the workers of a `DataLoader`). `.shuffle(seed, buffer_size)` mixes shards and windows,
-    `state_dict`/`load_state_dict` continue where it stopped.
+    `state_dict`/`load_state_dict` continue where it stopped. `Trainer` wants `max_steps`, and on several processes
+    `accelerator_config={"dispatch_batches": False}`: its default makes all batches in one process and can't join those
+    of mixed montages.
 
     Args:
         folder: what [`prepare_dataset`] wrote.

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -306,6 +307,39 @@ def test_epochs_are_set_aside(tmp_path):
     prepare(tmp_path, tmp_path / "out")
     (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
     assert "holds epochs" in aside["reason"]
+
+
+def test_nets_of_the_manifest(tmp_path):
+    """A1 is an ear lobe, or a place on a BioSemi cap."""
+    names = [f"A{number}" for number in range(1, 17)]
+    signal = np.random.default_rng(0).normal(0, 1e-5, (16, 6400))
+    mne.io.RawArray(signal, mne.create_info(names, 128.0, "eeg")).save(tmp_path / "cap_raw.fif")
+    pd.DataFrame([{"file": "cap_raw.fif", "subject": "1", "net": "biosemi16"}]).to_csv(tmp_path / "manifest.csv")
+    prepare(tmp_path / "manifest.csv", tmp_path / "out")
+    (outcome,) = read_outcomes(tmp_path / "out")
+    assert outcome.status == "kept" and outcome.channels[0] == "Fp1" and len(outcome.channels) == 16
+
+
+@pytest.mark.shared_data
+def test_awkward_files(shared_data, tmp_path):
+    """Nothing stops a preparation; what can't be trusted is set aside with the reason, the rest is kept."""
+    zoo = shared_data / "edge_cases"
+    expected = [json.loads(line) for line in (zoo / "expected.jsonl").read_text().splitlines()]
+    rows = [{"file": f"{zoo}/files/{case['file']}", "subject": number} for number, case in enumerate(expected)]
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=1.0)
+    rules = RejectionRules(0, 0, max_microvolts=None, min_microvolts=None)
+    prepare_dataset(tmp_path / "manifest.csv", extractor, tmp_path / "out", rules=rules)
+    outcomes = {outcome.recording: outcome for outcome in read_outcomes(tmp_path / "out")}
+    assert len(outcomes) == len(expected)
+    for row, case in zip(rows, expected, strict=True):
+        outcome = outcomes[row["file"]]
+        assert (outcome.status == "kept") == (outcome.reason == "")
+        if case["expect"] == "error":
+            assert outcome.status != "kept", case["file"]
+        elif outcome.status != "kept":
+            # a net to be named, an optional package, a third of a second, or no good channel in the whole file
+            assert re.search("by its name|pip install|no room|All channels are bad", outcome.reason), case["file"]
 
 
 @pytest.mark.parametrize(
