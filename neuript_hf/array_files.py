@@ -198,7 +198,8 @@ def _read_table(path: Path) -> ArrayFile:
     separator = next((mark for mark in ";\t," if mark in first), r"\s+")
     decimal = "," if separator == ";" and re.search(r"\d,\d", second) else "."
     cells = [cell.strip() for cell in re.split(r"\s+" if separator == r"\s+" else separator, first.strip())]
-    header = not all(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?|nan|", cell, re.IGNORECASE) for cell in cells)
+    numbers = [bool(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?|nan|", cell, re.IGNORECASE)) for cell in cells]
+    header = sum(numbers) < len(numbers) / 2
     table = pd.read_csv(
         path,
         sep=separator,
@@ -217,7 +218,8 @@ def _read_table(path: Path) -> ArrayFile:
     time = next((name for name in table if re.match(r"(time|t$|sec)", name, re.IGNORECASE)), None)
     if header and time is not None:
         _read_times(table.pop(time), time, found)
-    signal = _signal_columns(table, "OpenBCI" in "".join(comments), found)
+    openbci = re.search(r"OpenBCI.*?channels\s*=\s*(\d+)", "".join(comments), re.DOTALL)
+    signal = _signal_columns(table, int(openbci[1]) if openbci else 0, found)
     found.values = table[signal].to_numpy(dtype=float).T
     if header:
         found.names, found.unit_of = _names_and_units(signal)
@@ -236,14 +238,13 @@ def _read_comments(comments: str, found: ArrayFile) -> None:
         found.unit = "uV"  # OpenBCI's recorder writes microvolts
 
 
-def _signal_columns(table: Any, openbci: bool, found: ArrayFile) -> list:
-    """Columns of numbers; of OpenBCI's those of its amplifier."""
+def _signal_columns(table: Any, openbci: int, found: ArrayFile) -> list:
+    """Columns of numbers; of OpenBCI's, which says how many, those of its amplifier."""
     columns = list(table)
-    if openbci:
-        amplifier = [name for name in columns if re.match(r"E[XE]G Channel", str(name))]
-        if amplifier:
-            found.left_out |= {name: "no signal of the amplifier" for name in columns if name not in amplifier}
-            columns = amplifier
+    amplifier = columns[1 : 1 + openbci]  # behind the sample's number
+    if openbci and len(amplifier) == openbci:
+        found.left_out |= {str(name): "no signal of the amplifier" for name in columns if name not in amplifier}
+        columns = amplifier
     numeric = [name for name in columns if pd.api.types.is_numeric_dtype(table[name])]
     found.left_out |= {str(name): "no numbers" for name in columns if name not in numeric}
     if not numeric:

@@ -112,7 +112,7 @@ def read_edf_header(path: Path) -> EDFHeader:
 
 
 def _number(field: bytes, what: str, kind: type) -> float:
-    text = field.decode("latin-1").strip().rstrip("\0")
+    text = field.decode("latin-1").strip().rstrip("\0").replace(",", ".")
     try:
         return kind(float(text)) if kind is int and "." in text else kind(text)
     except ValueError:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import fft
+from scipy.signal import oaconvolve
 
 
 try:
@@ -56,7 +57,8 @@ class Resampler:
         if h_freq is not None or self.up != self.step:
             self.border = min(h_freq or nyquist, OPEN_BORDER * nyquist)
             # The stop band begins where the output ends, whatever the recording's rate: nothing is left to fold back.
-            self.kernel = _low_pass(rate, self.border, min(max(0.25 * self.border, 2.0), nyquist - self.border))
+            transition = min(max(0.25 * self.border, 2.0), nyquist - self.border)
+            self.kernel = _kernel(rate, None, self.border, transition)
             reach = len(self.kernel) // 2 + RINGING_SECONDS * rate
             self.margin = math.ceil(reach / self.step) * self.step
 
@@ -96,22 +98,23 @@ class Resampler:
 
 
 @lru_cache(maxsize=8)
-def _low_pass(rate: float, border: float, transition: float) -> np.ndarray:
+def _kernel(rate: float, l_freq: float | None, h_freq: float | None, transition: float | str = "auto") -> np.ndarray:
     """MNE's kernel of zero phase, an odd number of taps."""
     kernel = mne.filter.create_filter(
-        None, rate, None, border, h_trans_bandwidth=transition, fir_design="firwin", verbose="ERROR"
+        None, rate, l_freq, h_freq, h_trans_bandwidth=transition, fir_design="firwin", verbose="ERROR"
     )
     kernel.setflags(write=False)
     return kernel
 
 
 def high_pass(signal: np.ndarray, rate: float, l_freq: float) -> np.ndarray:
-    """Takes away the mean and what is slower than `l_freq`, `[..., T]`; the ends are mirrored. Works in place."""
+    """Takes away the mean and what is slower than `l_freq`, `[n, T]`; the ends are mirrored."""
+    kernel = _kernel(rate, l_freq, None)
+    half = len(kernel) // 2
     # the kernel's sum is only nearly zero, which 100 millivolt of offset would show
-    signal -= signal.mean(axis=-1, keepdims=True)
-    return mne.filter.filter_data(
-        signal, rate, l_freq, None, pad=END_PADDING, copy=False, fir_design="firwin", verbose="ERROR"
-    )
+    centred = signal - signal.mean(axis=-1, keepdims=True)
+    padded = np.pad(centred, [(0, 0), (half, half)], mode=END_PADDING)
+    return oaconvolve(padded, kernel[None], mode="valid", axes=-1)
 
 
 def high_pass_seconds(l_freq: float) -> float:

@@ -200,6 +200,22 @@ def test_the_filter_is_the_kernel_that_mne_designs():
     np.testing.assert_allclose(resampler(signal, 1200, 2800, 400), expected, atol=5e-3)
 
 
+def test_bci2000_counts_are_scaled_by_the_header(tmp_path, microvolts):
+    """MNE gives the amplifier's counts as volts."""
+    counts = np.rint(microvolts / 0.25).astype("<i2").T
+    text = (
+        "[ State Vector Definition ]\r\nRunning 1 0 0 0\r\n[ Parameter Definition ]\r\n"
+        "Source int SamplingRate= 128 // rate\r\nSource floatlist SourceChGain= 3 0.25 0.25muV 0.25 // gain\r\n\r\n"
+    )
+    first = "HeaderLen= {:05d} SourceCh= 3 StatevectorLen= 1\r\n"
+    header = (first.format(len(first.format(0)) + len(text)) + text).encode()
+    frames = [row.tobytes() + b"\1" for row in counts]
+    (tmp_path / "a.dat").write_bytes(header + b"".join(frames))
+    recording = open_recording(tmp_path / "a.dat", channel_names=NAMES)
+    assert recording.sampling_rate == RATE
+    np.testing.assert_allclose(recording.read([0, 1, 2], 0, 500), counts.T[:, :500] * 0.25, atol=1e-9)
+
+
 # Files of numbers
 
 
@@ -252,6 +268,19 @@ def test_what_a_table_says_otherwise(tmp_path, microvolts):
     text = (tmp_path / "a.csv").read_text().replace("Cz", "Cz [mV]").replace("C4", "C4 (mV)")
     (tmp_path / "a.csv").write_text(text)
     check_same(open_recording(tmp_path / "a.csv"), microvolts, "mV")
+
+
+def test_openbci_without_a_header_row(tmp_path, microvolts):
+    """Its older recorder names no columns: a number, the channels, three of the accelerometer, a time."""
+    rows = "\n".join(
+        f"{k % 256}, {', '.join(f'{value:.4f}' for value in row)}, 0.1, 0.2, 0.3, 12:00:00.{k:03d}"
+        for k, row in enumerate(microvolts.T)
+    )
+    comments = "%OpenBCI Raw EEG Data\n%Number of channels = 3\n%Sample Rate = 128.0 Hz\n%First Column = SampleIndex\n"
+    (tmp_path / "a.txt").write_text(comments + rows)
+    check_same(open_recording(tmp_path / "a.txt", channel_names=NAMES), microvolts, "uV")
+    with pytest.raises(ValueError, match="no channel names for its 3 channels"):
+        open_recording(tmp_path / "a.txt")
 
 
 def test_gaps_in_time_stamps(tmp_path, microvolts):
