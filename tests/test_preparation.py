@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -148,6 +149,34 @@ def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
             start_anew()
     run()
     start_anew()
+
+
+def test_stopped_at_every_write(tmp_path, monkeypatch):
+    """Whatever is being written when the power goes is there in half; what comes of the next run is whole."""
+    for number in range(3):
+        write_recording(tmp_path / "source" / f"sub-{number}_raw.fif", number, seconds=24)
+    calls = []
+    monkeypatch.setattr("os.fsync", calls.append)
+    prepare(tmp_path / "source", tmp_path / "reference")
+    expected = content(tmp_path / "reference")
+    assert len(calls) >= len(expected) == 7  # settings, two shards of two files, summary, list of what was set aside
+
+    for fatal in range(len(calls)):
+        output, calls = tmp_path / str(fatal), []
+
+        def fail(file, calls=calls, fatal=fatal):
+            calls.append(file)
+            if len(calls) - 1 == fatal:
+                if stat.S_ISREG(os.fstat(file).st_mode):
+                    os.ftruncate(file, os.fstat(file).st_size // 2)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr("os.fsync", fail)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tmp_path / "source", output)
+        monkeypatch.undo()
+        prepare(tmp_path / "source", output)
+        assert content(output) == expected
 
 
 def test_no_process_outlives_its_parent(recordings, tmp_path):
