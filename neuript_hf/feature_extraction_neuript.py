@@ -300,6 +300,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         if not channels:
             return report
         survey = _survey(source, channels)
+        _note_filled(survey, report)
         faults = _faults(survey, channels, source, len(placed))
         try:
             self._check_rate(source.sampling_rate)
@@ -537,6 +538,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
                 end = int(starts.max()) + samples + margin
                 signal = _read_stretch(source, number, channels, begin, end, resampler, survey)
                 stretches.append((number, begin, signal[None]))
+        _note_filled(survey, report)
         _check_copies(survey, channels, plan, source, report)
         faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
         _check_some_good(faults, survey, source)
@@ -701,6 +703,11 @@ def _faults(survey: SignalSurvey, channels: list[int], source: Recording, compar
     marked = np.array([source.names[index] in source.marked_bad for index in channels])
     faults[(faults == "") & marked] = "marked as bad"
     return faults
+
+
+def _note_filled(survey: SignalSurvey, report: ChannelReport) -> None:
+    if survey.filled and not survey.silent.all():
+        report.steps.append(f"note: every channel is exactly 0 for {survey.filled / survey.rate:.3g} s: filled up?")
 
 
 def _check_copies(

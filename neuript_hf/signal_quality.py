@@ -48,6 +48,7 @@ class SignalSurvey:
         shape = (pieces, channels)
         self.rate = rate
         self.samples = 0
+        self.filled = 0
         self.finite = np.ones(shape, dtype=bool)
         self.total = np.zeros(shape)
         self.extremes = np.full((2, *shape), -np.inf)  # of the signal, and of the signal turned around
@@ -63,10 +64,13 @@ class SignalSurvey:
             self.finite &= finite.all(-1)
             block[~finite] = 0.0
         self.samples += block.shape[-1]
+        # zeros in all channels at once are where a file was filled up, no signal and no rail
+        filled = (block == 0).all(1, keepdims=True) & (block.shape[1] > 1)
+        self.filled += filled.sum()
         self.total += block.sum(-1)
         for side, values in enumerate((block.max(-1), -block.min(-1))):
             # one after the other: a sine also returns to its largest value, but leaves it at once
-            there = block == (values if side == 0 else -values)[..., None]
+            there = (block == (values if side == 0 else -values)[..., None]) & ~filled
             count = (there[..., 1:] & there[..., :-1]).sum(-1)
             known = self.extremes[side]
             self.at_extremes[side] = np.where(

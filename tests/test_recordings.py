@@ -429,6 +429,16 @@ def test_what_is_wrong_with_a_channel():
     ]
 
 
+def test_zeros_in_all_channels_are_no_rail(microvolts, extractor):
+    """Files whose last record was filled up."""
+    microvolts = microvolts - 1800
+    microvolts[:, -2 * RATE :] = 0.0
+    assert faults_of(microvolts, RATE) == [""] * 3
+    assert "note: every channel is exactly 0 for 2 s" in str(extractor(raw_of(microvolts)).report)
+    microvolts[0] = np.minimum(microvolts[0], -1820)
+    assert faults_of(microvolts[:, : -2 * RATE], RATE)[0] == "clipped"
+
+
 def test_mains_that_all_channels_share_is_no_fault():
     time = np.arange(60 * 256) / 256
     signal = np.random.default_rng(0).normal(0, 10, (5, len(time))) + 200 * np.sin(2 * np.pi * 60 * time)
