@@ -293,6 +293,8 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
         "split_sha256": _hash(sorted(table[["subject", "split"]].drop_duplicates().values.tolist())),
     }
     path = output / SETTINGS_FILE
+    # looked at before the settings are: jobs of an array begin together, and another one may write them now
+    foreign = output.exists() and not (output.is_dir() and all(entry.suffix == ".part" for entry in output.iterdir()))
     if path.exists():
         there = json.loads(path.read_text())
         now = json.loads(json.dumps(settings))
@@ -303,8 +305,7 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
                 "what is there."
             )
         return
-    # jobs of an array begin together: another one's unfinished dataset.json may stand here
-    if output.exists() and not (output.is_dir() and all(path.suffix == ".part" for path in output.iterdir())):
+    if foreign:
         raise ValueError(f"{output} exists and is no data set of this program. Choose another output.")
     output.mkdir(parents=True, exist_ok=True)
     _write(path, (json.dumps(settings, indent=2) + "\n").encode())

@@ -101,6 +101,21 @@ def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_p
     assert content(tmp_path / "jobs") == reference
 
 
+def test_jobs_that_begin_together(recordings, reference, tmp_path):
+    context = fresh_processes()
+    jobs = []
+    for job in range(4):
+        arguments = {"rules": SHORT, "recordings_per_shard": 2, "shard_index": job, "num_shards": 4}
+        jobs.append(
+            context.Process(target=prepare_dataset, args=(recordings, EXTRACTOR, tmp_path / "out"), kwargs=arguments)
+        )
+        jobs[-1].start()
+    for job in jobs:
+        job.join()
+        assert job.exitcode == 0
+    assert content(tmp_path / "out") == reference
+
+
 def test_what_a_killed_run_leaves_is_made_anew(recordings, reference, tmp_path):
     prepare(recordings, tmp_path / "out")
     (tmp_path / "out" / "00001.safetensors").unlink()

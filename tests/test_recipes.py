@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from prepare_dataset import WindowArguments
 
 from neuript_hf.recipes import read_recipe
 
@@ -59,6 +60,14 @@ def test_extractors():
     extractor = ALL["physionet_p300"].extractor()
     assert (extractor.montage, extractor.window_seconds, extractor.notch_freq) == ("double_banana", 2.0, 60.0)
     assert ALL["tusz"].extractor(on_missing="drop").on_missing == "drop"
+
+
+def test_the_program_takes_recipes():
+    """What is said on the command line goes before the recipe."""
+    arguments = WindowArguments(recipe=str(RECIPES[0].parent / "tuab.toml"), montage="C3,C4-Cz", window_seconds=5.0)
+    extractor = arguments.extractor()
+    assert (extractor.channel_names, extractor.window_seconds) == (["C3", "C4-Cz"], 5.0)
+    assert extractor.notch_freq == 60.0
 
 
 def test_arguments_for_load_recordings():
