@@ -62,7 +62,8 @@ def load_recordings(
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with one row for each recording and the columns `file` (relative
             to the manifest) and `subject`, optionally `label`, `events` (as the argument, in JSON), `split`,
-            `montage`; or a folder, which may hold a `manifest.csv`.
+            `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`, `channel_names`
+            (with blanks between them); or a folder, which may hold a `manifest.csv`.
         extractor: turns recordings into windows.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         label_column: column with the class of a whole recording, or `None`.
@@ -137,6 +138,22 @@ def channel_reports(dataset: Dataset) -> dict[str, dict]:
     """What the extractor did to the channels of each recording: `{recording: report}`."""
     columns = zip(dataset["recording"], dataset["report"], strict=True)
     return {recording: json.loads(report) for recording, report in columns if report}
+
+
+def open_row(row: Mapping[str, str]) -> Recording:
+    """
+    The recording of a manifest's row, `path`, with what the row says of files that do not say it themselves:
+    `sampling_rate` in hertz, `unit`, `channel_names` with blanks between them.
+
+    Raises:
+        FileNotFoundError, ValueError: as [`open_recording`].
+    """
+    return open_recording(
+        row["path"],
+        sampling_rate=float(row["sampling_rate"]) if row.get("sampling_rate") else None,
+        channel_names=row["channel_names"].split() if row.get("channel_names") else None,
+        unit=row.get("unit") or None,
+    )
 
 
 def read_table(
@@ -298,12 +315,11 @@ def _windows_of_recordings(
     """The examples of a list of recordings; module level and with plain arguments, so that `datasets` can hash it."""
     for recording in recordings:
         settings = dict(extractor_settings)
-        if recording.get("montage"):
-            settings["montage"] = recording["montage"]
+        settings |= {name: recording[name] for name in ("montage", "net") if recording.get(name)}
         extractor = NeurIPTFeatureExtractor.from_dict(settings)
         labels, onsets = None, None
         try:
-            source = open_recording(recording["path"])
+            source = open_row(recording)
             if recording["events"] is not None:
                 onsets, labels = _event_windows(
                     source, recording["events"], event_offset_seconds, window_seconds, stride_seconds

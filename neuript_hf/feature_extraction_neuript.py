@@ -347,6 +347,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         windows, samples = self._windows(source, window_seconds, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
         masked = _mask(faults, plan, source, report)
+        _check_some_good(masked, faults, source)
         values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
         for first, begin, signal in stretches:
             self._cut(values, signal, windows - (first, begin), faults != "", masked, plan, source.sampling_rate)
@@ -541,7 +542,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         _note_filled(survey, report)
         _check_copies(survey, channels, plan, source, report)
         faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
-        _check_some_good(faults, survey, source)
+        _check_signal(survey, faults, source)
         recorded = len(plan.recorded)
         return [(number, begin, signal[:, :recorded]) for number, begin, signal in stretches], faults
 
@@ -729,24 +730,35 @@ def _check_copies(
         report.dropped[source.names[later]] = f"the same as {source.names[first]}"
 
 
-def _check_some_good(faults: np.ndarray, survey: SignalSurvey, source: Recording) -> None:
+def _check_signal(survey: SignalSurvey, faults: np.ndarray, source: Recording) -> None:
     """
     Raises:
-        ValueError: where the unit can't be right, or no channel is good in a piece or the whole.
+        ValueError: where no channel varies, or the unit can't be right.
     """
-    reasons = sorted(set(faults.ravel()) - {""})
     if survey.silent.all():
         raise ValueError(
-            f"All channels are {' or '.join(reasons)}: there is no signal to work with. Check the file and its reader."
+            f"All channels are {_reasons(faults, ' or ')}: there is no signal to work with. Check the file and its "
+            "reader."
         )
     check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
-    lost = np.flatnonzero((faults != "").all(-1))
+
+
+def _check_some_good(masked: np.ndarray, faults: np.ndarray, source: Recording) -> None:
+    """
+    Raises:
+        ValueError: where every output is masked, in the whole or in a piece.
+    """
+    lost = np.flatnonzero(masked.all(-1))
     if len(lost):
         where = f" in the pieces {lost.tolist()}" if source.in_pieces else ""
         raise ValueError(
-            f"All channels are bad{where} ({', '.join(reasons)}): there is no signal to work with. "
+            f"All channels are bad{where} ({_reasons(faults, ', ')}): there is no signal to work with. "
             f"{'Leave these pieces out.' if where else 'Check the electrodes and info[' + repr('bads') + '].'}"
         )
+
+
+def _reasons(faults: np.ndarray, between: str) -> str:
+    return between.join(sorted(set(faults.ravel()) - {""}))
 
 
 def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:

@@ -74,6 +74,19 @@ def test_channel_reports_are_saved_with_the_data(manifest):
     assert all("channels" in str(report) for report in reports.values())
 
 
+def test_a_row_says_what_its_file_does_not(tmp_path):
+    """Arrays without names, rate or unit, and labels of a cap."""
+    signal = np.random.default_rng(0).normal(0, 1e-2, (4, 1280))
+    np.save(tmp_path / "a.npy", signal)
+    row = {"file": "a.npy", "subject": "a", "sampling_rate": 128, "unit": "mV", "channel_names": "A1 A2 A3 A4"}
+    pd.DataFrame([row | {"net": "biosemi32", "split": "train"}]).to_csv(tmp_path / "manifest.csv", index=False)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
+    windows = load_recordings(tmp_path, extractor, label_column=None)["train"]
+    described = {"sampling_rate": 128, "channel_names": ["Fp1", "AF3", "F7", "F3"], "unit": "uV"}
+    expected = extractor(signal * 1e3, **described)["input_values"]
+    np.testing.assert_allclose(np.asarray(windows["input_values"], dtype=np.float32), expected, atol=1e-5)
+
+
 def test_rows_choose_from_the_manifest(manifest):
     splits = load_recordings(manifest, EXTRACTOR, rows={"label": "rest"})
     assert set(splits["train"]["labels"]) == {0}

@@ -583,6 +583,13 @@ def test_all_channels_bad():
         recorded()(mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg")))
 
 
+def test_an_output_needs_all_of_its_channels():
+    raw = raw_of(noise(["C3", "Cz"]), ["C3", "Cz"])
+    raw.info["bads"] = ["Cz"]
+    with pytest.raises(ValueError, match="All channels are bad \\(marked as bad\\)"):
+        NeurIPTFeatureExtractor(montage=["C3-Cz"])(raw)
+
+
 def test_empty_epochs():
     epochs = mne.EpochsArray(noise(seconds=2.0)[None], mne.create_info(NAMES, RATE, "eeg")).drop([0])
     with pytest.raises(ValueError, match="The recording is empty: it has no samples"):
