@@ -6,6 +6,7 @@ MNE opens the files. What it gets wrong is put right here from the file's own he
 takes for volts, readers that do not scale, gaps of EDF+D that it closes, channels of other rates that it stretches.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -183,7 +184,25 @@ def open_recording(
         raise ValueError(f"The file is truncated or corrupt: {error!r} (file name: {path})") from error
     if header != path:
         recording.notes.insert(0, f"file: {header.name}, the header of {path.name}")
+    _mark_by_bids_table(recording, path)
     return recording
+
+
+def _mark_by_bids_table(recording: Recording, path: Path) -> None:
+    """In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad, and which are no EEG."""
+    table = path.with_name(re.sub(r"_eeg\.[^/]+$", "_channels.tsv", path.name))
+    if table == path or not table.is_file():
+        return
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = {row.get("name"): row for row in csv.DictReader(file, delimiter="\t")}
+    for index, name in enumerate(recording.names):
+        row = rows.get(name, {})
+        if row.get("status") == "bad":
+            recording.marked_bad.add(name)
+        kind = row.get("type") or "n/a"
+        if kind not in ("EEG", "n/a"):
+            recording.types[index] = kind.lower()
+    recording.notes.append(f"bad channels and types: from {table.name}")
 
 
 def _suffix(path: Path) -> str:

@@ -322,6 +322,18 @@ def test_a_bids_root(tmp_path):
     ]
 
 
+def test_tables_of_a_bids_root(tmp_path):
+    """What the people who recorded it marked as bad, or as no EEG."""
+    write_recording(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.fif", 1)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    table = "name\ttype\tunits\tstatus\nC3\tEEG\tuV\tgood\nCz\tEEG\tuV\tbad\nC4\tEOG\tuV\tgood\nPz\tEEG\tuV\tgood\n"
+    (tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_channels.tsv").write_text(table)
+    prepare(tmp_path, tmp_path / "out", rules=RejectionRules(20, 4, judge_masked=False))
+    (outcome,) = read_outcomes(tmp_path / "out")
+    assert outcome.channels == ["C3", "Cz", "Pz"] and "C4" in outcome.report["dropped"]
+    assert EEGShardDataset(tmp_path / "out")[0]["channel_mask"].tolist() == [True, False, True]
+
+
 def test_montages_of_the_manifest(manifest, tmp_path):
     table = pd.read_csv(manifest, dtype=str).assign(montage=["", "bcic_iv_2b", "double_banana"])
     table.to_csv(manifest, index=False)
