@@ -438,7 +438,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             raise ValueError("The recording is empty: it has no samples.")
         if window_seconds is None and not source.in_pieces:
             window_seconds = self.window_seconds
-        samples = longest if window_seconds is None else round(window_seconds * rate)
+        samples = longest if window_seconds is None else round(min(window_seconds * rate, longest + 1))
         if samples < 1:
             raise ValueError(
                 f"A window of {window_seconds} s holds no sample at {rate} Hz. Give a longer window_seconds."
@@ -448,7 +448,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             what = "recording" if len(source.segments) == 1 else "longest stretch of the recording"
             raise ValueError(
                 f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
-                f"{samples / rate:g} s. Give a shorter window_seconds."
+                f"{window_seconds:g} s. Give a shorter window_seconds."
             )
         if onsets is not None:
             if stride_seconds is not None:

@@ -12,6 +12,8 @@ import zlib
 import numpy as np
 
 
+# Beyond a million volts, in microvolt, a number is as broken as an infinite one, and its square overflows.
+ABSURD = 1e12
 # What a typical channel's standard deviation within a second may be, in microvolt; a wrong unit is off by a thousand.
 PLAUSIBLE_AMPLITUDE = (0.2, 2000.0)
 # A channel whose largest and smallest value are closer than this, in microvolt, is flat.
@@ -59,7 +61,7 @@ class SignalSurvey:
 
     def add(self, block: np.ndarray) -> None:
         """The next samples, `[pieces, channels, T]` in microvolt; what is not finite is set to zero in it."""
-        finite = np.isfinite(block)
+        finite = np.abs(block) < ABSURD  # false for NaN too
         if not finite.all():
             self.finite &= finite.all(-1)
             block[~finite] = 0.0
