@@ -27,9 +27,8 @@ from huggingface_hub import HfApi
 from transformers import BatchFeature
 from transformers.utils.logging import tqdm
 
-from .data import SUBJECT_PATTERN, assign_splits, read_table
+from .data import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .recordings import open_recording
 from .shards import (
     ENCODINGS,
     SETTINGS_FILE,
@@ -412,12 +411,7 @@ def _extract(
     recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
 ) -> tuple[BatchFeature, np.ndarray]:
     """All windows of a recording, and their starts in seconds."""
-    source = open_recording(
-        recording["path"],
-        sampling_rate=float(recording["sampling_rate"]) if recording["sampling_rate"] else None,
-        channel_names=recording["channel_names"].split() or None,
-        unit=recording["unit"] or None,
-    )
+    source = open_row(recording)
     if source.in_pieces:
         raise ValueError("It holds epochs, not a continuous signal.")
     starts = rules.window_starts(source.stretches, extractor.window_seconds)
