@@ -17,6 +17,9 @@ from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .metrics import EEGMetric
 from .modeling_neuript import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTModel
 from .pipeline_neuript import EEGPipeline
+from .preparation import prepare_dataset
+from .recordings import open_recording
+from .shards import EEGShardDataset, stream_windows
 from .trainer import NeurIPTTrainer
 
 
@@ -42,6 +45,7 @@ __all__ = [
     "DataCollatorForEEG",
     "EEGMetric",
     "EEGPipeline",
+    "EEGShardDataset",
     "NeurIPTConfig",
     "NeurIPTFeatureExtractor",
     "NeurIPTForPreTraining",
@@ -49,6 +53,9 @@ __all__ = [
     "NeurIPTModel",
     "NeurIPTTrainer",
     "load_recordings",
+    "open_recording",
+    "prepare_dataset",
     "save_checkpoint",
+    "stream_windows",
     "verify",
 ]

@@ -18,13 +18,15 @@ class _SetEpoch(TrainerCallback):
 
 class NeurIPTTrainer(Trainer):
     """
-    `Trainer` with three additions:
+    `Trainer` with four additions:
 
     - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as
       soon as it is given the feature extractor as `processing_class`);
     - the experts' auxiliary loss in the log, beside the loss that contains it;
     - a new epoch reaches a masking collator, so that masks differ from epoch to epoch and come back the same after a
-      resume.
+      resume;
+    - each of several processes reads its own part of a stream: accelerate would let the first one read for all and cut
+      its batches by the shapes of one of them, which mixed montages do not share.
 
     All arguments are those of `transformers.Trainer`.
     """
@@ -32,6 +34,8 @@ class NeurIPTTrainer(Trainer):
     def __init__(self, *args, data_collator=None, **kwargs):
         super().__init__(*args, data_collator=data_collator or DataCollatorForEEG(), **kwargs)
         self._aux_losses: list[torch.Tensor] = []
+        if self.accelerator.dataloader_config.dispatch_batches is None:
+            self.accelerator.dataloader_config.dispatch_batches = False
         if hasattr(self.data_collator, "set_epoch"):
             self.add_callback(_SetEpoch(self.data_collator))
 

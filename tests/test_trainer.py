@@ -46,6 +46,18 @@ def arguments(folder, **kwargs):
     return TrainingArguments(**(settings | kwargs))
 
 
+def test_each_process_reads_its_own_stream(tmp_path):
+    """Unless told otherwise; accelerate's own default is to cut the first process's batches into parts."""
+    model = NeurIPTForSequenceClassification(small_config())
+    stream = windows().to_iterable_dataset()
+    for setting, expected in ((None, False), (True, True)):
+        training = arguments(tmp_path, max_steps=2, accelerator_config={"dispatch_batches": setting})
+        trainer = NeurIPTTrainer(model=model, args=training, train_dataset=stream)
+        assert trainer.accelerator.dispatch_batches is expected
+    trainer.train()
+    assert trainer.state.global_step == 2
+
+
 def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):
     model = NeurIPTForSequenceClassification(small_config())
     trainer = NeurIPTTrainer(
