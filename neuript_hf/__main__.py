@@ -45,13 +45,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; 0, or 1 with the reason on standard error where the recording can't be used."""
+    """Runs one command; 0, or 1 where the recording can't be used, with the reason on standard error or in the report."""
     options = parse(arguments)
     try:
         if options.command == "inspect":
-            print(inspect(options))
-        else:
-            print(run_model(options))
+            return inspect(options)
+        print(run_model(options))
     except (ValueError, OSError, ImportError) as error:
         print(f"{options.recording}: {error}", file=sys.stderr)
         return 1
@@ -72,10 +71,11 @@ def about_channels(options: argparse.Namespace) -> dict:
     return settings
 
 
-def inspect(options: argparse.Namespace) -> str:
+def inspect(options: argparse.Namespace) -> int:
     extractor = NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | about_channels(options)))
     report = extractor.inspect(options.recording, **about_recording(options))
-    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else str(report)
+    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else report)
+    return 1 if report.problems else 0
 
 
 def run_model(options: argparse.Namespace) -> str:

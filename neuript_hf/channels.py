@@ -84,12 +84,14 @@ class ChannelReport:
         dropped: channels of the recording that are in no output, with the reason.
         missing: channels of the montage that are left out (`on_missing="drop"`), with the reason.
         steps: unit, reference, filters, rate and windows, in the order they were applied.
+        problems: what would stop the extractor; only where it was asked to inspect.
     """
 
     channels: list[ChannelRow] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -105,7 +107,7 @@ class ChannelReport:
         for name, reason in self.dropped.items():
             by_reason.setdefault(reason, []).append(name)
         lines += [f"left out, {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
-        return "\n".join(lines + self.steps)
+        return "\n".join(lines + self.steps + [f"problem: {problem}" for problem in self.problems])
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Recordings and their labels -> windows in a `datasets.DatasetDict`, split by person."""
 
+import glob
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,7 +109,7 @@ def load_recordings(
         part = table[table["split"] == split]
         if part.empty:
             continue
-        recordings = [{**row, "modified": Path(row["path"]).stat().st_mtime_ns} for row in part.to_dict("records")]
+        recordings = [{**row, "modified": _last_change(Path(row["path"]))} for row in part.to_dict("records")]
         try:
             splits[split] = Dataset.from_generator(
                 _windows_of_recordings,
@@ -154,6 +155,12 @@ def open_row(row: Mapping[str, str]) -> Recording:
         channel_names=row["channel_names"].split() if row.get("channel_names") else None,
         unit=row.get("unit") or None,
     )
+
+
+def _last_change(path: Path) -> int:
+    """Of a recording or of a file that belongs to it by its name, such as BIDS's table of events."""
+    stem = re.sub(r"(_eeg)?\.[^/]*$", "", path.name)
+    return max(other.stat().st_mtime_ns for other in path.parent.glob(f"{glob.escape(stem)}[._]*"))
 
 
 def read_table(

@@ -274,7 +274,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
     ) -> ChannelReport:
         """
         The report on a recording without its windows: what is in it, which channels would be used, which are bad. What
-        would stop the extractor all the same stands in a line that begins with "problem".
+        would stop the extractor all the same stands in `problems`.
 
         Args:
             recording, sampling_rate, channel_names, unit: as in a call; one recording.
@@ -294,7 +294,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
         except ValueError as error:
             if self.channel_names is not None:
                 raise
-            report.steps.append(f"problem: {error}")
+            report.problems.append(str(error))
         placed = [] if plan is None else _channels_to_read(plan)
         channels = placed + [index for index in channels if index not in placed]
         if not channels:
@@ -308,7 +308,7 @@ class NeurIPTFeatureExtractor(FeatureExtractionMixin):
             if plan is not None:
                 _check_copies(survey, channels, plan, source, report)
         except ValueError as error:
-            report.steps.append(f"problem: {error}")
+            report.problems.append(str(error))
         if plan is not None:
             _mask(faults[:, : len(plan.recorded)], plan, source, report)
         for index, reasons in zip(channels, faults.T, strict=True):

@@ -184,25 +184,49 @@ def open_recording(
         raise ValueError(f"The file is truncated or corrupt: {error!r} (file name: {path})") from error
     if header != path:
         recording.notes.insert(0, f"file: {header.name}, the header of {path.name}")
-    _mark_by_bids_table(recording, path)
+    _read_bids_tables(recording, path)
     return recording
 
 
-def _mark_by_bids_table(recording: Recording, path: Path) -> None:
-    """In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad, and which are no EEG."""
-    table = path.with_name(re.sub(r"_eeg\.[^/]+$", "_channels.tsv", path.name))
+def _read_bids_tables(recording: Recording, path: Path) -> None:
+    """
+    In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad, and which are no EEG, and
+    `..._events.tsv` what happened when; its events take the place of the file's own.
+    """
+    if rows := _bids_table(path, "channels"):
+        rows = {row.get("name"): row for row in rows}
+        for index, name in enumerate(recording.names):
+            row = rows.get(name, {})
+            if row.get("status") == "bad":
+                recording.marked_bad.add(name)
+            kind = row.get("type") or "n/a"
+            if kind not in ("EEG", "n/a"):
+                recording.types[index] = kind.lower()
+        recording.notes.append("bad channels and types: from the channels.tsv beside the file")
+    if rows := _bids_table(path, "events"):
+        try:
+            recording.events = [
+                (float(row["onset"]), float(_known(row, "duration") or 0), _known(row, "trial_type", "value") or "event")
+                for row in rows
+                if _known(row, "onset")
+            ]
+        except ValueError as error:
+            raise ValueError(f"The events.tsv beside the file is broken: {error}.") from error
+        recording.notes.append(f"events: {len(recording.events)} from the events.tsv beside the file")
+
+
+def _bids_table(path: Path, what: str) -> list[dict[str, str]]:
+    """Rows of the table that belongs to a recording; none where there is no such table."""
+    table = path.with_name(re.sub(r"_eeg\.[^/]+$", f"_{what}.tsv", path.name))
     if table == path or not table.is_file():
-        return
+        return []
     with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = {row.get("name"): row for row in csv.DictReader(file, delimiter="\t")}
-    for index, name in enumerate(recording.names):
-        row = rows.get(name, {})
-        if row.get("status") == "bad":
-            recording.marked_bad.add(name)
-        kind = row.get("type") or "n/a"
-        if kind not in ("EEG", "n/a"):
-            recording.types[index] = kind.lower()
-    recording.notes.append(f"bad channels and types: from {table.name}")
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _known(row: dict[str, str], *columns: str) -> str | None:
+    """The first of the columns that says something; BIDS writes n/a where nothing is known."""
+    return next((row[column] for column in columns if row.get(column) not in (None, "", "n/a")), None)
 
 
 def _suffix(path: Path) -> str:

@@ -36,6 +36,17 @@ def test_inspect(recording, capsys):
     assert "derived pair" in printed and "C3-Cz" in printed and "not in the montage" in printed
 
 
+def test_inspect_says_what_stands_in_the_way(tmp_path, capsys):
+    """The report is printed all the same, and the exit status tells."""
+    table = pd.DataFrame(np.random.default_rng(0).normal(0, 1e-4, (1000, 2)), columns=["C3", "C4"])
+    table.insert(0, "time", np.arange(1000) / 250)
+    table.to_csv(tmp_path / "quiet.csv", index=False)
+    assert main(["inspect", str(tmp_path / "quiet.csv"), "--unit", "uV"]) == 1
+    printed = capsys.readouterr().out
+    assert "problem: Taken as uV" in printed and "C3" in printed
+    assert main(["inspect", str(tmp_path / "quiet.csv"), "--unit", "V"]) == 0
+
+
 def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
     assert main(["inspect", recording, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -89,3 +100,29 @@ def test_as_a_program(recording):
     assert "rate:" in run.stdout
     run = subprocess.run([sys.executable, "-m", "neuript_hf", "inspect", "no.edf"], capture_output=True, text=True)
     assert run.returncode == 1 and "Traceback" not in run.stderr
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("made_tuh_ref_250hz.edf", []),
+        ("biosemi_a1_a16_256hz.bdf", ["--net", "biosemi16"]),
+        ("eeglab_tutorial_chanlocs.set", []),
+        ("muse_lsl_256hz.csv", ["--unit", "uV"]),
+    ],
+)
+def test_awkward_files_as_a_new_user_would(name, arguments, shared_data, checkpoint, tmp_path):
+    """From the file to the report and to embeddings, in two commands of less than a minute each."""
+    recording = str(shared_data / "edge_cases" / "files" / name)
+    command = [sys.executable, "-m", "neuript_hf"]
+    about = [recording, *arguments, "--montage", "as_recorded"]
+    inspected = subprocess.run([*command, "inspect", *about], capture_output=True, text=True, timeout=60)
+    assert inspected.returncode == 0, inspected.stdout + inspected.stderr
+    output = tmp_path / "embeddings.parquet"
+    embedded = subprocess.run(
+        [*command, "embed", *about, "--model", checkpoint, "-o", str(output)], capture_output=True, text=True, timeout=60
+    )
+    assert embedded.returncode == 0, embedded.stderr
+    vectors = np.stack(pd.read_parquet(output)["embedding"])
+    assert len(vectors) > 1 and np.isfinite(vectors).all()

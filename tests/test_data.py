@@ -61,6 +61,28 @@ def test_manifest_with_a_class_for_each_file(manifest):
     assert set(splits["test"]["subject"]) == {"sub-5"}
 
 
+def test_events_of_a_bids_root(tmp_path):
+    """From the table beside the recording; a changed table is noticed although the recording is the same."""
+    (tmp_path / "dataset_description.json").write_text("{}")
+    for number in range(3):
+        folder = tmp_path / f"sub-{number}" / "eeg"
+        write_recording(folder / f"sub-{number}_task-hands_eeg.fif", number, annotations=[(1.0, 0.0, "left")])
+        table = "onset\tduration\ttrial_type\n3.0\t2.0\tleft\n8.5\tn/a\tright\n12.0\t0\tn/a\n"
+        (folder / f"sub-{number}_task-hands_events.tsv").write_text(table)
+    (tmp_path / "derivatives").mkdir()
+    shutil.copytree(tmp_path / "sub-0", tmp_path / "derivatives" / "sub-0")
+    arguments = {"events": ["left", "right"], "split_shares": (1.0, 0.0, 0.0)}
+    windows = load_recordings(tmp_path, EXTRACTOR, **arguments)["train"]
+    assert list(windows["onset"]) == [3.0, 8.5] * 3 and list(windows["labels"]) == [0, 1] * 3
+    assert "3 from the events.tsv" in str(channel_reports(windows))
+    table = folder / "sub-2_task-hands_events.tsv"
+    table.write_text(table.read_text().replace("8.5", "9.5"))
+    assert load_recordings(tmp_path, EXTRACTOR, **arguments)["train"]["onset"][-1] == 9.5
+    table.write_text("onset\tduration\ttrial_type\nsoon\t1\tleft\n")
+    with pytest.raises(ValueError, match="events.tsv beside the file is broken"):
+        load_recordings(tmp_path, EXTRACTOR, **arguments)
+
+
 def test_windows_are_those_of_the_extractor(manifest):
     window = load_recordings(manifest, EXTRACTOR)["test"][3]
     raw = mne.io.read_raw(manifest.parent / window["recording"])
