@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-CURVES = {"channels": (8, 16, 32, 64, 128), "seconds": (1, 2, 4, 8, 15, 30, 60), "batch": (1, 2, 4, 8, 16, 32)}
+CURVES = {"channels": (8, 16, 32, 64, 128), "seconds": (1, 2, 4, 8, 15, 30, 60), "batch": (1, 2, 4, 8, 16)}
 DEFAULTS = {"channels": 20, "seconds": 4, "batch": 1}
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "scaling.png"
 

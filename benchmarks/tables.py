@@ -22,7 +22,7 @@ def cost_table() -> str:
     """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
     costs: dict[str, dict[str, float]] = {}
     for row in read("speed.csv"):
-        if row["kind"] in ("embedding", "fine-tuning") and row["dropout"] == "0.1":
+        if row["kind"] in ("embedding", "fine-tuning") and row["allocator"] == "as it comes":
             costs.setdefault(f"NeurIPT {row['size']}", {})[row["kind"]] = float(row["seconds_per_window"])
     for row in read("patch_models.csv"):
         costs.setdefault(row["model"], {})[row["kind"]] = float(row["seconds_per_window"])
@@ -36,12 +36,12 @@ def cost_table() -> str:
 def speed_table() -> str:
     """The package beside the plain form."""
     lines = [
-        "| size | what | dropout | s a window | plain, s | times faster (lowest to highest) | share of matmul peak |",
+        "| size | what | allocator | s a window | plain, s | times faster (lowest to highest) | share of matmul peak |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in read("speed.csv"):
         lines.append(
-            f"| {row['size']} | {row['kind']} | {row['dropout']} | {float(row['seconds_per_window']):.3f} | "
+            f"| {row['size']} | {row['kind']} | {row['allocator']} | {float(row['seconds_per_window']):.3f} | "
             f"{float(row['plain_seconds_per_window']):.3f} | {row['ratio']} ({row['ratio_lowest']} to "
             f"{row['ratio_highest']}) | {float(row['peak_share']):.0%} |"
         )
