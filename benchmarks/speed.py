@@ -10,7 +10,8 @@ share" is useful work over what the machine's best matrix product does in the sa
 
 Each row comes from a process of its own that holds both forms, since what a process has done before decides how much
 memory the system's allocator (glibc) keeps for it, and that decides half of the plain form's time. On a CPU each row
-is measured twice: as the allocator comes, and told by two variables to give nothing back.
+is measured twice: as the allocator comes, and told by two variables to give nothing back. Rows of sizes that are not
+measured again stay in the csv.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 
 import torch
-from measure import RESULTS, autocast, matmul_peak, paired_times, provenance, ratios, write_rows
+from measure import RESULTS, autocast, matmul_peak, paired_times, provenance, ratios, read_rows, write_rows
 from torch.utils.flop_counter import FlopCounterMode
 from workload import KINDS, models, windows, work
 
@@ -92,7 +93,8 @@ def main() -> None:
     allocators = ALLOCATORS if arguments.device == "cpu" else {"torch's": {}}
     same = ["--pairs", str(arguments.pairs), "--device", arguments.device, "--dtype", arguments.dtype, "--row"]
     path = RESULTS / ("speed.csv" if arguments.device == "cpu" else f"speed_{arguments.device}.csv")
-    rows = []
+    known = read_rows(path) if path.is_file() else []
+    rows: list[dict[str, object]] = [row for row in known if row["size"] not in arguments.sizes]
     for size in arguments.sizes:
         for kind in arguments.kinds:
             for allocator, variables in allocators.items():

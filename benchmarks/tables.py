@@ -4,27 +4,20 @@ The tables of README and docs from the csv files; `tests/test_benchmarks.py` hol
     python benchmarks/tables.py
 """
 
-import csv
-
-from measure import RESULTS
+from measure import RESULTS, read_rows
 
 
 SIZES = ("tiny", "small", "base")
 WINDOW_SECONDS = 4
 
 
-def read(name: str) -> list[dict[str, str]]:
-    with (RESULTS / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def cost_table() -> str:
     """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
     costs: dict[str, dict[str, float]] = {}
-    for row in read("speed.csv"):
+    for row in read_rows(RESULTS / "speed.csv"):
         if row["kind"] in ("embedding", "fine-tuning") and row["allocator"] == "as it comes":
             costs.setdefault(f"NeurIPT {row['size']}", {})[row["kind"]] = float(row["seconds_per_window"])
-    for row in read("patch_models.csv"):
+    for row in read_rows(RESULTS / "patch_models.csv"):
         costs.setdefault(row["model"], {})[row["kind"]] = float(row["seconds_per_window"])
     lines = ["| model | embedding, s | fine-tuning, s |", "|---|---|---|"]
     for model, kinds in costs.items():
@@ -36,10 +29,10 @@ def cost_table() -> str:
 def speed_table() -> str:
     """The package beside the plain form."""
     lines = [
-        "| size | what | allocator | s a window | plain, s | times faster (lowest to highest) | share of matmul peak |",
+        "| size | what | allocator | s a window | plain, s | times faster (lowest to highest) | share of peak |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in read("speed.csv"):
+    for row in read_rows(RESULTS / "speed.csv"):
         lines.append(
             f"| {row['size']} | {row['kind']} | {row['allocator']} | {float(row['seconds_per_window']):.3f} | "
             f"{float(row['plain_seconds_per_window']):.3f} | {row['ratio']} ({row['ratio_lowest']} to "
@@ -51,7 +44,7 @@ def speed_table() -> str:
 def memory_table() -> str:
     """Peak memory of pre-training steps, with the allocator as it comes and with a threshold."""
     peaks: dict[tuple[str, ...], list[str]] = {}
-    for row in read("memory.csv"):
+    for row in read_rows(RESULTS / "memory.csv"):
         key = (row["size"], row["batch"], "yes" if row["checkpointing"] == "True" else "no")
         peaks.setdefault(key, []).append(row["peak_memory_gib"])
     lines = [
