@@ -51,6 +51,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/storage.py
+	$(BIN)/python benchmarks/recordings.py
 
 # braindecode and this package do not fit into one environment.
 .venv-braindecode/installed: constraints.txt

@@ -7,7 +7,6 @@ The tables of README and docs from the csv files; `tests/test_benchmarks.py` hol
 from measure import RESULTS, read_rows
 
 
-SIZES = ("tiny", "small", "base")
 WINDOW_SECONDS = 4
 
 
@@ -55,5 +54,33 @@ def memory_table() -> str:
     return "\n".join(lines)
 
 
+def storage_table() -> str:
+    """What a stored window costs, in bytes and in noise."""
+    lines = [
+        "| encoding | MB an hour of 20 channels | signal to noise, dB | random windows a second |",
+        "|---|---|---|---|",
+    ]
+    for row in read_rows(RESULTS / "storage.csv"):
+        noise = f"{float(row['microvolt_snr_db']):.0f}" if row["microvolt_snr_db"] else "exact"
+        speed = f"{float(row['random_windows_per_second']):,.0f}"
+        lines.append(f"| {row['encoding']} | {float(row['megabytes_per_hour']):.1f} | {noise} | {speed} |")
+    return "\n".join(lines)
+
+
+def recordings_table() -> str:
+    """From file to tensors, beside MNE's own filter and resampling."""
+    lines = [
+        "| rate of the file, Hz | channels | times real time | share of MNE's time (worst pair) |",
+        "|---|---|---|---|",
+    ]
+    for row in read_rows(RESULTS / "recordings.csv"):
+        if row["times_real_time"]:
+            lines.append(
+                f"| {row['rate']} | {row['channels']} | {row['times_real_time']} | {row['time_over_mne']} "
+                f"({row['time_over_mne_worst']}) |"
+            )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(cost_table(), speed_table(), memory_table(), sep="\n\n")
+    print(cost_table(), speed_table(), memory_table(), storage_table(), recordings_table(), sep="\n\n")

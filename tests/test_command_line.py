@@ -121,7 +121,10 @@ def test_awkward_files_as_a_new_user_would(name, arguments, shared_data, checkpo
     assert inspected.returncode == 0, inspected.stdout + inspected.stderr
     output = tmp_path / "embeddings.parquet"
     embedded = subprocess.run(
-        [*command, "embed", *about, "--model", checkpoint, "-o", str(output)], capture_output=True, text=True, timeout=60
+        [*command, "embed", *about, "--model", checkpoint, "-o", str(output)],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert embedded.returncode == 0, embedded.stderr
     vectors = np.stack(pd.read_parquet(output)["embedding"])
