@@ -10,7 +10,7 @@ share" is useful work over what the machine's best matrix product does in the sa
 
 Each row comes from a process of its own that holds both forms, since what a process has done before decides how much
 memory the system's allocator (glibc) keeps for it, and that decides half of the plain form's time. On a CPU each row
-is measured twice: as the allocator comes, and told by two variables to give nothing back. Rows of sizes that are not
+is measured twice: as the allocator comes, and told by two variables to give nothing back. Rows that are not
 measured again stay in the csv.
 """
 
@@ -94,7 +94,9 @@ def main() -> None:
     same = ["--pairs", str(arguments.pairs), "--device", arguments.device, "--dtype", arguments.dtype, "--row"]
     path = RESULTS / ("speed.csv" if arguments.device == "cpu" else f"speed_{arguments.device}.csv")
     known = read_rows(path) if path.is_file() else []
-    rows: list[dict[str, object]] = [row for row in known if row["size"] not in arguments.sizes]
+    rows: list[dict[str, object]] = [
+        row for row in known if row["size"] not in arguments.sizes or row["kind"] not in arguments.kinds
+    ]
     for size in arguments.sizes:
         for kind in arguments.kinds:
             for allocator, variables in allocators.items():

@@ -206,7 +206,11 @@ def _read_bids_tables(recording: Recording, path: Path) -> None:
     if rows := _bids_table(path, "events"):
         try:
             recording.events = [
-                (float(row["onset"]), float(_known(row, "duration") or 0), _known(row, "trial_type", "value") or "event")
+                (
+                    float(row["onset"]),
+                    float(_known(row, "duration") or 0),
+                    _known(row, "trial_type", "value") or "event",
+                )
                 for row in rows
                 if _known(row, "onset")
             ]
