@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; 0, or 1 where the recording can't be used, with the reason on standard error or in the report."""
+    """Runs one command; 0, or 1 where the recording can't be used, with the reason on standard error or printed."""
     options = parse(arguments)
     try:
         if options.command == "inspect":
