@@ -18,26 +18,32 @@ def cost_table() -> str:
             costs.setdefault(f"NeurIPT {row['size']}", {})[row["kind"]] = float(row["seconds_per_window"])
     for row in read_rows(RESULTS / "patch_models.csv"):
         costs.setdefault(row["model"], {})[row["kind"]] = float(row["seconds_per_window"])
-    lines = ["| model | embedding, s | fine-tuning, s |", "|---|---|---|"]
-    for model, kinds in costs.items():
-        minute = [f"{kinds[kind] * 60 / WINDOW_SECONDS:.2g}" for kind in ("embedding", "fine-tuning")]
-        lines.append(f"| {model} | {minute[0]} | {minute[1]} |")
-    return "\n".join(lines)
+    minutes = 60 / WINDOW_SECONDS
+    return table(
+        ["model", "embedding, s", "fine-tuning, s"],
+        [
+            [model, *(f"{kinds[kind] * minutes:.2g}" for kind in ("embedding", "fine-tuning"))]
+            for model, kinds in costs.items()
+        ],
+    )
 
 
 def speed_table() -> str:
     """The package beside the plain form."""
-    lines = [
-        "| size | what | allocator | s a window | plain, s | times faster (lowest to highest) | share of peak |",
-        "|---|---|---|---|---|---|---|",
+    rows = [
+        [
+            row["size"],
+            row["kind"],
+            row["allocator"],
+            f"{float(row['seconds_per_window']):.3f}",
+            f"{float(row['plain_seconds_per_window']):.3f}",
+            f"{row['ratio']} ({row['ratio_lowest']} to {row['ratio_highest']})",
+            f"{float(row['peak_share']):.0%}",
+        ]
+        for row in read_rows(RESULTS / "speed.csv")
     ]
-    for row in read_rows(RESULTS / "speed.csv"):
-        lines.append(
-            f"| {row['size']} | {row['kind']} | {row['allocator']} | {float(row['seconds_per_window']):.3f} | "
-            f"{float(row['plain_seconds_per_window']):.3f} | {row['ratio']} ({row['ratio_lowest']} to "
-            f"{row['ratio_highest']}) | {float(row['peak_share']):.0%} |"
-        )
-    return "\n".join(lines)
+    times = "times faster (lowest to highest)"
+    return table(["size", "what", "allocator", "s a window", "plain, s", times, "share of peak"], rows)
 
 
 def memory_table() -> str:
@@ -46,40 +52,46 @@ def memory_table() -> str:
     for row in read_rows(RESULTS / "memory.csv"):
         key = (row["size"], row["batch"], "yes" if row["checkpointing"] == "True" else "no")
         peaks.setdefault(key, []).append(row["peak_memory_gib"])
-    lines = [
-        "| size | windows in a batch | activation checkpointing | peak, GiB | with MALLOC_MMAP_THRESHOLD_=8388608 |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join((*key, *values, 'not measured')[:5])} |" for key, values in peaks.items()]
-    return "\n".join(lines)
+    threshold = "with MALLOC_MMAP_THRESHOLD_=8388608"
+    return table(
+        ["size", "windows in a batch", "activation checkpointing", "peak, GiB", threshold],
+        [[*key, *values] for key, values in peaks.items()],
+    )
 
 
 def storage_table() -> str:
     """What a stored window costs, in bytes and in noise."""
-    lines = [
-        "| encoding | MB an hour of 20 channels | signal to noise, dB | random windows a second |",
-        "|---|---|---|---|",
+    rows = [
+        [
+            row["encoding"],
+            f"{float(row['megabytes_per_hour']):.1f}",
+            f"{float(row['microvolt_snr_db']):.0f}" if row["microvolt_snr_db"] else "exact",
+            f"{float(row['random_windows_per_second']):,.0f}",
+        ]
+        for row in read_rows(RESULTS / "storage.csv")
     ]
-    for row in read_rows(RESULTS / "storage.csv"):
-        noise = f"{float(row['microvolt_snr_db']):.0f}" if row["microvolt_snr_db"] else "exact"
-        speed = f"{float(row['random_windows_per_second']):,.0f}"
-        lines.append(f"| {row['encoding']} | {float(row['megabytes_per_hour']):.1f} | {noise} | {speed} |")
-    return "\n".join(lines)
+    return table(["encoding", "MB an hour of 20 channels", "signal to noise, dB", "random windows a second"], rows)
 
 
 def recordings_table() -> str:
     """From file to tensors, beside MNE's own filter and resampling."""
-    lines = [
-        "| rate of the file, Hz | channels | times real time | share of MNE's time (worst pair) |",
-        "|---|---|---|---|",
+    rows = [
+        [
+            row["rate"],
+            row["channels"],
+            row["times_real_time"],
+            f"{row['time_over_mne']} ({row['time_over_mne_worst']})",
+        ]
+        for row in read_rows(RESULTS / "recordings.csv")
+        if row["times_real_time"]
     ]
-    for row in read_rows(RESULTS / "recordings.csv"):
-        if row["times_real_time"]:
-            lines.append(
-                f"| {row['rate']} | {row['channels']} | {row['times_real_time']} | {row['time_over_mne']} "
-                f"({row['time_over_mne_worst']}) |"
-            )
-    return "\n".join(lines)
+    return table(["rate of the file, Hz", "channels", "times real time", "share of MNE's time (worst pair)"], rows)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """As Markdown."""
+    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 if __name__ == "__main__":

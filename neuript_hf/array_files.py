@@ -86,7 +86,7 @@ def _mat_variables(path: Path) -> dict[str, Any]:
         raise ValueError("MATLAB files are read with scipy: pip install scipy.")
     try:
         return scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
-    except NotImplementedError:
+    except NotImplementedError:  # how scipy says that a file is of version 7.3, which is HDF5
         pass
     if h5py is None:
         raise ValueError("This MATLAB file is of version 7.3 (HDF5): pip install h5py.")
