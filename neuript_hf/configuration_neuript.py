@@ -46,6 +46,9 @@ class NeurIPTConfig(PreTrainedConfig):
         cross_num_experts (`list[int]` or `None`): the same for the block behind the decoder's cross-attention.
         decoder_input (`str`): `"positions"` starts the decoder from position codes alone, `"visible"` adds the tokens
             of visible samples (paper eq. 6).
+        decoder_size (`int` or `None`): `None` is the paper's decoder. A number is the width of a light one, whose
+            layers have no self-attention and a feed-forward block of twice that width: an hour then holds several
+            times as many steps.
         position_encoding (`str`): `"3d"` (electrode coordinates), `"channel_index"` (sinusoid of the channel number),
             `"learned_1d"` (a vector for each channel number) or `"learned_2d"` (vectors for channel and sample
             numbers); paper table 11.
@@ -61,6 +64,10 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
+        spectral_mean, spectral_std (`list[float]` or `None`): mean and standard deviation, over the training windows,
+            of the numbers that tell a channel's spectrum (`spectral_target`). With them, pre-training also predicts
+            these numbers, standardised, from the time averages of all scales; `None`, as in the paper, it does not.
+        spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
         normalize_router_probs (`bool`): divide the kept router probabilities by their sum (paper eq. 8); the authors'
             code does not.
         expert_capacity_factor (`float` or `None`): an expert takes `floor(factor * tokens / experts)` tokens of a
@@ -97,6 +104,7 @@ class NeurIPTConfig(PreTrainedConfig):
     decoder_num_experts: list[int] | tuple[int, ...] | None = None
     cross_num_experts: list[int] | tuple[int, ...] | None = None
     decoder_input: Literal["positions", "visible"] = "positions"
+    decoder_size: int | None = None
     position_encoding: Literal["3d", "channel_index", "learned_1d", "learned_2d"] = "3d"
     max_channels: int = 128
     max_samples: int = 4096
@@ -108,6 +116,9 @@ class NeurIPTConfig(PreTrainedConfig):
     prior_weight: float | int = 0.0
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
+    spectral_mean: list[float] | tuple[float, ...] | None = None
+    spectral_std: list[float] | tuple[float, ...] | None = None
+    spectral_loss_weight: float | int = 1.0
     normalize_router_probs: bool = True
     expert_capacity_factor: float | int | None = None
     balance_loss: Literal["fraction", "squared_mass"] = "fraction"
@@ -203,12 +214,46 @@ class NeurIPTConfig(PreTrainedConfig):
             if min(entries) < least:
                 raise ValueError(f"{name} must not fall below {least}: {entries}.")
 
+    def validate_decoder(self):
+        """A light decoder that the heads divide, without experts."""
+        if self.decoder_size is None:
+            return
+        if self.decoder_size < 1 or self.decoder_size % self.num_attention_heads:
+            raise ValueError(
+                f"decoder_size must be None or a positive multiple of num_attention_heads "
+                f"({self.num_attention_heads}), but is {self.decoder_size}."
+            )
+        if any(self.decoder_num_experts) or any(self.cross_num_experts) or self.decoder_input != "positions":
+            raise ValueError(
+                "A light decoder (decoder_size) has no experts and starts from positions: leave decoder_num_experts, "
+                "cross_num_experts and decoder_input at their defaults, or decoder_size at None."
+            )
+
+    def validate_spectral_target(self):
+        """Mean and standard deviation go together, one number for each target."""
+        if (self.spectral_mean is None) != (self.spectral_std is None):
+            raise ValueError("spectral_mean and spectral_std go together: give both or neither.")
+        if self.spectral_mean is not None:
+            if len(self.spectral_mean) != len(self.spectral_std):
+                raise ValueError(
+                    f"spectral_mean has {len(self.spectral_mean)} numbers, spectral_std {len(self.spectral_std)}; "
+                    "there must be one of each for every target."
+                )
+            if not all(std > 0 for std in self.spectral_std):
+                raise ValueError(f"spectral_std must be positive, but is {list(self.spectral_std)}.")
+
     def validate_rates(self):
         """Probabilities and coefficients in their ranges."""
         for name in ("hidden_dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), but is {getattr(self, name)}.")
-        for name in ("router_noise", "router_importance_coef", "router_aux_loss_coef", "prior_weight"):
+        for name in (
+            "router_noise",
+            "router_importance_coef",
+            "router_aux_loss_coef",
+            "prior_weight",
+            "spectral_loss_weight",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if not 0 < self.expert_top_k_ratio <= 1:

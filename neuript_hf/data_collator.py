@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .masking import hide_and_replace, select_by_amplitude, select_random_spans
+from .spectral_target import NUM_SPECTRAL_TARGETS, spectral_target
 
 
 # The batch contract: which axes of an entry are channels (C) and samples (T), behind the window's own.
@@ -19,8 +21,9 @@ AXES = {
     "attention_mask": "T",
     "masked_positions": "CT",
     "hidden_positions": "CT",
+    "spectral_targets": "C.",
 }
-FLOATS = ("input_values", "electrode_positions")
+FLOATS = ("input_values", "electrode_positions", "spectral_targets")
 
 
 class DataCollatorForEEG:
@@ -112,23 +115,36 @@ class DataCollatorForAmplitudeAwareMasking:
         strategy: `"amplitude"` (neighbouring ranks of amplitude) or `"random"` (spans in time, for comparison).
         ratios: shares of the samples to select; one is drawn for each window. A number is a fixed share.
         seed: of all masks.
+        whole_share: share of the windows that are left whole, with nothing selected: the model then learns what a
+            window is like, as it will see it after pre-training. The paper has none.
+        spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
+            ([`spectral_target`]), computed from its microvolts before anything is hidden.
 
     Raises:
-        ValueError: for an unknown strategy or a ratio outside (0, 1].
+        ValueError: for an unknown strategy, a ratio outside (0, 1] or a share outside [0, 1].
     """
 
     STRATEGIES = {"amplitude": select_by_amplitude, "random": select_random_spans}
 
     def __init__(
-        self, strategy: str = "amplitude", ratios: float | Sequence[float] = (0.20, 0.35, 0.50), seed: int = 0
+        self,
+        strategy: str = "amplitude",
+        ratios: float | Sequence[float] = (0.20, 0.35, 0.50),
+        seed: int = 0,
+        whole_share: float = 0.0,
+        spectral_extractor: NeurIPTFeatureExtractor | None = None,
     ):
         if strategy not in self.STRATEGIES:
             raise ValueError(f"strategy must be one of {sorted(self.STRATEGIES)}, but is {strategy!r}.")
         self.ratios = [float(ratios)] if isinstance(ratios, int | float) else [float(ratio) for ratio in ratios]
         if not self.ratios or not all(0 < ratio <= 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie in (0, 1], but are {self.ratios}.")
+        if not 0 <= whole_share <= 1:
+            raise ValueError(f"whole_share must lie in [0, 1], but is {whole_share}.")
         self.strategy = strategy
         self.seed = seed
+        self.whole_share = whole_share
+        self.spectral_extractor = spectral_extractor
         self.epoch = 0
         self.pad = DataCollatorForEEG()
 
@@ -148,7 +164,10 @@ class DataCollatorForAmplitudeAwareMasking:
         selected = np.zeros(values.shape, dtype=bool)
         hidden = np.zeros(values.shape, dtype=bool)
         replaced = values.copy()
-        if signal.size:
+        if self.spectral_extractor is not None:
+            window = window | {"spectral_targets": self._spectral_targets(signal, window["channel_mask"])}
+        # the draw that decides is made only where there is something to decide: without it masks are what they were
+        if signal.size and not (self.whole_share and generator.random() < self.whole_share):
             ratio = self.ratios[generator.integers(len(self.ratios))]
             selected[good] = self.STRATEGIES[self.strategy](signal, ratio, generator)
             replaced[good], hidden[good] = hide_and_replace(signal, selected[good], generator)
@@ -158,6 +177,14 @@ class DataCollatorForAmplitudeAwareMasking:
             "hidden_positions": hidden,
             "labels": values,
         }
+
+    def _spectral_targets(self, signal: np.ndarray, channel_mask: np.ndarray) -> np.ndarray:
+        """`[C, 13]`, zeros for bad channels; `signal` are the good ones."""
+        labels = np.zeros((len(channel_mask), NUM_SPECTRAL_TARGETS), dtype=np.float32)
+        if len(signal):
+            microvolts = self.spectral_extractor.invert(signal)
+            labels[channel_mask] = spectral_target(microvolts, self.spectral_extractor.sampling_rate)
+        return labels
 
     def _generator(self, values: np.ndarray) -> np.random.Generator:
         digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()

@@ -1,8 +1,31 @@
-"""The losses: of the experts' balance, of pre-training and of classification (spec sections 6 and 8)."""
+"""
+The losses: of the experts' balance, of pre-training and of classification (spec sections 6 and 8).
+
+Where several processes train on parts of one batch, sums and counts are those of the whole batch, so that the mean of
+the processes' losses, and of their gradients, is that of one process with all of it.
+"""
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def mean_over_processes(total: Tensor, count: Tensor, training: bool) -> Tensor:
+    """
+    `total / count`, scalars. In training of several processes the count is that of all of them, times this process's
+    share: the mean of the processes' results is then the sum of totals over the sum of counts.
+    """
+    count = count.to(total.dtype)
+    if training and processes() > 1:
+        count = count.clone()
+        distributed.all_reduce(count)
+        count = count / processes()
+    return total / count.clamp(min=1 / processes())
 
 
 def expert_balance_loss(
@@ -22,28 +45,47 @@ def expert_balance_loss(
     if valid is not None:
         probabilities, kept = probabilities * valid[:, None], kept * valid[:, None]
         count = valid.sum().clamp(min=1).to(probabilities.dtype)
-    total = probabilities.sum(dim=0)
+    total, kept_total = probabilities.sum(dim=0), kept.sum(dim=0)
+    mass = (probabilities * kept).sum(dim=0)
+    if processes() > 1:
+        from torch.distributed.nn.functional import all_reduce  # with a gradient, unlike distributed.all_reduce
+
+        total, mass = all_reduce(total), all_reduce(mass)
+        kept_total, count = kept_total.clone(), count.clone()
+        for number in (kept_total, count):
+            distributed.all_reduce(number)
     # One expert alone has no variance (and n - 1 = 0).
     variance = total.var() if num_experts > 1 else torch.zeros_like(total[0])
     importance = importance_coef * variance / (total.mean() ** 2 + 1e-8)
     if balance_loss == "fraction":
-        balance = num_experts * (kept.sum(dim=0) / (count * experts.shape[-1]) * total / count).sum()
+        balance = num_experts * (kept_total / (count * experts.shape[-1]) * total / count).sum()
     else:
-        mass = (probabilities * kept).sum(dim=0)
         balance = num_experts * (mass / count * mass).sum() / count**2
     return importance + balance
 
 
 def reconstruction_loss(
-    reconstruction: Tensor, labels: Tensor, selected: Tensor, exponent: float = 2.0, root: bool = False
+    reconstruction: Tensor,
+    labels: Tensor,
+    selected: Tensor,
+    exponent: float = 2.0,
+    root: bool = False,
+    training: bool = False,
 ) -> Tensor:
     """
     Mean of `|error|^exponent` over the selected samples, all three `[B, C, T]`, companded; with `root` its root, as
-    paper eq. 7 prints it.
+    paper eq. 7 prints it (of several processes then each takes the root of its own part). 0 where none is selected.
     """
     error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
-    loss = (error * selected).sum() / selected.sum().clamp(min=1)
+    loss = mean_over_processes((error * selected).sum(), selected.sum(), training)
     return loss ** (1 / exponent) if root else loss
+
+
+def channel_target_loss(predictions: Tensor, targets: Tensor, channels: Tensor | None, training: bool) -> Tensor:
+    """Mean squared error of `[B, C, K]` over the real channels, bool `[B, C]` (`None` = all)."""
+    error = F.mse_loss(predictions, targets.to(predictions.dtype), reduction="none").mean(dim=-1)
+    real = torch.ones_like(error, dtype=torch.bool) if channels is None else channels
+    return mean_over_processes((error * real).sum(), real.sum(), training)
 
 
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
@@ -58,4 +100,4 @@ def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
 
 
-__all__ = ["balanced_bce_loss", "expert_balance_loss", "reconstruction_loss"]
+__all__ = ["balanced_bce_loss", "channel_target_loss", "expert_balance_loss", "reconstruction_loss"]

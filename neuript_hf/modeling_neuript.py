@@ -47,8 +47,8 @@ from .blockwise import (
 )
 from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
-from .losses import balanced_bce_loss, expert_balance_loss, reconstruction_loss
-from .pooling import channel_groups, lobe_pooling
+from .losses import balanced_bce_loss, channel_target_loss, expert_balance_loss, reconstruction_loss
+from .pooling import channel_groups, lobe_pooling, mean_over_time
 from .token_basis import ScalarTokens, TokenBasis
 from .token_masks import TokenMasks, key_mask
 
@@ -94,7 +94,15 @@ class NeurIPTClassifierOutput(ModelOutput):
 
 @dataclass
 class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
-    """The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`."""
+    """
+    The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
+    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and `spectral_loss` with `spectral_logits
+    (B, C, targets)` where the configuration has a spectral target.
+    """
+
+    reconstruction_loss: torch.FloatTensor | None = None
+    spectral_loss: torch.FloatTensor | None = None
+    spectral_logits: torch.FloatTensor | None = None
 
     @property
     def reconstruction(self) -> torch.FloatTensor:
@@ -124,19 +132,23 @@ def eager_attention_forward(
 
 
 class NeurIPTAttention(nn.Module):
-    """Multi-head attention along one axis: `[rows, queries, d]` over `[rows, keys, d]` (or over themselves)."""
+    """
+    Multi-head attention along one axis: `[rows, queries, size]` over `[rows, keys, d]` (or over themselves). `size` is
+    d, but in a light decoder.
+    """
 
-    def __init__(self, config: NeurIPTConfig):
+    def __init__(self, config: NeurIPTConfig, size: int | None = None):
         super().__init__()
+        size = size or config.hidden_size
         self.config = config
-        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.head_dim = size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False  # without it, transformers' sdpa would hide the future
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = nn.Linear(size, size)
+        self.k_proj = nn.Linear(config.hidden_size, size)
+        self.v_proj = nn.Linear(config.hidden_size, size)
+        self.o_proj = nn.Linear(size, size)
 
     def forward(
         self,
@@ -186,14 +198,18 @@ def gated_activation(states: Tensor, hidden_act: str) -> Tensor:
 
 
 class NeurIPTFeedForward(nn.Module):
-    """The dense block: d -> f -> d, also the shared expert. Takes and returns what an expert block does."""
+    """
+    The dense block: size -> f -> size, also the shared expert. Takes and returns what an expert block does. `size` is
+    d, but in a light decoder.
+    """
 
-    def __init__(self, config: NeurIPTConfig, intermediate_size: int):
+    def __init__(self, config: NeurIPTConfig, intermediate_size: int, size: int | None = None):
         super().__init__()
+        size = size or config.hidden_size
         self.hidden_act = config.hidden_act
         gates = 2 if config.hidden_act == "swiglu" else 1
-        self.up_proj = nn.Linear(config.hidden_size, gates * intermediate_size)
-        self.down_proj = nn.Linear(intermediate_size, config.hidden_size)
+        self.up_proj = nn.Linear(size, gates * intermediate_size)
+        self.down_proj = nn.Linear(intermediate_size, size)
 
     def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, float]:
         up_proj, down_proj = self.up_proj, self.down_proj
@@ -630,18 +646,29 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
 
 
 class NeurIPTDecoderLayer(GradientCheckpointingLayer):
-    """Two-stage attention, then cross-attention along time to one scale of the encoder, then a prediction."""
+    """
+    Two-stage attention, then cross-attention along time to one scale of the encoder, then a prediction. A layer of the
+    light decoder is `decoder_size` wide and has no two-stage attention.
+    """
 
     def __init__(self, config: NeurIPTConfig, scale: int):
         super().__init__()
-        self.two_stage_attention = NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
-        self.query_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        size = config.decoder_size or config.hidden_size
+        light = config.decoder_size is not None
+        self.two_stage_attention = (
+            None if light else NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
+        )
+        self.query_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.cross_attention = NeurIPTAttention(config)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.feed_forward = feed_forward_block(config, config.cross_num_experts[scale])
+        self.cross_attention = NeurIPTAttention(config, size)
+        self.feed_forward_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.feed_forward = (
+            NeurIPTFeedForward(config, 2 * size, size)
+            if light
+            else feed_forward_block(config, config.cross_num_experts[scale])
+        )
         self.dropout = nn.Dropout(config.hidden_dropout)
-        self.prediction = NeurIPTReadout(config.hidden_size, 1)
+        self.prediction = NeurIPTReadout(size, 1)
 
     def forward(
         self,
@@ -651,8 +678,12 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         memory_masks: TokenMasks,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """`[B, C, T, d]` and one scale `[B, C, L, d]` -> `[B, C, T, d]`, prediction `[B, C, T]`, auxiliary loss."""
-        hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
+        """
+        `[B, C, T, size]` and one scale `[B, C, L, d]` -> `[B, C, T, size]`, prediction `[B, C, T]`, auxiliary loss.
+        """
+        two_stage_loss = 0.0
+        if self.two_stage_attention is not None:
+            hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
         query = self.query_norm(hidden_states)
         attended, _ = self.cross_attention(
             query.flatten(0, 1),
@@ -669,13 +700,21 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
 
 
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
-    """Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden."""
+    """
+    Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden, and where the
+    configuration has a spectral target, tells the spectrum of each channel.
+    """
 
     def __init__(self, config: NeurIPTConfig):
         super().__init__(config)
         self.neuript = NeurIPTModel(config)
+        if config.decoder_size is not None:
+            self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
         self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        if config.spectral_mean is not None:
+            features = config.num_scales * config.hidden_size
+            self.spectral_head = NeurIPTReadout(features, len(config.spectral_mean))
         self.post_init()
 
     @can_return_tuple
@@ -691,6 +730,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         masked_positions: Tensor | None = None,
         hidden_positions: Tensor | None = None,
         labels: Tensor | None = None,
+        spectral_targets: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> NeurIPTForPreTrainingOutput:
         """
@@ -701,7 +741,19 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             masked_positions (`torch.BoolTensor` of shape `(B, C, T)`): selected samples, where the loss looks; default
                 every real sample.
             labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
+            spectral_targets (`torch.FloatTensor` of shape `(B, C, targets)`): true spectrum, as `spectral_target`
+                gives it; its loss counts all real channels.
+
+        Raises:
+            ValueError: for spectral targets without a spectral target in the configuration, or of another number.
         """
+        if spectral_targets is not None:
+            targets = len(self.config.spectral_mean or ())
+            if list(spectral_targets.shape) != [*input_values.shape[:2], targets]:
+                raise ValueError(
+                    f"spectral_targets must be [B, C, {targets}], one number for each of config.spectral_mean, but are "
+                    f"{list(spectral_targets.shape)} beside input_values of {list(input_values.shape)}."
+                )
         scales, masks, encoder_loss, embedded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
@@ -709,19 +761,44 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
-        loss = None
+        hidden_loss, spectral_logits, spectral_loss, losses = None, None, None, []
         if labels is not None:
             selected = (
                 torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
             )
             if (valid := masks[0].valid()) is not None:
                 selected = selected & valid
-            loss = reconstruction_loss(
-                reconstruction, labels, selected, self.config.reconstruction_exponent, self.config.reconstruction_root
+            hidden_loss = reconstruction_loss(
+                reconstruction,
+                labels,
+                selected,
+                self.config.reconstruction_exponent,
+                self.config.reconstruction_root,
+                self.training,
             )
-            if aux_loss is not None:
-                loss = loss + self.config.router_aux_loss_coef * aux_loss
-        return NeurIPTForPreTrainingOutput(loss=loss, logits=reconstruction, aux_loss=aux_loss)
+            losses.append(hidden_loss)
+        if self.config.spectral_mean is not None:
+            averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
+            spectral_logits = self.spectral_head(torch.cat(averages, dim=-1))
+        if spectral_targets is not None:
+            mean, std = (
+                torch.tensor(numbers, device=spectral_logits.device)
+                for numbers in (self.config.spectral_mean, self.config.spectral_std)
+            )
+            spectral_loss = channel_target_loss(
+                spectral_logits, (spectral_targets - mean) / std, masks[0].channels, self.training
+            )
+            losses.append(self.config.spectral_loss_weight * spectral_loss)
+        if losses and aux_loss is not None:
+            losses.append(self.config.router_aux_loss_coef * aux_loss)
+        return NeurIPTForPreTrainingOutput(
+            loss=sum(losses) if losses else None,
+            logits=reconstruction,
+            aux_loss=aux_loss,
+            reconstruction_loss=hidden_loss,
+            spectral_loss=spectral_loss,
+            spectral_logits=spectral_logits,
+        )
 
     def decode(
         self,
@@ -736,6 +813,8 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         if self.config.decoder_input == "visible":
             hidden_states = scales[0] if hidden is None else torch.where(hidden[..., None], hidden_states, scales[0])
         hidden_states = hidden_states + embedded.spatial_code[:, :, None]
+        if self.config.decoder_size is not None:
+            hidden_states = self.decoder_input(hidden_states)
         hidden_states = hidden_states.expand(scales[0].shape[0], -1, -1, -1)
         if torch.is_grad_enabled() and self.decoder[0].gradient_checkpointing and not hidden_states.requires_grad:
             # reentrant checkpointing lets a layer learn only where one of its inputs asks for a gradient

@@ -49,17 +49,21 @@ def channel_groups(
     return torch.stack(groups, dim=-1)
 
 
+def mean_over_time(hidden_states: Tensor, masks: TokenMasks) -> Tensor:
+    """Mean over valid time: `[B, C, L, d]` -> `[B, C, d]`."""
+    if masks.segments is None:
+        return hidden_states.mean(dim=2)
+    weights = masks.segments.to(hidden_states.dtype)
+    weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
+    return torch.einsum("bcld,bl->bcd", hidden_states, weights)
+
+
 def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Tensor:
     """
     Mean over valid time and over the channels of each group at one scale: `[B, C, L, d]`, `groups [B or 1, C, G]` ->
     `[B, G, d]`. A group without valid channels gives zeros.
     """
-    if masks.segments is None:
-        over_time = hidden_states.mean(dim=2)
-    else:
-        weights = masks.segments.to(hidden_states.dtype)
-        weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1)
-        over_time = torch.einsum("bcld,bl->bcd", hidden_states, weights)
+    over_time = mean_over_time(hidden_states, masks)
     if masks.channels is not None:
         groups = groups & masks.channels[..., None]
     weights = groups.to(hidden_states.dtype)
@@ -67,4 +71,4 @@ def lobe_pooling(hidden_states: Tensor, groups: Tensor, masks: TokenMasks) -> Te
     return torch.einsum("bcd,bcg->bgd", over_time, weights.expand(over_time.shape[0], -1, -1))
 
 
-__all__ = ["channel_groups", "lobe_pooling"]
+__all__ = ["channel_groups", "lobe_pooling", "mean_over_time"]

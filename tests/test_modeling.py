@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import make_batch, small_config
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from neuript_hf import (
@@ -441,6 +442,38 @@ def test_implementations_agree(attention, experts):
     torch.testing.assert_close(model(**batch).logits, reference, atol=1e-5, rtol=0)
 
 
+def test_the_light_decoder_reads_every_scale_and_no_hidden_sample():
+    config = small_config(decoder_size=4)
+    model = NeurIPTForPreTraining(config).train()
+    assert count(model.decoder) + count(model.decoder_input) < 0.2 * count(
+        NeurIPTForPreTraining(small_config()).decoder
+    )
+    batch = make_batch()
+    hidden = torch.rand(batch["input_values"].shape) < 0.3
+    changed = batch | {"input_values": torch.where(hidden, 9.0, batch["input_values"])}
+    model.eval()
+    with torch.no_grad():
+        plain, other = (model(**b, hidden_positions=hidden).logits for b in (batch, changed))
+    assert plain.shape == batch["input_values"].shape
+    torch.testing.assert_close(plain, other, rtol=0, atol=0)
+    model(**batch, hidden_positions=hidden, labels=batch["input_values"]).loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.decoder[0].parameters())
+    assert all(layer.memory_norm.weight.grad.any() for layer in model.decoder)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"decoder_size": 5}, "multiple of num_attention_heads"),
+        ({"decoder_size": 4, "cross_num_experts": [0, 0, 0, 0, 0, 0, 2]}, "no experts"),
+        ({"decoder_size": 4, "decoder_input": "visible"}, "starts from positions"),
+    ],
+)
+def test_a_light_decoder_that_cannot_be_is_refused(settings, words):
+    with pytest.raises(StrictDataclassError, match=words):
+        small_config(**settings)
+
+
 def test_decoder_starts_from_visible_samples_where_asked():
     """`decoder_input="visible"` (paper eq. 6) adds visible tokens, and still no hidden one."""
     batch = make_batch()
@@ -472,8 +505,9 @@ def test_optional_outputs():
 
 
 @pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
-def test_gradient_checkpointing_changes_nothing(model_class):
-    model = model_class(small_config())
+@pytest.mark.parametrize("decoder_size", [None, 4])
+def test_gradient_checkpointing_changes_nothing(model_class, decoder_size):
+    model = model_class(small_config(decoder_size=decoder_size))
     batch = make_batch()
     labels = torch.tensor([0, 1, 2]) if model_class is NeurIPTForSequenceClassification else torch.randn(3, 5, 40)
     model(**batch, labels=labels).loss.backward()

@@ -40,7 +40,7 @@ ORDER = [
     {"channel_names", "signal_quality", "array_files"},
     {"electrodes", "channels", "pooling", "token_basis"},
     {"digitised", "recordings"},
-    {"feature_extraction_neuript", "embeddings", "masking", "simulation", "metrics"},
+    {"feature_extraction_neuript", "embeddings", "masking", "spectral_target", "simulation", "metrics"},
     {"modeling_neuript"},
     {"pipeline_neuript", "data_collator", "data", "baselines", "shards"},
     {"trainer", "checkpoint", "probing", "preparation", "recipes"},

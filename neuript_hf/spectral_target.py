@@ -1,0 +1,73 @@
+"""
+What a channel's spectrum looks like in a few numbers: an optional second target of pre-training.
+
+Filling gaps is learned from amplitude and drift, which hardly tell what people do. The oscillations stand in the
+power of narrow bands; most of that again is the slope that every EEG has (its aperiodic part). So the target is that
+slope by itself, and what each band has above it.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy.signal import welch
+from scipy.signal.windows import hann
+
+
+# Hertz; the signals end at 30 Hz.
+BAND_EDGES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0)
+NUM_SPECTRAL_TARGETS = len(BAND_EDGES) - 1 + 2
+SEGMENT_SECONDS = 2.0
+# Square microvolts per hertz. A flat channel has this in every band, so that logarithms stay finite.
+FLOOR = 1e-4
+
+
+def spectral_target(microvolts: np.ndarray, sampling_rate: float) -> np.ndarray:
+    """
+    For each channel the offset and the slope of a straight line through log power over log frequency, then what each
+    band's log power has above that line.
+
+    Power is Welch's, in segments of two seconds (or of the whole signal, where that is shorter) with half of them
+    overlapping; each segment is freed of its mean.
+
+    Args:
+        microvolts: `[C, T]`, real samples only; at least one second.
+        sampling_rate: in hertz, above 60.
+
+    Returns:
+        float32 `[C, 13]`: offset and slope (natural logarithm of square microvolts per hertz, at the mean log
+        frequency of the bands), and 11 differences.
+
+    Raises:
+        ValueError: for signals of less than a second, or a rate that does not reach the highest band.
+    """
+    if sampling_rate < 2 * BAND_EDGES[-1]:
+        raise ValueError(f"Bands up to {BAND_EDGES[-1]:g} Hz need twice that rate, but it is {sampling_rate:g} Hz.")
+    samples = microvolts.shape[-1]
+    if samples < sampling_rate:
+        raise ValueError(f"A spectral target needs at least one second, but has {samples / sampling_rate:g} s.")
+    segment = min(samples, round(SEGMENT_SECONDS * sampling_rate))
+    # filled up with zeros, a shorter segment has the same frequencies
+    fft_samples = round(SEGMENT_SECONDS * sampling_rate)
+    _, power = welch(microvolts, fs=sampling_rate, window=hann(segment), nperseg=segment, nfft=fft_samples)
+    bands, to_line = _bands_and_line(sampling_rate)
+    log_power = np.log(power @ bands + FLOOR)
+    return (log_power @ to_line).astype(np.float32)
+
+
+@lru_cache
+def _bands_and_line(sampling_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Two matrices: from the power at each frequency to the mean power of each band, and from the log power of the bands
+    to the line's offset and slope and the bands' distances from it.
+    """
+    frequencies = np.fft.rfftfreq(round(SEGMENT_SECONDS * sampling_rate), 1 / sampling_rate)
+    low, high = np.array(BAND_EDGES[:-1]), np.array(BAND_EDGES[1:])
+    inside = (frequencies[:, None] >= low) & (frequencies[:, None] < high)
+    log_frequency = np.log(np.sqrt(low * high))
+    design = np.stack([np.ones_like(log_frequency), log_frequency - log_frequency.mean()], axis=1)
+    line = np.linalg.pinv(design)  # [2, bands]
+    residual = np.eye(len(low)) - design @ line
+    return inside / inside.sum(axis=0), np.concatenate([line, residual]).T
+
+
+__all__ = ["BAND_EDGES", "NUM_SPECTRAL_TARGETS", "spectral_target"]

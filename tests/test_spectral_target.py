@@ -1,0 +1,148 @@
+"""The spectrum of a channel in a few numbers, and what pre-training makes of it."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_batch, small_config
+from huggingface_hub.errors import StrictDataclassError
+
+from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTFeatureExtractor, NeurIPTForPreTraining
+from neuript_hf.losses import channel_target_loss
+from neuript_hf.spectral_target import BAND_EDGES, NUM_SPECTRAL_TARGETS, spectral_target
+
+
+RATE = 64
+
+
+def noise(exponent: float, seconds: float = 600, seed: int = 0) -> np.ndarray:
+    """One channel of noise whose power falls with frequency to the `exponent`, `[1, T]`."""
+    samples = round(seconds * RATE)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).normal(size=samples))
+    frequencies = np.fft.rfftfreq(samples, 1 / RATE)
+    spectrum[1:] *= frequencies[1:] ** (-exponent / 2)
+    return 10 * np.fft.irfft(spectrum, samples)[None]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_the_slope_is_that_of_the_noise(exponent):
+    offset, slope, *bands = spectral_target(noise(exponent), RATE)[0]
+    assert slope == pytest.approx(-exponent, abs=0.1)
+    assert np.abs(bands).max() < 0.15
+    if exponent == 0:
+        assert offset == pytest.approx(np.log(100 / 32), abs=0.1)  # variance 100 spread over 32 Hz
+
+
+def test_a_louder_recording_differs_in_its_offset_alone():
+    signal = noise(1.0, seconds=8)
+    quiet, loud = spectral_target(signal, RATE), spectral_target(3 * signal, RATE)
+    np.testing.assert_allclose((loud - quiet)[0], [2 * np.log(3)] + [0] * 12, atol=5e-3)
+
+
+def test_an_oscillation_stands_above_the_line_in_its_band():
+    times = np.arange(4 * RATE) / RATE
+    signal = noise(1.0, seconds=4) + 20 * np.sin(2 * np.pi * 11 * times)
+    bands = spectral_target(signal, RATE)[0, 2:]
+    assert BAND_EDGES[bands.argmax()] == 10.0 and bands.max() > 1
+
+
+def test_every_channel_by_itself_and_silence_too():
+    signal = np.concatenate([noise(1.0, 4), np.zeros((1, 4 * RATE)), noise(0.0, 4)])
+    together = spectral_target(signal, RATE)
+    assert together.shape == (3, NUM_SPECTRAL_TARGETS) and np.isfinite(together).all()
+    for channel in range(3):
+        np.testing.assert_allclose(
+            together[channel], spectral_target(signal[[channel]], RATE)[0], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_short_windows_have_all_bands():
+    assert np.isfinite(spectral_target(noise(1.0, 1), RATE)).all()
+    with pytest.raises(ValueError, match="at least one second, but has 0.5 s"):
+        spectral_target(noise(1.0, 0.5), RATE)
+    with pytest.raises(ValueError, match="30 Hz need twice that rate, but it is 50 Hz"):
+        spectral_target(noise(1.0, 4), 50)
+
+
+def window(seed: int, channels: int = 4, samples: int = 128) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "input_values": rng.normal(size=(channels, samples)).astype(np.float32),
+        "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
+        "lobe_mask": np.eye(5, dtype=bool)[:channels],
+    }
+
+
+def test_the_collator_tells_the_true_spectrum_of_good_channels():
+    extractor = NeurIPTFeatureExtractor()
+    example = window(0) | {"channel_mask": np.array([True, False, True, True])}
+    batch = DataCollatorForAmplitudeAwareMasking(spectral_extractor=extractor)([example])
+    expected = spectral_target(extractor.invert(example["input_values"]), extractor.sampling_rate)
+    good = example["channel_mask"]
+    assert (batch["input_values"][0].numpy() != example["input_values"]).any()  # replaced values are not the truth
+    np.testing.assert_allclose(batch["spectral_targets"][0, good], expected[good], rtol=1e-5, atol=1e-5)
+    assert (batch["spectral_targets"][0, ~good] == 0).all()
+
+
+def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
+    examples = [window(seed) for seed in range(200)]
+    plain = DataCollatorForAmplitudeAwareMasking()
+    all_whole = DataCollatorForAmplitudeAwareMasking(whole_share=1.0)(examples)
+    assert not all_whole["masked_positions"].any() and not all_whole["hidden_positions"].any()
+    assert torch.equal(all_whole["input_values"], all_whole["labels"])
+    assert plain(examples)["masked_positions"].flatten(1).any(dim=1).all()
+    half = DataCollatorForAmplitudeAwareMasking(whole_share=0.5)(examples)["masked_positions"].flatten(1).any(dim=1)
+    assert 0.35 < half.float().mean() < 0.65
+    with pytest.raises(ValueError, match="whole_share must lie in"):
+        DataCollatorForAmplitudeAwareMasking(whole_share=1.5)
+
+
+def spectral_config(**kwargs):
+    return small_config(spectral_mean=[0.5] * 13, spectral_std=[2.0] * 13, **kwargs)
+
+
+def test_the_loss_is_that_of_standardised_numbers_over_real_channels():
+    model = NeurIPTForPreTraining(spectral_config(spectral_loss_weight=0.25)).eval()
+    batch = make_batch(windows=2, channels=5)
+    labels = torch.randn(2, 5, 13)
+    mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    output = model(**batch, channel_mask=mask, labels=batch["input_values"], spectral_targets=labels)
+    error = (output.spectral_logits - (labels - 0.5) / 2.0).square().mean(dim=-1)
+    torch.testing.assert_close(output.spectral_loss, error[mask].mean())
+    torch.testing.assert_close(output.loss, output.reconstruction_loss + 0.25 * output.spectral_loss)
+    alone = model(**batch, channel_mask=mask, spectral_targets=labels)
+    torch.testing.assert_close(alone.loss, 0.25 * output.spectral_loss)
+
+
+def test_no_real_channel_is_no_loss():
+    predictions, targets = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    assert channel_target_loss(predictions, targets, torch.zeros(2, 3, dtype=torch.bool), training=True) == 0
+
+
+def test_wrong_spectral_targets_are_refused():
+    batch = make_batch()
+    with pytest.raises(ValueError, match=r"spectral_targets must be \[B, C, 13\]"):
+        NeurIPTForPreTraining(spectral_config())(**batch, spectral_targets=torch.zeros(3, 5, 2))
+    with pytest.raises(ValueError, match=r"spectral_targets must be \[B, C, 0\]"):
+        NeurIPTForPreTraining(small_config())(**batch, spectral_targets=torch.zeros(3, 5, 13))
+    for settings, words in (
+        ({"spectral_mean": [0.0]}, "go together"),
+        ({"spectral_mean": [0.0], "spectral_std": [1.0, 1.0]}, "one of each"),
+        ({"spectral_mean": [0.0], "spectral_std": [0.0]}, "must be positive"),
+    ):
+        with pytest.raises(StrictDataclassError, match=words):
+            small_config(**settings)
+
+
+def test_padding_does_not_change_the_spectral_answer():
+    model = NeurIPTForPreTraining(spectral_config(decoder_size=8)).eval().double()
+    batch = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in make_batch().items()}
+    padded = {
+        "input_values": torch.nn.functional.pad(batch["input_values"], (0, 9, 0, 2), value=7.0),
+        "electrode_positions": torch.nn.functional.pad(batch["electrode_positions"], (0, 0, 0, 2)),
+        "channel_mask": torch.arange(7).expand(3, -1) < 5,
+        "attention_mask": torch.arange(49).expand(3, -1) < 40,
+    }
+    with torch.no_grad():
+        plain, wide = model(batch["input_values"], batch["electrode_positions"]), model(**padded)
+    torch.testing.assert_close(wide.spectral_logits[:, :5], plain.spectral_logits, rtol=0, atol=1e-9)
+    torch.testing.assert_close(wide.logits[:, :5, :40], plain.logits, rtol=0, atol=1e-9)
