@@ -751,8 +751,8 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             targets = len(self.config.spectral_mean or ())
             if list(spectral_targets.shape) != [*input_values.shape[:2], targets]:
                 raise ValueError(
-                    f"spectral_targets must be [B, C, {targets}], one number for each of config.spectral_mean, but are "
-                    f"{list(spectral_targets.shape)} beside input_values of {list(input_values.shape)}."
+                    f"spectral_targets must be [B, C, {targets}], one number for each of config.spectral_mean, but "
+                    f"are {list(spectral_targets.shape)} beside input_values of {list(input_values.shape)}."
                 )
         scales, masks, encoder_loss, embedded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs

@@ -20,35 +20,50 @@ from transformers import PreTrainedModel, TrainingArguments, default_data_collat
 from neuript_hf import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTTrainer
 
 
-STEPS = 20
+STEPS = 50
 MODELS = {"classifier": NeurIPTForSequenceClassification, "pretraining": NeurIPTForPreTraining}
-# The auxiliary loss is not additive over parts of a batch (it multiplies means), so it is left out.
-SIZES = {"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2], "router_aux_loss_coef": 0.0}
+SIZES = {"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2]}
+SPECTRUM = {"spectral_mean": [0.0] * 3, "spectral_std": [1.0] * 3}
 
 
 def make_model(kind: str, **kwargs) -> PreTrainedModel:
     """The same weights in every process; no dropout, no noise."""
     torch.manual_seed(0)
-    model = MODELS[kind](small_config(**(SIZES | kwargs)))
+    model = MODELS[kind](small_config(**(SIZES | (SPECTRUM if kind == "pretraining" else {}) | kwargs)))
     model.set_experts_implementation("eager")
     return model
 
 
-def make_windows(kind: str, count: int) -> dict[str, Tensor]:
-    """With labels; in pre-training 60 samples of every window are selected, so that means over parts are equal."""
+def make_windows(kind: str, count: int, alike: bool = False) -> dict[str, Tensor]:
+    """
+    With labels. Unless they are to be `alike`, windows have different numbers of real channels and, in pre-training,
+    of selected samples, so that the mean of the means of a batch's parts is not the mean of the whole batch.
+    """
     batch = make_batch(windows=count)
+    if not alike:
+        batch["channel_mask"] = torch.arange(5) < 2 + torch.arange(count)[:, None] % 4
     if kind == "classifier":
         return batch | {"labels": torch.arange(count) % 3}
     generator = torch.Generator().manual_seed(1)
     order = torch.rand(count, batch["input_values"][0].numel(), generator=generator).argsort(-1)
-    masked = (order < 60).view_as(batch["input_values"])
-    labels = batch["input_values"].clone()
-    return batch | {"masked_positions": masked, "hidden_positions": masked, "labels": labels}
+    selected = torch.full((count, 1), 60) if alike else 15 * torch.arange(1, count + 1)[:, None] % 100
+    masked = (order < selected).view_as(batch["input_values"])
+    return batch | {
+        "masked_positions": masked,
+        "hidden_positions": masked,
+        "labels": batch["input_values"].clone(),
+        "spectral_targets": torch.randn(count, 5, 3, generator=generator),
+    }
 
 
-def train(kind: str, batch_size: int, folder: str, **kwargs) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses of the steps and weights at the end, with `batch_size` windows for each process and step."""
-    windows = make_windows(kind, 16)
+def train(
+    kind: str, batch_size: int, folder: str, alike: bool = False, **kwargs
+) -> tuple[list[float], dict[str, Tensor]]:
+    """
+    Losses of the steps and weights at the end, with `batch_size` windows for each process and step. With windows that
+    are `alike` the experts' auxiliary loss, which multiplies means over a batch, is left out.
+    """
+    windows = make_windows(kind, 16, alike)
     settings = {
         "output_dir": folder,
         "use_cpu": True,
@@ -63,7 +78,7 @@ def train(kind: str, batch_size: int, folder: str, **kwargs) -> tuple[list[float
         "disable_tqdm": True,
     }
     trainer = NeurIPTTrainer(
-        model=make_model(kind),
+        model=make_model(kind, **({"router_aux_loss_coef": 0.0} if alike else {})),
         args=TrainingArguments(**(settings | kwargs)),
         train_dataset=[{name: tensor[index] for name, tensor in windows.items()} for index in range(16)],
         data_collator=default_data_collator,

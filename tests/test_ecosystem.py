@@ -514,9 +514,8 @@ def test_sharded_weights(kind, version, two_processes):
 @pytest.mark.parametrize("kind", MODELS)
 def test_two_processes_train_as_one(kind, two_processes, tmp_path):
     """
-    The same losses over 20 steps at the same global batch: 2 windows in each of two processes, 4 in one. The means
-    over each process's windows are equal because every window has as many selected samples; the auxiliary loss, which
-    multiplies means over a batch, is switched off: over parts of a batch it is another number.
+    The same losses over 50 steps at the same global batch: 2 windows in each of two processes, 4 in one, though
+    windows differ in channels and selected samples: counts and the routers' statistics are those of both processes.
     """
     losses, weights = train(kind, 4, str(tmp_path))
     found, found_weights = two_processes["trainer", kind]
@@ -528,8 +527,11 @@ def test_two_processes_train_as_one(kind, two_processes, tmp_path):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_accumulated_gradients(kind, tmp_path):
-    """4 batches of 2 windows and one batch of 8: the same weights after 4 steps; as above without auxiliary loss."""
-    settings = {"max_steps": 4}
+    """
+    4 batches of 2 windows and one batch of 8: the same weights after 4 steps, where every window has as many channels
+    and selected samples, and without the auxiliary loss: each of the 4 batches is a mean by itself.
+    """
+    settings = {"max_steps": 4, "alike": True}
     losses, weights = train(kind, 8, str(tmp_path), **settings)
     found, found_weights = train(kind, 2, str(tmp_path), gradient_accumulation_steps=4, **settings)
     assert found == pytest.approx(losses, abs=1e-4)
