@@ -68,9 +68,14 @@ def peak_memory_gib(device: torch.device) -> float:
 
 def provenance(device: torch.device) -> dict[str, object]:
     """Columns that say who measured a row: command, commit, machine, threads, versions."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    ).stdout.strip()
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent)
+        return done.stdout.strip()
+
+    # the rows written so far change nothing that is measured
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}")
+    commit = git("describe", "--always") + ("-dirty" if changed else "")
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
     return {

@@ -6,6 +6,7 @@ power of narrow bands; most of that again is the slope that every EEG has (its a
 slope by itself, and what each band has above it.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -70,4 +71,26 @@ def _bands_and_line(sampling_rate: float) -> tuple[np.ndarray, np.ndarray]:
     return inside / inside.sum(axis=0), np.concatenate([line, residual]).T
 
 
-__all__ = ["BAND_EDGES", "NUM_SPECTRAL_TARGETS", "spectral_target"]
+def spectral_statistics(windows: Iterable[np.ndarray], sampling_rate: float) -> tuple[list[float], list[float]]:
+    """
+    Mean and standard deviation of each of the 13 targets over the channels of many windows, for
+    `NeurIPTConfig(spectral_mean=, spectral_std=)`.
+
+    Args:
+        windows: microvolts, `[C, T]` each, good channels and real samples only.
+        sampling_rate: in hertz.
+
+    Raises:
+        ValueError: where there are fewer than two channels in all, or a target is the same in all of them.
+    """
+    targets = [spectral_target(window, sampling_rate) for window in windows if len(window)]
+    targets = np.concatenate(targets).astype(np.float64) if targets else np.zeros((0, NUM_SPECTRAL_TARGETS))
+    if len(targets) < 2 or not (std := targets.std(axis=0)).all():
+        raise ValueError(
+            f"Spectral statistics need channels that differ, but there are {len(targets)}, or all are alike. Give "
+            "windows of several recordings."
+        )
+    return targets.mean(axis=0).tolist(), std.tolist()
+
+
+__all__ = ["BAND_EDGES", "NUM_SPECTRAL_TARGETS", "spectral_statistics", "spectral_target"]

@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTFeatureExtractor, NeurIPTForPreTraining
 from neuript_hf.losses import channel_target_loss
-from neuript_hf.spectral_target import BAND_EDGES, NUM_SPECTRAL_TARGETS, spectral_target
+from neuript_hf.spectral_target import BAND_EDGES, NUM_SPECTRAL_TARGETS, spectral_statistics, spectral_target
 
 
 RATE = 64
@@ -61,6 +61,19 @@ def test_short_windows_have_all_bands():
         spectral_target(noise(1.0, 0.5), RATE)
     with pytest.raises(ValueError, match="30 Hz need twice that rate, but it is 50 Hz"):
         spectral_target(noise(1.0, 4), 50)
+
+
+def test_statistics_standardise():
+    windows = [np.concatenate([noise(1.0, 4, seed), 5 * noise(0.5, 4, seed + 100)]) for seed in range(20)]
+    mean, std = spectral_statistics(windows, RATE)
+    targets = np.concatenate([spectral_target(signal, RATE) for signal in windows])
+    standardised = (targets - mean) / std
+    np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(standardised.std(axis=0), 1, atol=1e-5)
+    with pytest.raises(ValueError, match="channels that differ, but there are 0"):
+        spectral_statistics([], RATE)
+    with pytest.raises(ValueError, match="or all are alike"):
+        spectral_statistics([np.zeros((3, 256))], RATE)
 
 
 def window(seed: int, channels: int = 4, samples: int = 128) -> dict[str, np.ndarray]:
