@@ -29,6 +29,7 @@ from transformers.utils.logging import tqdm
 
 from .data import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .recordings import Recording, Segment, check_positive
 from .shards import (
     ENCODINGS,
     SETTINGS_FILE,
@@ -46,6 +47,7 @@ SUMMARY_FILE = "summary.json"
 SET_ASIDE_FILE = "set_aside.csv"
 # What is known of a recording before it is opened; all but its path is hashed.
 COLUMNS = ["file", "path", "subject", "split", "montage", "net", "sampling_rate", "unit", "channel_names", "bytes"]
+COLUMNS += ["step", "trial_seconds"]
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,9 @@ def prepare_dataset(
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns `file` and `subject`, and optionally `dataset`,
             `split`, `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`,
-            `channel_names` (with blanks between them); a BIDS root; or a folder of recordings.
+            `channel_names` (with blanks between them), `step` (how much of the unit one step of the file's whole
+            numbers is) and `trial_seconds` (where trials of this length were put one after the other: neither a window
+            nor a filter reaches from one into the next); a BIDS root; or a folder of recordings.
         extractor: turns recordings into windows of its `window_seconds`.
         output: folder to write to.
         rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
@@ -372,7 +376,7 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     try:
         own = {name: recording[name] for name in ("montage", "net") if recording[name]}
         extractor = NeurIPTFeatureExtractor.from_dict(preparation.extractor | own)
-        batch, starts = _extract(recording, extractor, preparation.rules)
+        batch, starts, segments = _extract(recording, extractor, preparation.rules)
     except LeftOut as rule:
         outcome.status, outcome.reason = "left out", str(rule)
         return None
@@ -401,6 +405,7 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
         codes=codes,
         scales=scales,
         onsets=starts[kept],
+        follows=_follows(starts[kept], segments[kept], sizes.shape[-1] / extractor.sampling_rate),
         channel_mask=batch["channel_mask"][kept],
         electrode_positions=batch["electrode_positions"][0],
         lobe_mask=batch["lobe_mask"][0],
@@ -409,13 +414,45 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
 
 def _extract(
     recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
-) -> tuple[BatchFeature, np.ndarray]:
-    """All windows of a recording, and their starts in seconds."""
+) -> tuple[BatchFeature, np.ndarray, np.ndarray]:
+    """All windows of a recording, their starts in seconds, and the number of the segment that each lies in."""
     source = open_row(recording)
     if source.in_pieces:
         raise ValueError("It holds epochs, not a continuous signal.")
+    if recording["step"]:
+        _scale(source, float(recording["step"]))
+    if recording["trial_seconds"]:
+        _part_trials(source, float(recording["trial_seconds"]))
     starts = rules.window_starts(source.stretches, extractor.window_seconds)
-    return extractor(source, onsets=starts.tolist()), starts
+    segments = [source.segment_of(start, extractor.window_seconds) for start in starts]
+    return extractor(source, onsets=starts.tolist()), starts, np.array(segments)
+
+
+def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.ndarray:
+    """Which windows, of so many seconds, begin where the one before them ends, in the same segment."""
+    next_to = np.isclose(np.diff(starts), seconds, rtol=0, atol=1e-6) & (np.diff(segments) == 0)
+    return np.concatenate([[False], next_to])
+
+
+def _scale(source: Recording, step: float) -> None:
+    """The file's numbers count steps of its unit."""
+    check_positive("step", step)
+    source.microvolts = source.microvolts * step
+    source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
+
+
+def _part_trials(source: Recording, seconds: float) -> None:
+    """Makes each trial a segment, so that there is a gap between any two."""
+    check_positive("trial_seconds", seconds)
+    rate, trials = source.sampling_rate, []
+    for segment in source.segments:
+        count = math.ceil((segment.stop - segment.start) / rate / seconds - 1e-9)
+        borders = [min(segment.start + round(k * seconds * rate), segment.stop) for k in range(count + 1)]
+        trials += [
+            Segment(start, stop, segment.onset + (start - segment.start) / rate)
+            for start, stop in zip(borders, borders[1:], strict=False)
+        ]
+    source.segments = trials
 
 
 def _write_summary(output: Path) -> dict:

@@ -104,6 +104,7 @@ class RecordingWindows:
     Args:
         codes, scales: `[n, C, T]` and float32 `[n]`, see [`encode_windows`].
         onsets: float64 `[n]`, seconds from the recording's start.
+        follows: bool `[n]`, the window begins where the one before it ends, with no gap between them.
         channel_mask: bool `[n, C]`, false = bad.
         electrode_positions, lobe_mask: float32 `[C, 3]` and bool `[C, num_lobes]`.
     """
@@ -111,6 +112,7 @@ class RecordingWindows:
     codes: np.ndarray
     scales: np.ndarray
     onsets: np.ndarray
+    follows: np.ndarray
     channel_mask: np.ndarray
     electrode_positions: np.ndarray
     lobe_mask: np.ndarray
@@ -167,8 +169,9 @@ class EEGShardDataset(torch.utils.data.Dataset):
     A prepared data set with random access; files are mapped into memory, windows decoded when they are asked for.
 
     A window is a dict with the batch contract's `input_values` float32 `[C, T]` (companded), `electrode_positions`,
-    `lobe_mask`, `channel_mask`, and `subject`, `recording`, `onset` (seconds). Works with `Trainer` and with the
-    collators of [`DataCollatorForEEG`]. The order is that of the recordings, then time.
+    `lobe_mask`, `channel_mask`, and `subject`, `recording`, `onset` (seconds), `follows` (begins where the window
+    before it ends). Works with `Trainer` and with the collators of [`DataCollatorForEEG`]. The order is that of the
+    recordings, then time.
 
     `dataset.recordings` is a table with one row for each recording: `recording`, `subject`, `split`, `windows`,
     `channels`, `samples`, and where its windows lie (`shard`, `number`, `first`).
@@ -296,7 +299,7 @@ class _Part:
         self._codes = file.get_slice(f"{number}.codes")
         self._small = {
             name: file.get_tensor(f"{number}.{name}")
-            for name in ("scales", "onsets", "channel_mask", "electrode_positions", "lobe_mask")
+            for name in ("scales", "onsets", "follows", "channel_mask", "electrode_positions", "lobe_mask")
         }
 
     def window(self, index: int) -> dict:
@@ -307,6 +310,7 @@ class _Part:
             "lobe_mask": small["lobe_mask"],
             "channel_mask": small["channel_mask"][index],
             "onset": float(small["onsets"][index]),
+            "follows": bool(small["follows"][index]),
         }
 
 

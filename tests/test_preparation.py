@@ -357,6 +357,55 @@ def test_files_that_do_not_say_what_they_hold(recordings, tmp_path):
         np.testing.assert_allclose(plain, same, atol=1e-3)
 
 
+def test_whole_numbers_in_steps(recordings, tmp_path):
+    """Arrays of 16 bits with steps of a tenth of a microvolt."""
+    signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e6
+    np.save(tmp_path / "steps.npy", np.rint(signal * 10).astype(np.int16))
+    row = {"file": "steps.npy", "subject": "0", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4 Pz"}
+    pd.DataFrame([row | {"step": 0.1}]).to_csv(tmp_path / "manifest.csv", index=False)
+    prepare(tmp_path / "manifest.csv", tmp_path / "out")
+    prepare(recordings, tmp_path / "same")
+    steps, same = (EXTRACTOR.invert(EEGShardDataset(tmp_path / name)[3]["input_values"]) for name in ("out", "same"))
+    np.testing.assert_allclose(steps, same, atol=0.06)
+    (outcome,) = read_outcomes(tmp_path / "out")
+    assert "step: the numbers are in steps of 0.1 uV" in outcome.report["steps"]
+    pd.DataFrame([row | {"step": 0}]).to_csv(tmp_path / "manifest.csv", index=False)
+    prepare(tmp_path / "manifest.csv", tmp_path / "refused")
+    (aside,) = pd.read_csv(tmp_path / "refused" / "set_aside.csv").to_dict("records")
+    assert "step must be a positive number, but is 0.0" in aside["reason"]
+
+
+def test_trials_put_one_after_the_other(tmp_path):
+    """Each trial is filtered as if it were alone, however far the signal jumps between two of them."""
+    trials = np.random.default_rng(0).normal(0, 10, (12, 3, 128)) + 300 * np.arange(12)[:, None, None]
+    np.save(tmp_path / "trials.npy", np.concatenate(trials, axis=1))
+    row = {"file": "trials.npy", "subject": "0", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4"}
+    pd.DataFrame([row | {"trial_seconds": 1}]).to_csv(tmp_path / "manifest.csv", index=False)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=1.0)
+    rules = RejectionRules(8, 0, max_microvolts=100, min_microvolts=None)
+    prepare_dataset(tmp_path / "manifest.csv", extractor, tmp_path / "out", rules=rules)
+    windows = list(EEGShardDataset(tmp_path / "out"))
+    alone = extractor(trials, sampling_rate=128, channel_names=["C3", "Cz", "C4"], unit="uV")["input_values"]
+    assert [window["onset"] for window in windows] == list(range(12))
+    np.testing.assert_allclose(np.stack([window["input_values"] for window in windows]), alone, atol=2e-4)
+    assert not any(window["follows"] for window in windows)
+
+
+def test_windows_that_follow_each_other(tmp_path):
+    """None follows one that was rejected, or one behind a gap."""
+
+    def disturb(signal):
+        signal[0, 21 * 128] = 1e-3
+
+    write_recording(tmp_path / "sub-1_raw.fif", 1, seconds=40.0, change=disturb)
+    raw = mne.io.read_raw(tmp_path / "sub-1_raw.fif", preload=True)
+    raw.set_annotations(mne.Annotations([32.0], [0.0], ["BAD boundary"]))
+    raw.save(tmp_path / "sub-1_raw.fif", overwrite=True)
+    prepare(tmp_path, tmp_path / "out", rules=RejectionRules(20, 0))
+    follows = {window["onset"]: window["follows"] for window in EEGShardDataset(tmp_path / "out")}
+    assert follows == {0: False, 4: True, 8: True, 12: True, 16: True, 24: False, 28: True, 32: False, 36: True}
+
+
 def test_epochs_are_set_aside(tmp_path):
     raw = mne.io.RawArray(np.random.default_rng(0).normal(0, 1e-5, (1, 6400)), mne.create_info(["Cz"], 128.0, "eeg"))
     mne.make_fixed_length_epochs(raw, 2.0).save(tmp_path / "sub-1-epo.fif")

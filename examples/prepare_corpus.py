@@ -1,0 +1,217 @@
+"""
+The corpus of our own checkpoints: small public data sets in one folder -> prepared data sets for pre-training.
+
+    python examples/prepare_corpus.py --data ../shared/data --output runs/corpus --num_proc 2
+
+Writes three data sets of `prepare_dataset`, which `pretrain.py` reads together:
+
+    pretraining   unlabelled signals of 64 Hz, already filtered
+    tasks         labelled recordings of the people whom their data sets train on, without labels
+    trials        the same, of a set whose trials of one second were put one after the other
+
+and `sets.csv`, which says how much of each set there is, under which licence. Nobody from the validation or test
+people of the labelled recordings is in it. A few of its people form the split `validation` instead of `train`:
+pre-training is judged on them. Killed, it goes on where it stopped.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from transformers import HfArgumentParser
+
+from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
+from neuript_hf.preparation import RejectionRules
+from neuript_hf.shards import read_outcomes, read_settings
+
+
+# Recordings of 10 s are common here. Most are from consumer headsets, where slow drift reaches 500 microvolt in a good
+# signal (the median window of epilepsy_gb has 230 as its largest value); beyond that are movement and loose contacts:
+# 12 to 18 % of the windows of epilepsy_gb, dasps and muse_seq, none of eegmat. No window is flat, and a channel that
+# drifts
+# may stay away from zero for 4 s, so there is no lower limit. Bad channels keep their mask.
+RULES = RejectionRules(
+    min_recording_seconds=8.0, trim_seconds=0.0, max_microvolts=500.0, min_microvolts=None, judge_masked=False
+)
+# As long as the longest windows of the labelled sets; training draws shorter parts.
+WINDOW_SECONDS = 5.0
+# Its trials of one second were put one after the other, so that the signal jumps at every full second.
+TRIALS_SET, TRIAL_SECONDS = "uci_alcohol", 1.0
+# People held out from pre-training: this share of each set of more than so many people.
+HELD_OUT_SHARE, FEW_PEOPLE = 0.06, 15
+RECORDINGS_PER_SHARD = 64
+
+
+@dataclass
+class CorpusArguments:
+    """Where the recordings are, and where the data sets go."""
+
+    data: str = field(metadata={"help": "Folder with manifest.csv and pretraining/manifest.jsonl."})
+    output: str = field(default="runs/corpus", metadata={"help": "Folder to write to."})
+    num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
+
+
+def read_rows(data: Path) -> dict[str, pd.DataFrame]:
+    """
+    The recordings of each data set, in the columns of [`prepare_dataset`], beside `licence` and `source`; all are
+    `train`.
+
+    Args:
+        data: folder with `manifest.csv` and `pretraining/manifest.jsonl`.
+
+    Raises:
+        FileNotFoundError: where one of them does not exist.
+    """
+    unlabelled = pd.read_json(data / "pretraining" / "manifest.jsonl", lines=True, dtype=False)
+    unlabelled["file"] = "pretraining/" + unlabelled["file"]
+    unlabelled["channel_names"] = unlabelled["channels"].map(" ".join)
+    unlabelled["sampling_rate"] = unlabelled["rate_hz"]
+    unlabelled["unit"], unlabelled["step"] = "uV", unlabelled["microvolt_per_step"]
+    unlabelled["split"] = "train"
+
+    labelled = pd.read_csv(data / "manifest.csv", dtype=str, keep_default_na=False)
+    # sets of too few people are split within each person: no run of theirs is used
+    labelled = labelled[(labelled["split"] == "train") & (labelled["within_split"] == "")]
+    columns = ["file", "set", "subject", "split", "licence", "source"]
+    in_trials = labelled["set"] == TRIALS_SET
+    return {
+        "pretraining": unlabelled[columns + ["sampling_rate", "unit", "step", "channel_names"]],
+        "tasks": labelled.loc[~in_trials, columns],
+        "trials": labelled.loc[in_trials, columns].assign(trial_seconds=TRIAL_SECONDS),
+    }
+
+
+def held_out_people(people: pd.DataFrame) -> set[str]:
+    """
+    About 6 % of the people of each set of more than 15, those with the smallest hashes: the same whatever the order of
+    the rows.
+
+    Args:
+        people: columns `set` and `subject`.
+    """
+    held_out = set()
+    for _, subjects in people.groupby("set")["subject"]:
+        subjects = sorted(subjects.unique(), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        if len(subjects) > FEW_PEOPLE:
+            held_out |= set(subjects[: round(HELD_OUT_SHARE * len(subjects))])
+    return held_out
+
+
+def extractors() -> dict[str, NeurIPTFeatureExtractor]:
+    """How the recordings of each data set become windows."""
+    return {
+        "pretraining": NeurIPTFeatureExtractor(
+            montage="as_recorded", l_freq=None, h_freq=None, window_seconds=WINDOW_SECONDS
+        ),
+        "tasks": NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=WINDOW_SECONDS),
+        "trials": NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=TRIAL_SECONDS),
+    }
+
+
+def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1) -> pd.DataFrame:
+    """
+    Writes the data sets and `sets.csv`.
+
+    Args:
+        data: folder with `manifest.csv` and `pretraining/manifest.jsonl`.
+        output: folder to write to.
+        num_proc: processes that read recordings.
+
+    Returns:
+        The table of `sets.csv`, see [`describe`].
+
+    Raises:
+        FileNotFoundError: where `data` lacks a manifest or recordings.
+        ValueError: where `output` holds something else.
+    """
+    data, output = Path(data).resolve(), Path(output)
+    rows = read_rows(data)
+    held_out = held_out_people(pd.concat(rows.values()))
+    manifests = output / "manifests"
+    manifests.mkdir(parents=True, exist_ok=True)
+    # recordings are named by their place in the data folder, wherever that is
+    _link(manifests / "data", data)
+    tables = []
+    for name, extractor in extractors().items():
+        table = rows[name].copy()
+        table["file"] = "data/" + table["file"]
+        table.loc[table["subject"].isin(held_out), "split"] = "validation"
+        _write_table(table, manifests / f"{name}.csv")
+        prepare_dataset(
+            manifests / f"{name}.csv",
+            extractor,
+            output / name,
+            dataset_column="set",
+            rules=RULES,
+            recordings_per_shard=RECORDINGS_PER_SHARD,
+            num_proc=num_proc,
+        )
+        tables.append(describe(output / name, table))
+    sets = pd.concat(tables, ignore_index=True)
+    _write_table(sets, output / "sets.csv")
+    return sets
+
+
+def describe(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """
+    What a prepared data set holds: one row for each set and split, with people, recordings, windows kept, hours, how
+    many windows each rule rejected, how many recordings were left out or set aside, licence and source.
+
+    Args:
+        folder: what [`prepare_dataset`] wrote.
+        rows: the manifest that it was made from.
+    """
+    seconds = read_settings(folder)["extractor"]["window_seconds"]
+    of_file = rows.set_index("file")
+    counts: dict[tuple[str, str], Counter] = {}
+    people: dict[tuple[str, str], set] = {}
+    for outcome in read_outcomes(folder):
+        key = (of_file["set"][outcome.recording], outcome.split)
+        count = counts.setdefault(key, Counter())
+        count["recordings"] += outcome.status == "kept"
+        count["recordings lost"] += outcome.status != "kept"
+        count["windows"] += outcome.windows_kept
+        count.update({f"rejected: {rule}": number for rule, number in (outcome.windows_rejected or {}).items()})
+        people.setdefault(key, set()).update({outcome.subject} if outcome.windows_kept else ())
+    table = []
+    for (name, split), count in sorted(counts.items()):
+        origin = rows[rows["set"] == name]
+        table.append(
+            {"data set": folder.name, "set": name, "split": split, "people": len(people[name, split])}
+            | {"hours": round(count["windows"] * seconds / 3600, 3)}
+            | count
+            | {column: "; ".join(sorted(origin[column].unique())) for column in ("licence", "source")}
+        )
+    return pd.DataFrame(table)
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    """A file is there in whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    table.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def _link(path: Path, target: Path) -> None:
+    """A symbolic link, or another one in its place."""
+    partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)
+    os.symlink(target, partial, target_is_directory=True)
+    partial.replace(path)
+
+
+def main():
+    (arguments,) = HfArgumentParser(CorpusArguments).parse_args_into_dataclasses()
+    sets = prepare_corpus(**vars(arguments))
+    numbers = sets.drop(columns=["licence", "source"]).fillna(0)
+    counted = numbers.select_dtypes("number").columns.drop("hours")
+    print(numbers.astype(dict.fromkeys(counted, int)).to_string(index=False))
+    totals = sets.groupby("split")[["people", "hours", "windows"]].sum()
+    print(f"\nAll together (a person of several data sets counts in each):\n{totals.to_string()}")
+
+
+if __name__ == "__main__":
+    main()
