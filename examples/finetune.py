@@ -6,8 +6,9 @@ Fine-tunes NeurIPT on labelled EEG through `Trainer` and scores it on people tha
 
 From files to metrics: recordings -> feature extractor -> windows split by person -> a closed-form start of the head ->
 fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows.
-Writes a complete checkpoint and `results.json`. All arguments of `transformers.TrainingArguments` work; `--help` lists
-the rest.
+Writes a complete checkpoint with `training.json`, whom the weights have seen, and `results.json`. People whom the
+checkpoint that it starts from has seen are refused. All arguments of `transformers.TrainingArguments` work; `--help`
+lists the rest.
 """
 
 import json
@@ -21,14 +22,24 @@ from task import (
     make_extractor,
     new_config,
     print_scores,
+    provenance,
+    refuse_seen,
     scores_of,
+    seen_in_training,
     write_results,
 )
 from transformers import AutoModelForSequenceClassification, HfArgumentParser, TrainingArguments, set_seed
 
-from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from neuript_hf.training_record import (
+    TrainingRecord,
+    TrainingStage,
+    machine_name,
+    read_training_record,
+    write_training_record,
+)
 
 
 @dataclass
@@ -45,12 +56,41 @@ class ModelArguments:
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the head alone."})
 
 
+def training_record(
+    task: TaskArguments,
+    model_arguments: ModelArguments,
+    trainer: NeurIPTTrainer,
+    extractor: NeurIPTFeatureExtractor,
+    seconds: float,
+) -> TrainingRecord:
+    """Whom the weights have seen: the people of this training, and those of the checkpoint that it started from."""
+    datasets, people = seen_in_training(task, trainer.train_dataset, extractor)
+    origin = provenance()
+    stage = TrainingStage(
+        kind=f"fine-tuning to tell {', '.join(trainer.model.config.id2label.values())}",
+        datasets=datasets,
+        subjects=people,
+        steps=trainer.state.global_step,
+        windows_seen=round(trainer.state.epoch * len(trainer.train_dataset)),
+        seconds=seconds,
+        threads=origin["threads"],
+        machine=machine_name(trainer.args.device),
+        commit=origin["commit"],
+        command=origin["command"],
+        seeds=[trainer.args.seed],
+        recipe=vars(model_arguments),
+    )
+    before = read_training_record(model_arguments.model) if model_arguments.model else None
+    return (before or TrainingRecord()).followed_by(stage)
+
+
 def main():
     task, model_arguments, training = HfArgumentParser(
         (TaskArguments, ModelArguments, TrainingArguments)
     ).parse_args_into_dataclasses()
     set_seed(training.seed)
 
+    seen = refuse_seen(task, model_arguments.model)
     extractor = make_extractor(task, model_arguments.model)
     train, unseen, splits = load_task(task, extractor, training.seed)
     overrides = json.loads(model_arguments.config)
@@ -67,7 +107,7 @@ def main():
             **overrides,
         )
 
-    results = {"windows": {"train": len(train), "unseen": len(unseen)}}
+    results = {"windows": {"train": len(train), "unseen": len(unseen)}, "seen_people": seen}
     if model_arguments.head_start:
         features = pooled_features(model, train)
         fit = fit_logistic(features, np.asarray(train["labels"]), np.asarray(train["subject"]), training.seed)
@@ -87,7 +127,9 @@ def main():
         processing_class=extractor,
         compute_metrics=compute_metrics,
     )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    record = training_record(task, model_arguments, trainer, extractor, outcome.metrics["train_runtime"])
+    write_training_record(training.output_dir, record)
     save_checkpoint(model, extractor, training.output_dir)
 
     results["model"] = scores_of(trainer.predict(unseen).predictions, unseen)

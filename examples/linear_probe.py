@@ -18,6 +18,7 @@ from task import (
     make_extractor,
     new_config,
     print_scores,
+    refuse_seen,
     scores_of,
     write_results,
 )
@@ -41,6 +42,7 @@ class ProbeArguments:
 def main():
     task, probe = HfArgumentParser((TaskArguments, ProbeArguments)).parse_args_into_dataclasses()
     set_seed(probe.seed)
+    seen = refuse_seen(task, probe.model)
     extractor = make_extractor(task, probe.model)
     train, unseen, _ = load_task(task, extractor, probe.seed)
     overrides = json.loads(probe.config)
@@ -53,6 +55,7 @@ def main():
     fit = fit_logistic(pooled_features(model, train), labels, subjects, probe.seed)
     results = {
         "windows": {"train": len(train), "unseen": len(unseen)},
+        "seen_people": seen,
         "probe": scores_of(fit.predict_log_proba(pooled_features(model, unseen)), unseen),
         "baseline": baseline_scores(task, train, unseen, extractor),
     }

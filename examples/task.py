@@ -1,4 +1,4 @@
-"""What the example programs share: arguments that describe a task, its windows, and a result file."""
+"""What the example programs share: arguments that describe a task, its windows, its people, and a result file."""
 
 import json
 import shlex
@@ -9,12 +9,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
+from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, load_recordings
 from neuript_hf.baselines import band_power_baseline, signals_in_microvolt, tangent_space_baseline
+from neuript_hf.data import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
 from neuript_hf.metrics import bootstrap_interval, classification_scores, scores_by_person
+from neuript_hf.training_record import SeenDataset, read_training_record, refuse_seen_people
+
+
+logger = logging.get_logger(__name__)
+
+# Where no column says who is on which side: shares of the people in train, validation and test, and the draw's seed.
+SPLIT_SHARES, SPLIT_SEED = (0.6, 0.2, 0.2), 0
+DATASET_COLUMNS = ("dataset", "set")
 
 
 @dataclass
@@ -28,7 +39,10 @@ class TaskArguments:
     label_column: str = field(default="label", metadata={"help": "Column with the class of a whole recording."})
     events: list[str] = field(
         default_factory=list,
-        metadata={"help": "Annotations that start a window and name its class; instead of label_column."},
+        metadata={
+            "help": "Annotations that start a window and name its class (annotation=class where it has another name); "
+            "instead of label_column."
+        },
     )
     event_offset_seconds: float = field(default=0.0, metadata={"help": "Start of the window after the annotation."})
     window_seconds: float | None = field(
@@ -45,6 +59,13 @@ class TaskArguments:
         default_factory=lambda: ["validation", "test"],
         metadata={"help": "Splits whose people are scored together; nothing is fitted or chosen on them."},
     )
+    dataset: str | None = field(
+        default=None,
+        metadata={"help": "Name of the data set, which goes before its people; default the column dataset or set."},
+    )
+    allow_seen_people: bool = field(
+        default=False, metadata={"help": "Score people whom the checkpoint's weights have seen, too."}
+    )
     max_train_windows: int | None = field(default=None, metadata={"help": "Train on so many windows, drawn by seed."})
     baseline: str = field(
         default="band_power",
@@ -53,6 +74,60 @@ class TaskArguments:
     baseline_frequencies: list[float] = field(
         default_factory=list, metadata={"help": "Filter bank of tangent_space, in hertz (steady-state responses)."}
     )
+
+
+# The labelled tasks of the project's manifest, as fields of `TaskArguments`. Those of WITHIN_PERSON split the runs of
+# each person: their figures say nothing about new people.
+TASKS = {
+    "arithmetic": {"rows": ["set=eegmat"]},
+    "eyes": {"rows": ["set=epilepsy_gb"]},
+    "epilepsy": {"rows": ["set=epilepsy_gb"], "label_column": "group"},
+    "ssvep": {"rows": ["set=ssvep_exo"], "events": ["13 Hz", "17 Hz", "21 Hz"], "window_seconds": 5.0},
+    "listening": {"rows": ["set=dasps"]},
+    "anxiety": {"rows": ["set=dasps"], "label_column": "group"},
+    "pictures": {
+        "rows": ["set=uci_alcohol"],
+        "events": ["S1 obj=first", "S2 match=second", "S2 nomatch=second"],
+        "window_seconds": 1.0,
+    },
+    # the file's trials of one second lie end to end: cut into seconds they are the same windows as at the annotations
+    "alcoholism": {"rows": ["set=uci_alcohol"], "label_column": "group", "window_seconds": 1.0},
+}
+WITHIN_PERSON = {
+    "p300": {
+        "rows": ["set=muse_p300"],
+        "events": ["non-target", "target"],
+        "event_offset_seconds": -0.1,
+        "window_seconds": 1.0,
+    },
+    "n170": {
+        "rows": ["set=muse_n170"],
+        "events": ["face", "house"],
+        "event_offset_seconds": -0.1,
+        "window_seconds": 1.0,
+    },
+    "imagery": {"rows": ["set=eegmmidb"], "events": ["T1=left", "T2=right"]},
+}
+
+
+def manifest_task(name: str, data: str, **changes) -> TaskArguments:
+    """
+    A task of `TASKS` or `WITHIN_PERSON`, channels as they were recorded.
+
+    Args:
+        data: the manifest.
+        changes: fields of `TaskArguments` that shall be others.
+
+    Raises:
+        ValueError: for a name that neither has.
+    """
+    if name in WITHIN_PERSON:
+        fields = WITHIN_PERSON[name] | {"split_column": "within_split", "within_subject": True}
+    elif name in TASKS:
+        fields = TASKS[name]
+    else:
+        raise ValueError(f"A task must be one of {', '.join([*TASKS, *WITHIN_PERSON])}, but is {name!r}.")
+    return TaskArguments(**{"data": data, "montage": "as_recorded"} | fields | changes)
 
 
 def make_extractor(task: TaskArguments, checkpoint: str | None) -> NeurIPTFeatureExtractor:
@@ -74,21 +149,92 @@ def load_task(
     task: TaskArguments, extractor: NeurIPTFeatureExtractor, seed: int
 ) -> tuple[Dataset, Dataset, DatasetDict]:
     """Windows of the training people, windows of the people that are scored, and all splits."""
-    splits = load_recordings(
-        task.data,
-        extractor,
-        rows=dict(row.split("=", 1) for row in task.rows) or None,
-        label_column=task.label_column,
-        events=task.events or None,
-        event_offset_seconds=task.event_offset_seconds,
-        split_column=task.split_column,
-        within_subject=task.within_subject,
-    )
+    splits = load_splits(task, extractor)
     train = splits["train"]
     if task.max_train_windows is not None and task.max_train_windows < len(train):
         train = train.shuffle(seed=seed).select(range(task.max_train_windows))
     unseen = concatenate_datasets([splits[name] for name in task.evaluate_on if name in splits])
     return train, unseen, splits
+
+
+def load_splits(task: TaskArguments, extractor: NeurIPTFeatureExtractor) -> DatasetDict:
+    """The windows of every split that the task's recordings have."""
+    return load_recordings(
+        task.data,
+        extractor,
+        rows=_rows(task),
+        label_column=task.label_column,
+        events=_events(task),
+        event_offset_seconds=task.event_offset_seconds,
+        split_column=task.split_column,
+        split_shares=SPLIT_SHARES,
+        split_seed=SPLIT_SEED,
+        within_subject=task.within_subject,
+    )
+
+
+def _rows(task: TaskArguments) -> dict[str, str] | None:
+    return dict(row.split("=", 1) for row in task.rows) or None
+
+
+def _events(task: TaskArguments) -> dict[str, str] | None:
+    """Annotation -> class."""
+    pairs = (event.partition("=") for event in task.events)
+    return {annotation: name or annotation for annotation, _, name in pairs} or None
+
+
+def task_table(task: TaskArguments) -> pd.DataFrame:
+    """
+    The task's recordings without opening them: a row for each, with `file`, `subject`, `split`, what the manifest says
+    of it, and `dataset`, empty where nobody names it.
+    """
+    table = read_table(Path(task.data), _rows(task), task.label_column, _events(task), SUBJECT_PATTERN)
+    table = assign_splits(table, task.split_column, SPLIT_SHARES, SPLIT_SEED, task.within_subject)
+    column = next((name for name in DATASET_COLUMNS if name in table), None)
+    table["dataset"] = task.dataset or (table[column] if column else "")
+    return table
+
+
+def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
+    """
+    The people to be scored whom a checkpoint's weights have seen: empty, unless the task allows them. Comes before any
+    recording is opened.
+
+    Raises:
+        ValueError: where there are such people and the task does not allow them; they are named.
+    """
+    if checkpoint is None:
+        return []
+    record = read_training_record(checkpoint)
+    if record is None:
+        logger.warning(f"{checkpoint} has no training.json: nobody knows whether it has seen the people to be scored.")
+    table = task_table(task)
+    table = table[table["split"].isin({SPLIT_NAMES[name] for name in task.evaluate_on})]
+    people = table["subject"].where(table["dataset"] == "", table["dataset"] + "/" + table["subject"])
+    return refuse_seen_people(record, people, allow=task.allow_seen_people)
+
+
+def seen_in_training(
+    task: TaskArguments, train: Dataset, extractor: NeurIPTFeatureExtractor
+) -> tuple[list[SeenDataset], list[str]]:
+    """
+    Whom a training on these windows sees: its data sets, and its people as `dataset/person`. A data set that nobody
+    names is called after its folder, as `prepare_dataset` does.
+    """
+    table = task_table(task).set_index("file")
+    source = Path(task.data).resolve()
+    table["dataset"] = table["dataset"].replace("", (source if source.is_dir() else source.parent).name)
+    table["subject"] = table["dataset"] + "/" + table["subject"]
+    windows = table.loc[list(train["recording"])]
+    seconds = task.window_seconds or extractor.window_seconds
+    datasets = []
+    for name, part in windows.groupby("dataset"):
+        origin = {
+            column: "; ".join(sorted(part[column].unique())) for column in ("licence", "source") if column in part
+        }
+        hours = round(len(part) * seconds / 3600, 3)
+        datasets.append(SeenDataset(name, part["subject"].nunique(), len(part), hours, **origin))
+    return datasets, sorted(windows["subject"].unique())
 
 
 def scores_of(logits: np.ndarray, dataset: Dataset) -> dict:
@@ -137,22 +283,32 @@ def new_config(size: str, train: Dataset, extractor: NeurIPTFeatureExtractor, **
     )
 
 
-def write_results(folder: str, results: dict, task: TaskArguments, seed: int) -> None:
-    """`results.json`: the numbers with all that is needed to get them again."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
-    provenance = {
+def provenance() -> dict:
+    """What is needed to get numbers again: command, commit, threads and versions."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "commit": commit.stdout.strip() or None,
-        "seed": seed,
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "mne", "scikit-learn")},
-        "task": asdict(task),
     }
-    path = Path(folder) / "results.json"
+
+
+def write_results(folder: str, results: dict, task: TaskArguments, seed: int) -> None:
+    """`results.json`: the numbers with all that is needed to get them again."""
+    write_json(
+        Path(folder) / "results.json", results | {"provenance": provenance() | {"seed": seed, "task": asdict(task)}}
+    )
+
+
+def write_json(path: Path, content: dict) -> None:
+    """A file that is there in whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({**results, "provenance": provenance}, indent=2))
-    temporary.replace(path)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(content, indent=2))
+    partial.replace(path)
 
 
 def print_scores(title: str, rows: dict[str, dict | None]) -> None:

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import mne
+import pandas as pd
 import pytest
 from PIL import Image
 from transformers import pipeline
 
 from neuript_hf import verify
 from neuript_hf.simulation import simulate_dataset
+from neuript_hf.training_record import read_training_record
 
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +31,18 @@ SMALL = json.dumps(
 )
 
 
-def run(program, *arguments):
-    done = subprocess.run(
+def start(program, *arguments):
+    return subprocess.run(
         [sys.executable, str(ROOT / "examples" / program), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
+
+
+def run(program, *arguments):
+    done = start(program, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -74,6 +80,29 @@ def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):
     assert verify(folder)["passed"]
     rows = pipeline("eeg-classification", model=str(folder))(next(manifest.parent.glob("sub-01*.fif")))
     assert {row["label"] for row in rows} <= {"left_hand", "right_hand"} and len(rows) > 10
+
+
+def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path):
+    """The people it was tuned on; from another checkpoint on, theirs too. Nobody of them is scored unless allowed."""
+    folder, _ = finetuned
+    record = read_training_record(folder)
+    table = pd.read_csv(manifest, dtype=str)
+    people = {f"{manifest.parent.name}/{name}" for name in table[table["split"] == "train"]["subject"]}
+    assert set(record.subjects) == people and record.stages[0].windows_seen == 16 and record.stages[0].seeds == [3]
+    swapped = tmp_path / manifest.parent.name / "swapped.csv"
+    swapped.parent.mkdir()
+    table["file"] = [str(manifest.parent / file) for file in table["file"]]
+    table["split"] = table["split"].map({"train": "test", "val": "train", "test": "train"})
+    table.to_csv(swapped, index=False)
+    command = ("--data", swapped, "--montage", "C3,Cz,C4", "--model", folder, "--max_train_windows", "8")
+    done = start("linear_probe.py", *command, "--output_dir", tmp_path / "refused")
+    assert done.returncode != 0 and f"the weights have seen: {', '.join(sorted(people))}" in done.stderr
+    assert not (tmp_path / "refused").exists()
+    allowed = ("--allow_seen_people", "--use_cpu", "--save_strategy", "no", "--max_steps", "1", "--baseline", "none")
+    run("finetune.py", *command, *allowed, "--output_dir", tmp_path / "on")
+    assert set(json.loads((tmp_path / "on" / "results.json").read_text())["seen_people"]) == people
+    longer = read_training_record(tmp_path / "on")
+    assert set(longer.subjects) > people and longer.stages[0] == record.stages[0] and len(longer.stages) == 2
 
 
 def test_model_card_from_results(finetuned):
