@@ -329,8 +329,29 @@ def test_batches_of_similar_windows(folder):
     assert padded(windows, order, 4) < padded(windows, list(SimilarWindowsSampler(windows, 4, pool_batches=2)), 4)
     assert order == list(SimilarWindowsSampler(everything(folder, seconds=[1.0, 2.0]), 4))
     assert order != list(SimilarWindowsSampler(windows, 4, seed=1))
+    unchanged = PreTrainingWindows(folder)  # whose sizes are the same in each epoch
+    sampler = SimilarWindowsSampler(unchanged, 4)
+    first = list(sampler)
     sampler.set_epoch(1)
-    assert windows.epoch == 1 and sorted(sampler) == sorted(order) and list(sampler) != order
+    assert unchanged.epoch == 1 and sorted(sampler) == sorted(first) and list(sampler) != first
+
+
+class Sizes:
+    """Windows of two kinds that have as many numbers, and of a third."""
+
+    epoch = 0
+    sizes = np.array([[4, 256], [16, 64], [16, 256]] * 20)
+
+    def __len__(self):
+        return len(self.sizes)
+
+
+def test_batches_are_of_one_kind_and_in_random_order():
+    order = list(SimilarWindowsSampler(Sizes(), 5))
+    batches = Sizes.sizes[order].reshape(12, 5, 2)
+    assert (batches == batches[:, :1]).all()
+    kinds = batches[:, 0].prod(axis=1) + batches[:, 0, 0]
+    assert len(set(kinds)) == 3 and 4 < (np.diff(kinds) != 0).sum()
 
 
 @pytest.mark.parametrize("processes", [1, 2])
