@@ -5,10 +5,21 @@ import pytest
 import torch
 from conftest import make_batch, small_config
 from datasets import ClassLabel, Dataset, Features, List, Value
+from sklearn.base import clone
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
 from neuript_hf.baselines import band_power, band_power_baseline, signals_in_microvolt, tangent_space_baseline
-from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from neuript_hf.metrics import balanced_accuracy
+from neuript_hf.probing import (
+    FITS,
+    PENALTIES,
+    _turned,
+    class_scores,
+    fit_logistic,
+    people_folds,
+    pooled_features,
+    start_head,
+)
 
 
 def dataset(classes, windows=24):
@@ -52,19 +63,81 @@ def test_a_started_head_gives_the_probabilities_of_the_fit(classes):
     np.testing.assert_allclose(probabilities.numpy(), fit.predict_proba(features), atol=1e-4)
 
 
-def test_the_penalty_is_chosen_over_people():
-    """Features that name the person but not the class: folds over people see that nothing carries over."""
-    rng = np.random.default_rng(0)
+def coded_features(seed=0):
+    """Features of 8 people, 20 windows each, that tell person and class together, and such that tell the class."""
+    rng = np.random.default_rng(seed)
     subjects = np.repeat(np.arange(8), 20)
     labels = np.tile([0, 1], 80)
     person_code = rng.normal(size=(8, 2, 30))[subjects, labels]  # each person's classes lie elsewhere
-    features = person_code + 0.01 * rng.normal(size=(160, 30))
-    fit = fit_logistic(features, labels, subjects)
-    assert fit.score(features, labels) > 0.5
     informative = rng.normal(size=(160, 30))
-    informative[:, 3] += 2 * labels
-    assert fit_logistic(informative, labels, subjects)[-1].scores_.mean(axis=0).max() > 0.8
-    assert fit[-1].scores_.mean(axis=0).max() < 0.7
+    informative[:, 3] += 4 * labels
+    return person_code + 0.01 * rng.normal(size=(160, 30)), informative, labels, subjects
+
+
+@pytest.mark.parametrize("method", FITS)
+def test_fits_carry_over_to_people_left_out(method):
+    person_code, informative, labels, subjects = coded_features()
+    accuracies = {}
+    for name, features in (("person", person_code), ("class", informative)):
+        decisions = np.full(160, -1)
+        for fit, check in people_folds(labels, subjects, count=4):
+            head = FITS[method](features[fit], labels[fit], subjects[fit])
+            decisions[check] = class_scores(head, features[check]).argmax(axis=1)
+        accuracies[name] = (decisions == labels).mean()
+    assert accuracies["class"] > 0.85 and accuracies["person"] < 0.7
+
+
+def test_folds_keep_people_together_and_check_everybody_once():
+    labels, subjects = np.tile([0, 1], 30), np.repeat(list("abcdef"), 10)
+    folds = people_folds(labels, subjects, count=3, seed=1)
+    assert len(folds) == 3 and len(people_folds(labels, subjects, count=50)) == 6
+    assert sorted(np.concatenate([check for _, check in folds])) == list(range(60))
+    for fit, check in folds:
+        assert not set(subjects[fit]) & set(subjects[check]) and len(fit) + len(check) == 60
+    with pytest.raises(ValueError, match="at least two people, but there is 1"):
+        people_folds(labels, np.zeros(60))
+
+
+def test_the_penalty_is_chosen_over_people():
+    """Where features tell the person alone, the folds must not take the fit that knows everybody by heart."""
+    person_code, informative, labels, subjects = coded_features()
+    chosen = fit_logistic(person_code, labels, subjects)[-1].C
+    mean = np.zeros(2)
+    for position, penalty in enumerate((1 / chosen, PENALTIES[-1])):
+        for fit, check in people_folds(labels, subjects):
+            head = fit_logistic(person_code[fit], labels[fit], subjects[fit], penalty=penalty)
+            mean[position] += balanced_accuracy(labels[check], class_scores(head, person_code[check])) / 5
+    assert np.isclose(1 / chosen, PENALTIES).any() and mean[0] >= mean[1]
+    assert fit_logistic(informative, labels, subjects, penalty=7.0)[-1].C == 1 / 7
+
+
+@pytest.mark.parametrize("method", FITS)
+def test_more_features_than_windows_change_nothing_but_the_time(method):
+    """The penalty is chosen on turned features: the folds choose as on the features themselves."""
+    rng = np.random.default_rng(0)
+    labels, subjects = np.tile([0, 1], 30), np.repeat(np.arange(6), 10)
+    few = rng.normal(size=(60, 10)) + 0.8 * labels[:, None] * (np.arange(10) < 2)
+    many = few @ rng.normal(size=(10, 300)) + 3 * rng.normal(size=(60, 300))
+    turned = _turned(many)
+    assert turned.shape == (60, 60)
+    np.testing.assert_allclose(turned @ turned.T, many @ many.T, atol=1e-6 * np.abs(many @ many.T).max())
+    scaled = (many - many.mean(axis=0)) / many.std(axis=0)
+    classifier = FITS[method](many, labels, subjects)[-1]
+    fit, check = people_folds(labels, subjects)[0]
+    turned = _turned(scaled)
+    decisions = [clone(classifier).fit(X[fit], labels[fit]).decision_function(X[check]) for X in (scaled, turned)]
+    np.testing.assert_allclose(*decisions, atol=1e-2 * np.abs(decisions[0]).max())
+
+
+@pytest.mark.parametrize(("method", "classes"), [("logistic", 2), ("logistic", 3), ("ridge", 2), ("svm", 3)])
+def test_scores_are_higher_where_a_class_is_likelier(method, classes):
+    rng = np.random.default_rng(0)
+    labels, subjects = np.arange(90) % classes, np.arange(90) // 15
+    features = rng.normal(size=(90, 6)) + 3 * np.eye(6)[labels]
+    fit = FITS[method](features, labels, subjects, penalty=1.0)
+    scores = class_scores(fit, features)
+    assert scores.shape == (90, classes) and (scores.argmax(axis=1) == fit.predict(features)).all()
+    assert balanced_accuracy(labels, scores) > 0.9
 
 
 def test_a_fit_needs_people_and_classes():
