@@ -29,9 +29,9 @@ from neuript_hf.shards import read_outcomes, read_settings
 
 
 # Recordings of 10 s are common here. Most are from consumer headsets, where slow drift reaches 500 microvolt in a good
-# signal (the median window of epilepsy_gb has 230 as its largest value); beyond that are movement and loose contacts: 8
-# to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a channel that drifts
-# may stay away from zero for 4 s, so there is no lower limit. Bad channels keep their mask.
+# signal (the median window of epilepsy_gb has 230 as its largest value). Beyond that are movement and loose contacts:
+# 8 to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a channel that
+# drifts may stay away from zero for 4 s, so there is no lower limit. Bad channels keep their mask.
 RULES = RejectionRules(
     min_recording_seconds=8.0, trim_seconds=0.0, max_microvolts=500.0, min_microvolts=None, judge_masked=False
 )
