@@ -15,6 +15,8 @@ import json
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
+from datasets import Dataset
 from task import (
     TaskArguments,
     baseline_scores,
@@ -32,6 +34,7 @@ from transformers import AutoModelForSequenceClassification, HfArgumentParser, T
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
 from neuript_hf.metrics import compute_metrics
+from neuript_hf.optimization import layerwise_parameter_groups
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
 from neuript_hf.training_record import (
     TrainingRecord,
@@ -54,6 +57,61 @@ class ModelArguments:
         metadata={"help": "Start the head from a logistic fit on frozen features of the training people."},
     )
     freeze_encoder: bool = field(default=False, metadata={"help": "Train the head alone."})
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "Learning rate of an encoder layer as a share of the next one's; 1 = all learn alike."},
+    )
+    train_share: float = field(
+        default=1.0, metadata={"help": "Share of the training windows to use, of all people alike, drawn by seed."}
+    )
+
+    def __post_init__(self):
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"train_share must be above 0 and at most 1 (all windows), but is {self.train_share}.")
+
+
+def draw_windows(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """
+    So many windows, spread as evenly over the people as can be, and over the classes within each person. A smaller
+    draw with the same seed is part of a larger one.
+    """
+    rows = pd.DataFrame({"person": dataset["subject"], "label": dataset["labels"]}).sample(frac=1, random_state=seed)
+    rows = rows.iloc[rows.groupby(["person", "label"]).cumcount().argsort(kind="stable")]
+    rows = rows.iloc[rows.groupby("person").cumcount().argsort(kind="stable")]
+    return dataset.select(sorted(rows.index[:count]))
+
+
+def make_model(
+    arguments: ModelArguments, train: Dataset, extractor: NeurIPTFeatureExtractor
+) -> NeurIPTForSequenceClassification:
+    """A classifier of the task's classes with random weights, or those of a checkpoint under a new head."""
+    overrides = json.loads(arguments.config)
+    if arguments.model is None:
+        return NeurIPTForSequenceClassification(new_config(arguments.size, train, extractor, **overrides))
+    names = train.features["labels"].names
+    return AutoModelForSequenceClassification.from_pretrained(
+        arguments.model,
+        num_lobes=extractor.num_lobes,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        ignore_mismatched_sizes=True,  # a head for other classes or lobes starts anew
+        **overrides,
+    )
+
+
+def make_trainer(
+    model: NeurIPTForSequenceClassification, training: TrainingArguments, layer_decay: float, **arguments
+) -> NeurIPTTrainer:
+    """A trainer whose optimizer is what `training` says, its rates falling from layer to layer of the encoder."""
+    optimizer, settings = NeurIPTTrainer.get_optimizer_cls_and_kwargs(training, model)
+    settings["params"] = layerwise_parameter_groups(model, training.learning_rate, layer_decay, training.weight_decay)
+    return NeurIPTTrainer(
+        model=model,
+        args=training,
+        compute_metrics=compute_metrics,
+        optimizer_cls_and_kwargs=(optimizer, settings),
+        **arguments,
+    )
 
 
 def training_record(
@@ -93,19 +151,8 @@ def main():
     seen = refuse_seen(task, model_arguments.model)
     extractor = make_extractor(task, model_arguments.model)
     train, unseen, splits = load_task(task, extractor, training.seed)
-    overrides = json.loads(model_arguments.config)
-    if model_arguments.model is None:
-        model = NeurIPTForSequenceClassification(new_config(model_arguments.size, train, extractor, **overrides))
-    else:
-        names = train.features["labels"].names
-        model = AutoModelForSequenceClassification.from_pretrained(
-            model_arguments.model,
-            num_lobes=extractor.num_lobes,
-            id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)},
-            ignore_mismatched_sizes=True,  # a head for other classes or lobes starts anew
-            **overrides,
-        )
+    train = draw_windows(train, max(1, round(model_arguments.train_share * len(train))), training.seed)
+    model = make_model(model_arguments, train, extractor)
 
     results = {"windows": {"train": len(train), "unseen": len(unseen)}, "seen_people": seen}
     if model_arguments.head_start:
@@ -119,13 +166,13 @@ def main():
     results["parameters"] = model.num_parameters()
     print(f"{results['trainable_parameters']:,} of {results['parameters']:,} parameters are trained.")
 
-    trainer = NeurIPTTrainer(
-        model=model,
-        args=training,
+    trainer = make_trainer(
+        model,
+        training,
+        model_arguments.layer_decay,
         train_dataset=train,
         eval_dataset=splits.get("validation"),
         processing_class=extractor,
-        compute_metrics=compute_metrics,
     )
     outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     record = training_record(task, model_arguments, trainer, extractor, outcome.metrics["train_runtime"])

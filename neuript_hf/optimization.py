@@ -1,6 +1,7 @@
 """Learning rates of pre-training and fine-tuning, as parameter groups and a schedule for `Trainer`."""
 
 import re
+from collections import defaultdict
 
 import torch
 from torch import nn
@@ -45,21 +46,18 @@ def layerwise_parameter_groups(
         raise ValueError(f"decay must be above 0 and at most 1 (all layers learn alike), but is {decay}.")
     decayed = set(get_parameter_names(model, [nn.LayerNorm], ["bias"]))
     depths = model.config.num_hidden_layers + 1  # embeddings at 0, layers, classifier or decoder
-    groups: dict[tuple[int, bool], dict] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
         layer = ENCODER_LAYER.search(name)
         depth = int(layer[1]) + 1 if layer else 0 if "embeddings." in name else depths
-        group = {
-            "params": [],
-            "lr": learning_rate * decay ** (depths - depth),
-            "weight_decay": weight_decay if name in decayed else 0.0,
-        }
-        groups.setdefault((-depth, name not in decayed), group)["params"].append(parameter)
+        if parameter.requires_grad:
+            groups[learning_rate * decay ** (depths - depth), name in decayed].append(parameter)
     if not groups:
         raise ValueError("Expected a model with something to train, but all its parameters are frozen.")
-    return [groups[key] for key in sorted(groups)]
+    return [
+        {"params": groups[rate, decays], "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+        for rate, decays in sorted(groups, reverse=True)
+    ]
 
 
 def one_cycle_schedule(optimizer: torch.optim.Optimizer, num_training_steps: int) -> OneCycleLR:
