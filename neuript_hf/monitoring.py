@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, TrackioCallback
 from transformers.utils import is_matplotlib_available, logging
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
@@ -183,8 +183,8 @@ class PreTrainingMonitor(TrainerCallback):
       without looks, evaluations and checkpoints. Batches count as whole, the first step after a start does not count.
 
     Every `picture_steps` steps `output_dir/pictures/step-000500.png` shows a window in microvolts, visible, hidden and
-    predicted, and the load of the experts; TensorBoard gets it too, where it is among the trackers. Pictures need
-    matplotlib (extra `plots`).
+    predicted, and the load of the experts; TensorBoard and trackio get it too, where they are among the trackers.
+    Pictures need matplotlib (extra `plots`).
 
     A look costs one forward pass. It draws no random numbers and leaves the model as it was. All processes look, since
     a sharded model (FSDP) runs in all of them or in none; warnings and pictures are the main one's.
@@ -326,6 +326,10 @@ class PreTrainingMonitor(TrainerCallback):
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.add_figure("monitor/reconstruction", figure, step)
+            elif isinstance(callback, TrackioCallback):
+                import trackio
+
+                trackio.log({"monitor/reconstruction": trackio.Image(path), "train/global_step": step})
 
     def _microvolts(self, values: Tensor) -> np.ndarray:
         return self.extractor.invert(values.cpu().numpy())
@@ -370,7 +374,7 @@ def draw_look(
             axis.plot(seconds, signals[name][channel], ".-", color=colour, label=name, linewidth=1, markersize=3)
         axis.set_ylabel(f"channel {channel}, µV")
         axis.margins(x=0.01)
-    axes[0].legend(loc="upper right", ncols=len(styles))
+    axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(styles), frameon=False)
     axes[len(channels) - 1].set_xlabel("seconds")
     if experts:
         width = 0.8 / max(len(use.load) for use in experts.values())

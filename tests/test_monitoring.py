@@ -3,13 +3,14 @@
 import json
 import logging
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_batch, small_config
 from transformers import TrainingArguments
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations import TensorBoardCallback, TrackioCallback
 
 from neuript_hf import (
     DataCollatorForAmplitudeAwareMasking,
@@ -23,6 +24,8 @@ from neuript_hf.monitoring import PreTrainingMonitor, amplitude_bands, draw_look
 
 
 EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded")
+# Two layers, the second with two experts in both of its halves.
+SIZES = {"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2]}
 
 
 def windows(count=8, samples=24, seed=0):
@@ -35,9 +38,9 @@ def held_out(**kwargs):
 
 
 def make_trainer(folder, config=None, **kwargs):
-    """A still model: it does not learn unless it is told to."""
+    """A small model, and a still one: it does not learn unless it is told to."""
     torch.manual_seed(0)
-    model = NeurIPTForPreTraining(config or small_config(num_experts=[0, 2, 0, 0, 0, 0]))
+    model = NeurIPTForPreTraining(small_config(**(SIZES | (config or {}))))
     settings = {
         "output_dir": str(folder),
         "use_cpu": True,
@@ -73,7 +76,7 @@ def predicts(model, values):
         torch.nn.init.constant_(layer.prediction.bias, value)
 
 
-CONSTANTS = [0.5, 0.0, -1.0, 0.25, 0.0, 0.0, 0.75]
+CONSTANTS = [0.5, -1.25, 1.0]  # of each decoder layer
 
 
 # Numbers
@@ -147,7 +150,7 @@ def test_known_predictions_are_told_by_scale(tmp_path):
     for scale, value in enumerate(np.cumsum(CONSTANTS)):
         expected = (truth[selected] - value).square().mean().item()
         assert looks[0][f"monitor/scale_{scale}"] == pytest.approx(expected, abs=1e-5)
-    assert looks[0]["monitor/masked_mse"] == looks[0]["monitor/scale_6"]
+    assert looks[0]["monitor/masked_mse"] == looks[0]["monitor/scale_2"]
     # amplitude-aware masks reach all bands; weighted by their samples they make the whole
     bands = amplitude_bands(truth, torch.ones_like(selected))[selected]
     parts = sum((bands == band).sum().item() * looks[0][f"monitor/masked_mse_band_{band + 1}"] for band in range(5))
@@ -172,7 +175,7 @@ def test_padding_does_not_count(tmp_path):
         larger[name] = torch.nn.functional.pad(larger[name], pad, value=1)
     larger["channel_mask"] = (torch.arange(5) < 3).repeat(2, 1)
     larger["attention_mask"] = (torch.arange(40) < 24).repeat(2, 1)
-    config = small_config()
+    config = {"num_hidden_layers": 3, "merge_sizes": [1, 4, 3], "num_experts": [2, 3, 4]}
     small, large = (watch(make_trainer(tmp_path, config, max_steps=1), part)[0] for part in (batch, larger))
     assert sum(name.startswith("monitor/load/") for name in small) == 2 * (2 + 3 + 4)
     assert {name: value for name, value in large.items() if "monitor" in name} == pytest.approx(
@@ -202,7 +205,7 @@ def test_a_collapse_raises_the_alarm_once(tmp_path, caplog):
 
 def test_low_entropy_alone_raises_the_alarm(tmp_path):
     """Two experts of which both are kept: the load says nothing."""
-    trainer = make_trainer(tmp_path, small_config(num_experts=[0, 2, 0, 0, 0, 0], expert_top_k_ratio=1.0))
+    trainer = make_trainer(tmp_path, {"expert_top_k_ratio": 1.0})
     for stage in ("time_stage", "channel_stage"):
         router = getattr(trainer.model.neuript.layers[1].two_stage_attention, stage).feed_forward.router
         torch.nn.init.zeros_(router.weight)
@@ -215,7 +218,7 @@ def test_low_entropy_alone_raises_the_alarm(tmp_path):
 def test_training_is_the_same_bit_for_bit_with_and_without(tmp_path):
     weights, losses = [], []
     for watched in (False, True):
-        config = small_config(hidden_dropout=0.1, attention_dropout=0.1, router_noise=0.1)
+        config = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "router_noise": 0.1}
         trainer = make_trainer(tmp_path, config, learning_rate=1e-2, eval_strategy="steps", eval_steps=2)
         if watched:
             assert len(watch(trainer, picture_steps=2)) == 4
@@ -258,17 +261,18 @@ def test_windows_per_second_are_those_of_training(tmp_path, monkeypatch):
     assert speeds == {2: 2.0, 4: 2.0, 6: 2.0}
 
 
-def test_looks_into_a_compiled_model(tmp_path):
+def test_looks_into_compiled_layers(tmp_path):
     """Compiled code knows nothing of hooks, so a look goes around it, and it need not be compiled again afterwards."""
-    config = small_config(num_hidden_layers=2, merge_sizes=[1, 2], num_experts=[0, 2])
-    trainer, batch, graphs = make_trainer(tmp_path, config), held_out(), []
+    trainer, batch, graphs = make_trainer(tmp_path), held_out(), []
     plain = monitoring._look(trainer.model, batch)
 
     def backend(graph, inputs):
         graphs.append(graph)
         return graph.forward
 
-    trainer.model.compile(backend=backend)
+    experts = trainer.model.neuript.layers[1].two_stage_attention.time_stage.feed_forward
+    for module in (trainer.model.decoder[0], experts):
+        module.compile(backend=backend)
     trainer.model(**batch)
     compiled = len(graphs)
     look = monitoring._look(trainer.model, batch)
@@ -280,11 +284,13 @@ def test_looks_into_a_compiled_model(tmp_path):
 # Pictures
 
 
-def test_pictures_in_microvolts(tmp_path):
+def test_pictures_in_microvolts(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path)
     predicts(trainer.model, CONSTANTS)
-    writer = Writer()
-    trainer.add_callback(WithoutFiles(writer))
+    writer, trackio = Writer(), Trackio()
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    trainer.add_callback(TensorBoardInMemory(writer))
+    trainer.add_callback(TrackioInMemory(trackio))
     batch = held_out()
     watch(trainer, batch, look_steps=1, picture_steps=2)
     files = sorted((tmp_path / "pictures").iterdir())
@@ -295,6 +301,9 @@ def test_pictures_in_microvolts(tmp_path):
         ("monitor/reconstruction", 2),
         ("monitor/reconstruction", 4),
     ]
+    pictures = [record for record in trackio.records if "monitor/reconstruction" in record]
+    assert [picture["monitor/reconstruction"] for picture in pictures] == files
+    assert [picture["train/global_step"] for picture in pictures] == [2, 4]
     axes = writer.figures[0][1].axes
     assert len(axes) == 3 + 1  # channels, and the experts
     lines = {line.get_label(): line.get_ydata() for line in axes[0].lines}
@@ -312,6 +321,7 @@ def test_pictures_in_microvolts(tmp_path):
     names = {name for name, *_ in writer.scalars}
     assert {"train/monitor/hidden_error", "train/monitor/masked_mse_band_3", "train/loss", "train/grad_norm"} <= names
     assert "train/windows_per_second" in names
+    assert {name for name in names if "monitor" in name} <= set().union(*trackio.records)
 
 
 class Writer:
@@ -336,12 +346,36 @@ class Writer:
         pass
 
 
-class WithoutFiles(TensorBoardCallback):
+class TensorBoardInMemory(TensorBoardCallback):
     """transformers' own callback, which would not start where tensorboard is not installed."""
 
     def __init__(self, writer):
         self.tb_writer = writer
         self.logging_dir = "unused"
+
+
+class Trackio:
+    """What the package is given."""
+
+    def __init__(self):
+        self.records = []
+
+    def log(self, record):
+        self.records.append(record)
+
+    def Image(self, path):
+        return path
+
+    def finish(self):
+        pass
+
+
+class TrackioInMemory(TrackioCallback):
+    """transformers' own callback, which would not start where trackio is not installed."""
+
+    def __init__(self, package):
+        self._trackio, self._initialized = package, True
+        self._space_id = self._static_space_id = None
 
 
 def test_tensorboard_takes_numbers_and_pictures(tmp_path):
