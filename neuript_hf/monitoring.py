@@ -24,6 +24,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback
 from transformers.utils import is_matplotlib_available, logging
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .fillers import real_samples
 from .modeling_neuript import NeurIPTDecoderLayer, NeurIPTRouter
 
 
@@ -71,8 +72,8 @@ def reconstruction_errors(
     Returns:
         `masked_mse`, mean squared error at selected samples; `masked_mse_band_1` to `_5`, the same by
         [`amplitude_bands`], without those in which nothing is selected; `scale_0`, ... the same where the predictions
-        only up to this scale are summed; `hidden_error`, mean squared error at hidden samples over the variance of all
-        real samples, so that 1 is what their mean would reach.
+        only up to this scale are summed; `hidden_error`, mean squared error at hidden samples over the variance of the
+        true values there: 1 is what their mean would reach.
     """
     selected, hidden = selected & valid, hidden & valid
     errors = (predictions.cumsum(dim=0) - labels).square()
@@ -83,7 +84,7 @@ def reconstruction_errors(
             metrics[f"masked_mse_band_{band + 1}"] = errors[-1][chosen].mean()
     for scale, error in enumerate(errors):
         metrics[f"scale_{scale}"] = error[selected].mean()
-    metrics["hidden_error"] = errors[-1][hidden].mean() / labels[valid].var(correction=0)
+    metrics["hidden_error"] = errors[-1][hidden].mean() / labels[hidden].var(correction=0)
     return {name: value.item() for name, value in metrics.items()}
 
 
@@ -229,11 +230,12 @@ class PreTrainingMonitor(TrainerCallback):
                 f"{look_steps}."
             )
         self.batch = dict(batch)
-        self.valid = _valid(batch)
-        if not (batch["masked_positions"] & batch["hidden_positions"] & self.valid).any():
+        self.valid = real_samples(batch)
+        hidden = batch["masked_positions"] & batch["hidden_positions"] & self.valid
+        if not hidden.any():
             raise ValueError("No sample of the monitor's batch is hidden. Make it with whole_share=0.")
-        if not batch["labels"][self.valid].var(correction=0) > 0:
-            raise ValueError("All samples of the monitor's batch have the same value. Give it windows of EEG.")
+        if not batch["labels"][hidden].var(correction=0) > 0:
+            raise ValueError("All hidden samples of the monitor's batch have the same value. Give it windows of EEG.")
         self.trainer = trainer
         self.extractor = extractor
         self.look_steps = look_steps
@@ -333,16 +335,6 @@ class PreTrainingMonitor(TrainerCallback):
 
     def _microvolts(self, values: Tensor) -> np.ndarray:
         return self.extractor.invert(values.cpu().numpy())
-
-
-def _valid(batch: Mapping[str, Tensor]) -> Tensor:
-    """Real samples of good channels, bool `[B, C, T]`."""
-    valid = torch.ones_like(batch["labels"], dtype=torch.bool)
-    if "channel_mask" in batch:
-        valid = valid & batch["channel_mask"][..., None]
-    if "attention_mask" in batch:
-        valid = valid & batch["attention_mask"][:, None]
-    return valid
 
 
 def draw_look(

@@ -110,16 +110,16 @@ def test_errors_by_hand():
         "masked_mse_band_5": 36,
         "scale_0": (1 + 0 + 16 + 64) / 4,
         "scale_1": (9 + 4 + 4 + 36) / 4,
-        "hidden_error": (9 + 4) / 2 / 8.25,
+        "hidden_error": (9 + 4) / 2 / 2.5**2,
     }
     assert reconstruction_errors(predictions, labels, selected, hidden, valid) == pytest.approx(expected)
 
 
-def test_the_mean_of_the_signal_has_a_hidden_error_of_one():
+def test_the_mean_has_a_hidden_error_of_one():
     labels = torch.randn(2, 3, 40) + 5
-    everywhere = torch.ones_like(labels, dtype=torch.bool)
-    predictions = labels.mean().expand(1, *labels.shape)
-    errors = reconstruction_errors(predictions, labels, everywhere, everywhere, everywhere)
+    everywhere, hidden = torch.ones_like(labels, dtype=torch.bool), labels > 4
+    predictions = labels[hidden].mean().expand(1, *labels.shape)
+    errors = reconstruction_errors(predictions, labels, everywhere, hidden, everywhere)
     assert errors["hidden_error"] == pytest.approx(1.0)
 
 
@@ -409,7 +409,7 @@ def test_a_model_without_experts_has_no_bars():
     [
         (lambda batch: batch.pop("hidden_positions"), {}, "lacks hidden_positions"),
         (lambda batch: batch["hidden_positions"].zero_(), {}, "No sample .* hidden"),
-        (lambda batch: batch["labels"].zero_(), {}, "same value"),
+        (lambda batch: batch["labels"].zero_(), {}, "hidden samples .* same value"),
         (lambda batch: None, {"look_steps": 3, "picture_steps": 4}, "multiple of look_steps.* 4 and 3"),
         (lambda batch: None, {"look_steps": 0}, "at least 1"),
     ],
