@@ -174,6 +174,11 @@ class NeurIPTConfig(PreTrainedConfig):
         """Groups of channels that the head averages at each scale."""
         return {"mean": 1, "hemispheres": 2, "coronal": 3, "sagittal": 3}.get(self.pooling, self.num_lobes)
 
+    @property
+    def decoder_head_size(self) -> int:
+        """Width of a head of the light decoder: 16, below which attention on a CPU costs more than it computes."""
+        return min(16, self.decoder_size)
+
     def validate_sizes(self):
         """Positive sizes, an even `hidden_size` of at least 6 that the heads divide."""
         for name in (
@@ -215,13 +220,12 @@ class NeurIPTConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not fall below {least}: {entries}.")
 
     def validate_decoder(self):
-        """A light decoder that the heads divide, without experts."""
+        """A light decoder that its heads divide, without experts."""
         if self.decoder_size is None:
             return
-        if self.decoder_size < 1 or self.decoder_size % self.num_attention_heads:
+        if self.decoder_size < 1 or self.decoder_size % self.decoder_head_size:
             raise ValueError(
-                f"decoder_size must be None or a positive multiple of num_attention_heads "
-                f"({self.num_attention_heads}), but is {self.decoder_size}."
+                f"decoder_size must be None, a number up to 16 or a multiple of 16, but is {self.decoder_size}."
             )
         if any(self.decoder_num_experts) or any(self.cross_num_experts) or self.decoder_input != "positions":
             raise ValueError(

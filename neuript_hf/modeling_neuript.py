@@ -139,9 +139,12 @@ class NeurIPTAttention(nn.Module):
 
     def __init__(self, config: NeurIPTConfig, size: int | None = None):
         super().__init__()
-        size = size or config.hidden_size
         self.config = config
-        self.head_dim = size // config.num_attention_heads
+        if size is None:
+            size = config.hidden_size
+            self.head_dim = size // config.num_attention_heads
+        else:
+            self.head_dim = config.decoder_head_size
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False  # without it, transformers' sdpa would hide the future

@@ -464,7 +464,7 @@ def test_the_light_decoder_reads_every_scale_and_no_hidden_sample():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"decoder_size": 5}, "multiple of num_attention_heads"),
+        ({"decoder_size": 24}, "up to 16 or a multiple of 16"),
         ({"decoder_size": 4, "cross_num_experts": [0, 0, 0, 0, 0, 0, 2]}, "no experts"),
         ({"decoder_size": 4, "decoder_input": "visible"}, "starts from positions"),
     ],

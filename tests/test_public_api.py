@@ -40,10 +40,10 @@ ORDER = [
     {"channel_names", "signal_quality", "array_files"},
     {"electrodes", "channels", "pooling", "token_basis"},
     {"digitised", "recordings"},
-    {"feature_extraction_neuript", "embeddings", "masking", "spectral_target", "simulation", "metrics"},
+    {"feature_extraction_neuript", "embeddings", "masking", "fillers", "spectral_target", "simulation", "metrics"},
     {"modeling_neuript"},
-    {"pipeline_neuript", "data_collator", "data", "baselines", "shards"},
-    {"trainer", "checkpoint", "probing", "preparation", "recipes"},
+    {"pipeline_neuript", "data_collator", "data", "baselines", "eegnet", "shards", "optimization"},
+    {"trainer", "checkpoint", "probing", "preparation", "recipes", "monitoring", "augmentation", "training_record"},
     {"__init__", "__main__"},
 ]
 MODULES = sorted(set.union(*ORDER))

@@ -1,0 +1,309 @@
+"""
+Pre-training of NeurIPT on prepared data sets, from a laptop to several machines.
+
+    python examples/pretrain.py examples/configs/tiny.yaml
+    python examples/pretrain.py examples/configs/tiny.yaml --max_steps 200 --output_dir runs/trial
+    python examples/pretrain.py examples/configs/tiny.yaml --resume_from_checkpoint true
+    python examples/pretrain.py examples/configs/tiny.yaml --weights runs/tiny --output_dir runs/tiny-more
+    torchrun --nproc_per_node 8 examples/pretrain.py examples/configs/base.yaml
+    accelerate launch --config_file fsdp.yaml examples/pretrain.py examples/configs/base.yaml
+
+The first argument is a file of settings; those on the command line go before it. `--resume_from_checkpoint true` goes
+on exactly where a killed run stopped; `--weights` starts anew from weights alone, with a fresh warm-up. Data sets are
+made by `prepare_dataset.py` (or `prepare_corpus.py`). The output is a complete checkpoint folder with `training.json`,
+which lists the people that the weights have seen.
+"""
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from task import provenance
+from torch.utils.data import Sampler, Subset
+from transformers import HfArgumentParser, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import ExportableState
+
+from neuript_hf import (
+    DataCollatorForAmplitudeAwareMasking,
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForPreTraining,
+    NeurIPTTrainer,
+    save_checkpoint,
+)
+from neuript_hf.augmentation import PreTrainingWindows, SimilarWindowsSampler
+from neuript_hf.monitoring import PreTrainingMonitor
+from neuript_hf.optimization import one_cycle_schedule
+from neuript_hf.spectral_target import spectral_statistics
+from neuript_hf.training_record import (
+    TrainingRecord,
+    TrainingStage,
+    machine_name,
+    read_training_record,
+    seen_in_shards,
+    write_training_record,
+)
+
+
+# Windows on which the scale of the spectral target is measured.
+SPECTRUM_WINDOWS = 2000
+# Of the extractor that the windows were made with; the other settings of the checkpoint's are the defaults.
+KEPT_SETTINGS = ("sampling_rate", "companding", "companding_a", "coordinate_frame")
+
+
+@dataclass
+class DataArguments:
+    """Prepared data sets, and how their windows are changed at random."""
+
+    data: list[str] = field(default_factory=list, metadata={"help": "Folders that prepare_dataset has written."})
+    sources: str | None = field(
+        default=None,
+        metadata={"help": "Table with set, licence and source for training.json; prepare_corpus.py writes sets.csv."},
+    )
+    max_channels: int | None = field(default=None, metadata={"help": "Random channels of a window, at most so many."})
+    montages: str = field(
+        default='{"as_recorded": 1}',
+        metadata={"help": "Shares of the montages as_recorded, average_reference and bipolar, in JSON."},
+    )
+    seconds: list[float] = field(
+        default_factory=list, metadata={"help": "Lengths of random parts of windows; none = whole windows."}
+    )
+    time_shift: bool = field(
+        default=False, metadata={"help": "Windows begin anywhere in a recording, not only where they were cut."}
+    )
+    amplitude_jitter: float = field(
+        default=1.0, metadata={"help": "Windows are made louder or quieter by a factor of up to this."}
+    )
+    balance: float = field(
+        default=1.0, metadata={"help": "Data sets count in an epoch by their windows to this power; 1 = as they are."}
+    )
+    max_eval_windows: int = field(default=256, metadata={"help": "Held-out windows that evaluations look at."})
+
+    def windows(self, split: str, seed: int) -> PreTrainingWindows:
+        return PreTrainingWindows(
+            self.data,
+            split,
+            seed=seed,
+            max_channels=self.max_channels,
+            montages=json.loads(self.montages),
+            seconds=self.seconds,
+            time_shift=self.time_shift,
+            amplitude_jitter=self.amplitude_jitter,
+            balance=self.balance,
+        )
+
+
+@dataclass
+class ObjectiveArguments:
+    """What is hidden, and what is learned beside it."""
+
+    strategy: str = field(default="amplitude", metadata={"help": "Masks: amplitude (the paper's) or random."})
+    ratios: list[float] = field(
+        default_factory=lambda: [0.20, 0.35, 0.50], metadata={"help": "Shares of samples to select, drawn by window."}
+    )
+    whole_share: float = field(default=0.0, metadata={"help": "Share of the windows that are left whole."})
+    spectral_target: bool = field(
+        default=False, metadata={"help": "Also predict each channel's spectrum; its scale is measured on the data."}
+    )
+
+
+@dataclass
+class ModelArguments:
+    """The model."""
+
+    size: str = field(default="tiny", metadata={"help": "tiny, small or base."})
+    config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
+    weights: str | None = field(
+        default=None, metadata={"help": "Folder with weights to start from; none = random weights."}
+    )
+    schedule: str = field(
+        default="one_cycle",
+        metadata={"help": "one_cycle (the paper's, up to learning_rate), or trainer: what lr_scheduler_type says."},
+    )
+
+
+@dataclass
+class MonitorArguments:
+    """What is watched beside the losses."""
+
+    monitor_steps: int = field(default=500, metadata={"help": "Steps between looks at held-out windows."})
+    monitor_windows: int = field(default=32, metadata={"help": "Held-out windows of a look."})
+
+
+class PreTrainer(NeurIPTTrainer):
+    """Trainer with the paper's learning rates, and batches of windows of similar size."""
+
+    def __init__(self, *args, one_cycle: bool, **kwargs):
+        self.one_cycle = one_cycle
+        super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.one_cycle and self.lr_scheduler is None:
+            self.lr_scheduler = one_cycle_schedule(optimizer or self.optimizer, num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_train_sampler(self, train_dataset: PreTrainingWindows | None = None) -> Sampler[int]:
+        # of the batch of all processes, which accelerate deals out to them
+        batch_size = self.args.train_batch_size * self.args.world_size
+        return SimilarWindowsSampler(train_dataset or self.train_dataset, batch_size, seed=self.args.seed)
+
+
+class Clock(TrainerCallback, ExportableState):
+    """Seconds of training, all resumed parts together."""
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds = seconds
+        self.since = 0.0
+
+    def state(self) -> dict:
+        return {"args": {"seconds": self.seconds}, "attributes": {}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.since = perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        now = perf_counter()
+        self.seconds += now - self.since
+        self.since = now
+
+
+def parse_arguments(
+    arguments: list[str],
+) -> tuple[DataArguments, ObjectiveArguments, ModelArguments, MonitorArguments, TrainingArguments]:
+    """
+    The settings of the file that is named first, if one is, overruled by those behind it.
+
+    Raises:
+        ValueError: for a setting in the file that does not exist.
+    """
+    parser = HfArgumentParser((DataArguments, ObjectiveArguments, ModelArguments, MonitorArguments, TrainingArguments))
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        settings = yaml.safe_load(Path(arguments[0]).read_text())
+        unknown = sorted(set(settings) - {action.dest for action in parser._actions})
+        if unknown:
+            raise ValueError(f"{arguments[0]} has settings that do not exist: {', '.join(unknown)}.")
+        # options that take JSON on the command line are written plainly in the file
+        parser.set_defaults(
+            **{name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
+        )
+        for action in parser._actions:
+            action.required = action.required and action.dest not in settings
+        arguments = arguments[1:]
+    return parser.parse_args_into_dataclasses(arguments)
+
+
+def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[float]]:
+    """`spectral_mean` and `spectral_std` of the configuration, from windows as training sees them."""
+    order = np.random.default_rng(seed).permutation(len(windows))[:SPECTRUM_WINDOWS]
+    extractor = windows.extractor
+    examples = (windows[int(index)] for index in order)
+    signals = (extractor.invert(example["input_values"][example["channel_mask"]]) for example in examples)
+    mean, std = spectral_statistics(signals, extractor.sampling_rate)
+    return {"spectral_mean": mean, "spectral_std": std}
+
+
+def make_model(arguments: ModelArguments, spectral_target: bool, windows: PreTrainingWindows, seed: int):
+    """Random weights of the named size, or those of a folder, which keep the scale of their spectral target."""
+    fields = json.loads(arguments.config)
+    if arguments.weights is not None:
+        config = NeurIPTConfig.from_pretrained(arguments.weights)
+        if spectral_target and config.spectral_mean is None:
+            fields |= measured_spectrum(windows, seed)
+        return NeurIPTForPreTraining.from_pretrained(arguments.weights, **fields)
+    if spectral_target:
+        fields |= measured_spectrum(windows, seed)
+    config = getattr(NeurIPTConfig, arguments.size)(num_lobes=windows.extractor.num_lobes, **fields)
+    return NeurIPTForPreTraining(config)
+
+
+def main():
+    data, objective, model_arguments, watch, training = parse_arguments(sys.argv[1:])
+    set_seed(training.seed)
+    windows = data.windows("train", training.seed)
+    held_out = data.windows("validation", training.seed)
+    chosen = np.random.default_rng(training.seed).permutation(len(held_out)).tolist()
+    # for recordings as they come: the windows' own may have had nothing left to filter
+    extractor = NeurIPTFeatureExtractor(
+        montage="as_recorded", **{name: getattr(windows.extractor, name) for name in KEPT_SETTINGS}
+    )
+    model = make_model(model_arguments, objective.spectral_target, windows, training.seed)
+
+    masks = {"strategy": objective.strategy, "ratios": objective.ratios, "seed": training.seed}
+    trainer = PreTrainer(
+        model=model,
+        args=training,
+        train_dataset=windows,
+        eval_dataset=Subset(held_out, sorted(chosen[: data.max_eval_windows])),
+        data_collator=DataCollatorForAmplitudeAwareMasking(
+            **masks,
+            whole_share=objective.whole_share,
+            spectral_extractor=extractor if objective.spectral_target else None,
+        ),
+        processing_class=extractor,
+        one_cycle=model_arguments.schedule == "one_cycle",
+    )
+    looked_at = [held_out[index] for index in chosen[: watch.monitor_windows]]
+    trainer.add_callback(
+        PreTrainingMonitor(
+            trainer,
+            DataCollatorForAmplitudeAwareMasking(**masks)(looked_at),
+            extractor,
+            look_steps=watch.monitor_steps,
+            picture_steps=watch.monitor_steps,
+        )
+    )
+    trainer.add_callback(Clock())
+    # the clock goes on after a resume
+    training.restore_callback_states_from_checkpoint = True
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+
+    trainer.save_model()  # gathers what is sharded
+    if trainer.is_world_process_zero():
+        model = NeurIPTForPreTraining.from_pretrained(training.output_dir)
+        save_checkpoint(model, extractor, training.output_dir)
+        before = None if model_arguments.weights is None else read_training_record(model_arguments.weights)
+        stage = describe_training(trainer, data, objective, model_arguments)
+        write_training_record(training.output_dir, (before or TrainingRecord()).followed_by(stage))
+
+
+def describe_training(
+    trainer: PreTrainer, data: DataArguments, objective: ObjectiveArguments, model: ModelArguments
+) -> TrainingStage:
+    """What `training.json` says of this training."""
+    training, steps = trainer.args, trainer.state.global_step
+    origins = {}
+    if data.sources is not None:
+        table = pd.read_csv(data.sources).groupby("set").first()
+        origins = table[["licence", "source"]].to_dict("index")
+    datasets, subjects = seen_in_shards(data.data, origins=origins)
+    batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
+    epochs, rest = divmod(steps, math.ceil(len(trainer.train_dataset) / batch))
+    (clock,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Clock))
+    origin = provenance()
+    rates = ("learning_rate", "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16")
+    recipe = {name: getattr(training, name) for name in rates}
+    return TrainingStage(
+        kind="pre-training",
+        datasets=datasets,
+        subjects=subjects,
+        steps=steps,
+        windows_seen=epochs * len(trainer.train_dataset) + rest * batch,
+        seconds=round(clock.seconds, 1),
+        threads=torch.get_num_threads(),
+        machine=machine_name(training.device),
+        commit=origin["commit"],
+        command=origin["command"],
+        seeds=[training.seed],
+        recipe=vars(data) | vars(objective) | vars(model) | recipe | {"windows_in_a_batch": batch},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The pre-training program as a user runs it: to the end, killed and resumed, in two processes, again from weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from neuript_hf import NeurIPTFeatureExtractor, verify
+from neuript_hf.preparation import RejectionRules, prepare_dataset
+from neuript_hf.simulation import simulate_dataset
+
+
+ROOT = Path(__file__).parents[1]
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "moe_intermediate_size": 8,
+    "shared_expert_intermediate_size": 8,
+    "decoder_size": 8,
+}
+# What makes a step of two processes that of one (Adam makes whole steps of gradients that are nothing but rounding).
+EXACT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "router_noise": 0.0}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Simulated people, one of them held out, in windows of two seconds."""
+    folder = tmp_path_factory.mktemp("prepared")
+    manifest = simulate_dataset(folder / "recordings", n_subjects=5, seed=0)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
+    rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
+    prepare_dataset(manifest, extractor, folder / "data", rules=rules)
+    return folder / "data"
+
+
+def command(prepared, folder, *arguments, steps=6, **config):
+    settings = {
+        "data": [str(prepared)],
+        "config": SIZES | config,
+        "max_channels": 3,
+        "montages": {"as_recorded": 0.5, "bipolar": 0.5},
+        "amplitude_jitter": 1.2,
+        "whole_share": 0.3,
+        "spectral_target": True,
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "max_steps": steps,
+        "per_device_train_batch_size": 4,
+        "logging_steps": 1,
+        "save_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "monitor_steps": 3,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    file = folder.parent / f"{folder.name}.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    return [str(ROOT / "examples" / "pretrain.py"), str(file), *map(str, arguments)]
+
+
+ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def run(*program):
+    done = subprocess.run(
+        [sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def losses(folder):
+    return [entry["loss"] for entry in state(folder)["log_history"] if "loss" in entry]
+
+
+def state(folder):
+    (last,) = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))[-1:]
+    return json.loads(last.read_text())
+
+
+@pytest.fixture(scope="module")
+def whole_run(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(*command(prepared, folder))
+    return folder
+
+
+def test_a_checkpoint_that_is_complete(whole_run):
+    assert verify(whole_run)["passed"]
+    record = json.loads((whole_run / "training.json").read_text())
+    assert record["steps"] == 6 and record["windows_seen"] == 24
+    assert len(record["subjects"]) == 3  # five people, of whom one is validation and one test
+    config = json.loads((whole_run / "config.json").read_text())
+    assert len(config["spectral_mean"]) == len(config["spectral_std"]) == 13
+
+
+def test_what_the_log_tells(whole_run):
+    history = state(whole_run)["log_history"]
+    trained = [entry for entry in history if "loss" in entry]
+    for entry in trained:
+        parts = entry["reconstruction_loss"] + entry["spectral_loss"] + 0.8 * entry["aux_loss"]
+        assert entry["loss"] == pytest.approx(parts, abs=2e-3)
+    rates = [entry["learning_rate"] for entry in trained]
+    assert rates.index(max(rates)) in (0, 1) and rates[-1] < 0.1 * max(rates)  # one cycle
+    assert {"eval_loss", "eval_reconstruction_loss", "eval_spectral_loss"} <= set().union(*history)
+
+
+def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, tmp_path):
+    folder = tmp_path / "run"
+    program = command(prepared, folder)
+    process = subprocess.Popen(
+        [sys.executable, *program], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not (folder / "checkpoint-2" / "trainer_state.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "model.safetensors").exists()
+    run(*program, "--resume_from_checkpoint", "true")
+    weights, expected = (load_file(path / "model.safetensors") for path in (folder, whole_run))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+    assert losses(folder) == losses(whole_run)
+
+
+def test_two_processes_see_what_one_sees(prepared, tmp_path):
+    runs = []
+    for name, batch, launcher in (
+        ("one", "8", ()),
+        ("two", "4", ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")),
+    ):
+        folder = tmp_path / name
+        program = command(prepared, folder, "--per_device_train_batch_size", batch, "--optim", "sgd", **EXACT)
+        run(*launcher, *program, "--learning_rate", "1e-2")
+        runs.append(losses(folder))
+    assert len(runs[0]) == 6
+    assert runs[1] == pytest.approx(runs[0], abs=1e-4)
+
+
+def test_again_from_weights_alone(prepared, whole_run, tmp_path):
+    folder = tmp_path / "more"
+    run(*command(prepared, folder, "--weights", whole_run, steps=2))
+    fresh, old = (json.loads((path / "config.json").read_text()) for path in (folder, whole_run))
+    assert fresh["spectral_mean"] == old["spectral_mean"]
+    record = json.loads((folder / "training.json").read_text())
+    assert record["steps"] == 8 and record["windows_seen"] == 32
+
+
+def test_a_setting_that_does_not_exist_is_refused(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("output_dir: x\nlearning_rat: 1e-3\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "pretrain.py"), str(file)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode and "settings that do not exist: learning_rat" in done.stderr
