@@ -1,12 +1,15 @@
 """What the example programs share: arguments that describe a task, its windows, its people, and a result file."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -127,7 +130,7 @@ def manifest_task(name: str, data: str, **changes) -> TaskArguments:
         fields = TASKS[name]
     else:
         raise ValueError(f"A task must be one of {', '.join([*TASKS, *WITHIN_PERSON])}, but is {name!r}.")
-    return TaskArguments(**{"data": data, "montage": "as_recorded"} | fields | changes)
+    return TaskArguments(**{"data": data, "montage": "as_recorded", "window_seconds": 4.0} | fields | changes)
 
 
 def make_extractor(task: TaskArguments, checkpoint: str | None) -> NeurIPTFeatureExtractor:
@@ -207,7 +210,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
         return []
     record = read_training_record(checkpoint)
     if record is None:
-        logger.warning(f"{checkpoint} has no training.json: nobody knows whether it has seen the people to be scored.")
+        logger.warning_once(f"{checkpoint} has no training.json: nobody knows whom the weights have seen.")
     table = task_table(task)
     table = table[table["split"].isin({SPLIT_NAMES[name] for name in task.evaluate_on})]
     people = table["subject"].where(table["dataset"] == "", table["dataset"] + "/" + table["subject"])
@@ -253,6 +256,64 @@ def scores_of(logits: np.ndarray, dataset: Dataset) -> dict:
             for person, values in scores_by_person(logits, labels, subjects).items()
         },
     }
+
+
+@dataclass
+class AccuracyOverPeople:
+    """
+    Balanced accuracy, or the difference of two, with what its interval over people is made of.
+
+    Args:
+        value: of all windows together.
+        by_person: of each person's windows.
+        draws: of all windows of people drawn with replacement, `[resamples]`. Of the same people the same are drawn
+            each time, so that methods can be compared draw by draw.
+    """
+
+    value: float
+    by_person: dict[str, float]
+    draws: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, dataset: Dataset, resamples: int = 2000) -> "AccuracyOverPeople":
+        """From scores of the classes `[windows, classes]`; classes that nobody drawn has do not count."""
+        labels = np.asarray(dataset["labels"])
+        people, person = np.unique(np.asarray(dataset["subject"]), return_inverse=True)
+        correct, total = np.zeros((2, len(people), scores.shape[1]))
+        np.add.at(total, (person, labels), 1)
+        np.add.at(correct, (person, labels), scores.argmax(axis=1) == labels)
+        rng = np.random.default_rng(crc32(",".join(people).encode()))
+        times = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=resamples)
+        by_person = dict(zip(people.tolist(), _mean_recall(correct, total).tolist(), strict=True))
+        value = float(_mean_recall(correct.sum(axis=0), total.sum(axis=0)))
+        return cls(value, by_person, _mean_recall(times @ correct, times @ total))
+
+    @classmethod
+    def mean(cls, parts: Sequence["AccuracyOverPeople"]) -> "AccuracyOverPeople":
+        """Of several methods on the same people, or, over all that they scored together, of several tasks."""
+        people = set.intersection(*(set(part.by_person) for part in parts))
+        by_person = {name: float(np.mean([part.by_person[name] for part in parts])) for name in sorted(people)}
+        return cls(
+            float(np.mean([part.value for part in parts])), by_person, np.mean([part.draws for part in parts], axis=0)
+        )
+
+    def __sub__(self, other: "AccuracyOverPeople") -> "AccuracyOverPeople":
+        by_person = {name: value - other.by_person[name] for name, value in self.by_person.items()}
+        return AccuracyOverPeople(self.value - other.value, by_person, self.draws - other.draws)
+
+    @property
+    def interval(self) -> list[float]:
+        """95 % over people: how it might have come out with others."""
+        return np.quantile(self.draws, [0.025, 0.975]).tolist()
+
+    def to_dict(self) -> dict:
+        return {"value": self.value, "interval": self.interval, "by_person": self.by_person}
+
+
+def _mean_recall(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Balanced accuracy from counts `[..., classes]`, of the classes that are there."""
+    recalls = np.divide(correct, total, out=np.zeros(correct.shape), where=total > 0)
+    return recalls.sum(axis=-1) / (total > 0).sum(axis=-1)
 
 
 def baseline_scores(
@@ -304,10 +365,11 @@ def write_results(folder: str, results: dict, task: TaskArguments, seed: int) ->
 
 
 def write_json(path: Path, content: dict) -> None:
-    """A file that is there in whole or not at all."""
+    """A file that is there in whole or not at all; a list of numbers takes one line."""
+    text = re.sub(r"\[[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), json.dumps(content, indent=2))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(content, indent=2))
+    partial.write_text(text + "\n")
     partial.replace(path)
 
 

@@ -1,0 +1,358 @@
+"""
+What frozen features tell about people never seen: a checkpoint, the same architecture at random, and band power.
+
+    python examples/evaluate_features.py --model hub/neuript-tiny --data manifest.csv --output results/tiny.json
+    python examples/evaluate_features.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial.json
+
+The first line fits on the people of `train` and reports those of `val` and `test` together. Nothing is fitted or
+chosen on them, and people whom the weights have seen are refused. The second never opens their recordings: it leaves
+out people of `train` in turn, and is the one to choose recipes by.
+
+All methods get the very same windows. Differences are paired over people: in each draw of the bootstrap the methods
+are compared on the same people. The result file holds the scores of every window; it is written anew after each task.
+"""
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow
+import torch
+from datasets import Dataset
+from sklearn.pipeline import Pipeline
+from task import (
+    TASKS,
+    WITHIN_PERSON,
+    AccuracyOverPeople,
+    TaskArguments,
+    load_splits,
+    load_task,
+    make_extractor,
+    manifest_task,
+    provenance,
+    refuse_seen,
+    write_json,
+)
+from transformers import AutoModel, HfArgumentParser, set_seed
+
+from neuript_hf import NeurIPTModel
+from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.metrics import classification_scores
+from neuript_hf.probing import FITS, class_scores, people_folds, pooled_features
+from neuript_hf.training_record import read_training_record
+
+
+# With fewer people an interval means little.
+FEW_PEOPLE = 6
+FEATURES = {"pooled": {}, "mean": {"pooling": "mean"}}
+WINDOW_COLUMNS = ("input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask")
+
+
+@dataclass
+class EvaluationArguments:
+    """The checkpoint, the tasks, and what is fitted."""
+
+    model: str = field(metadata={"help": "Checkpoint."})
+    data: str = field(metadata={"help": "The manifest of the labelled recordings."})
+    output: str = field(metadata={"help": "Result file to write (.json)."})
+    tasks: list[str] = field(
+        default_factory=lambda: list(TASKS),
+        metadata={"help": f"Tasks, of {', '.join([*TASKS, *WITHIN_PERSON])}; default those of people never seen."},
+    )
+    montage: str = field(
+        default="as_recorded", metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
+    )
+    features: Literal["pooled", "mean"] = field(
+        default="pooled", metadata={"help": "pooled = as the checkpoint pools its scales; mean = over all channels."}
+    )
+    fit: Literal["logistic", "ridge", "svm"] = field(
+        default="logistic", metadata={"help": "What is fitted to the standardised features."}
+    )
+    penalty: float | None = field(
+        default=None, metadata={"help": "Its penalty; default chosen by folds over the people it is fitted to."}
+    )
+    folds: int | None = field(
+        default=None, metadata={"help": "Leave out people of train in so many folds; val and test stay closed."}
+    )
+    random_seeds: int = field(default=5, metadata={"help": "Models from random weights to compare with; 0 = none."})
+    seed: int = field(default=0, metadata={"help": "Seed of the folds."})
+    batch_size: int = field(default=8, metadata={"help": "Windows that go through the model together."})
+    cache_dir: str = field(
+        default="runs/features", metadata={"help": "Folder that keeps the features of the random weights."}
+    )
+    allow_seen_people: bool = field(
+        default=False, metadata={"help": "Score people whom the weights have seen, too; the result names them."}
+    )
+
+
+class Embedder:
+    """
+    Features of a frozen model, computed once for the same windows: kept in memory, or in a folder.
+
+    What is kept is known by the windows' content and by the features of the first of them, so that other weights or
+    other code never get it.
+    """
+
+    def __init__(self, model: NeurIPTModel, batch_size: int, folder: str | None = None):
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.batch_size = batch_size
+        self.folder = Path(folder) if folder else None
+        self.known: dict[str, np.ndarray] = {}
+
+    def __call__(self, windows: Dataset) -> np.ndarray:
+        first = pooled_features(self.model, windows.select(range(min(4, len(windows)))), self.batch_size)
+        key = hashlib.blake2b(content(windows) + first.tobytes(), digest_size=16).hexdigest()
+        if key in self.known:
+            return self.known[key]
+        file = self.folder / f"{key}.npy" if self.folder else None
+        if file is not None and file.is_file():
+            return np.load(file)
+        features = pooled_features(self.model, windows, self.batch_size)
+        if file is None:
+            self.known[key] = features
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial_file = file.with_name(f"{file.name}.part")
+            with partial_file.open("wb") as stream:
+                np.save(stream, features)
+            partial_file.replace(file)
+        return features
+
+
+def content(windows: Dataset) -> bytes:
+    """A digest of what the model sees of the windows."""
+    table = windows.select_columns(list(WINDOW_COLUMNS)).with_format("arrow")[:]
+    digest = hashlib.blake2b(digest_size=16)
+    for name in WINDOW_COLUMNS:
+        values = table[name].combine_chunks()
+        while pyarrow.types.is_list(values.type):
+            digest.update(np.asarray(values.value_lengths()).tobytes())
+            values = values.flatten()
+        digest.update(values.to_numpy(zero_copy_only=False).tobytes())
+    return digest.digest()
+
+
+def held_out_scores(
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], Pipeline],
+    windows: np.ndarray,
+    labels: np.ndarray,
+    people: np.ndarray,
+    folds: int,
+    seed: int,
+) -> np.ndarray:
+    """
+    Scores of the classes `[windows, classes]`, each window's from a fit to people of other folds.
+
+    Raises:
+        ValueError: where a fold leaves no window of some class to fit to.
+    """
+    scores = np.zeros((len(labels), len(set(labels))))
+    for others, left_out in people_folds(labels, people, folds, seed):
+        if set(labels[others]) != set(labels):
+            raise ValueError(f"With {folds} folds over people, one leaves no window of some class: take more folds.")
+        head = fit(windows[others], labels[others], people[others])
+        scores[left_out] = class_scores(head, windows[left_out])
+    return scores
+
+
+def evaluate_task(
+    task: TaskArguments, arguments: EvaluationArguments, checkpoint: Embedder, others: list[Embedder]
+) -> dict:
+    """All methods on one task: accuracies, differences, and the scores of every window."""
+    extractor = make_extractor(task, arguments.model)
+    if arguments.folds:
+        task.rows = [*task.rows, f"{task.split_column}=train"]
+        train = scored = load_splits(task, extractor)["train"]
+    else:
+        train, scored, _ = load_task(task, extractor, arguments.seed)
+    labels = np.asarray(train["labels"])
+    people = np.asarray(train["subject"])
+    if task.within_subject:  # folds for the penalty are then over runs, or over windows where there is one run
+        people = np.asarray(train["recording"])
+        people = people if len(set(people)) > 1 else np.arange(len(train))
+
+    def score(fit: Callable, fitted: np.ndarray, tested: Callable[[], np.ndarray]) -> np.ndarray:
+        if arguments.folds:
+            return held_out_scores(fit, fitted, labels, people, arguments.folds, arguments.seed)
+        return class_scores(fit(fitted, labels, people), tested())
+
+    head = partial(FITS[arguments.fit], seed=arguments.seed, penalty=arguments.penalty)
+    scores = {"checkpoint": score(head, checkpoint(train), lambda: checkpoint(scored))}
+    for seed, embed in enumerate(others):
+        scores[f"random {seed}"] = score(head, embed(train), lambda embed=embed: embed(scored))
+    scores["band power"] = score(
+        lambda signals, labels, _: band_power_baseline(extractor.sampling_rate).fit(signals, labels),
+        signals_in_microvolt(train, extractor),
+        lambda: signals_in_microvolt(scored, extractor),
+    )
+
+    accuracies = {name: AccuracyOverPeople.of(values, scored) for name, values in scores.items()}
+    if others:
+        accuracies["random"] = AccuracyOverPeople.mean([accuracies[f"random {seed}"] for seed in range(len(others))])
+    differences = {
+        name: accuracies["checkpoint"] - accuracies[name] for name in ("random", "band power") if name in accuracies
+    }
+    return {
+        "task": asdict(task),
+        "classes": train.features["labels"].names,
+        "people": len(set(scored["subject"])),
+        "windows": {"train": len(train), "scored": len(scored)},
+        "accuracies": accuracies,
+        "differences": differences,
+        "other_scores": {
+            name: classification_scores(values, scored["labels"], scored["recording"])
+            for name, values in scores.items()
+        },
+        "predictions": predictions_by_person(scores, scored),
+    }
+
+
+def predictions_by_person(scores: dict[str, np.ndarray], windows: Dataset) -> dict[str, dict]:
+    """
+    For each person the recordings with their numbers of windows, onsets (seconds) and classes of the windows, and of
+    every method a list of scores for each class.
+    """
+    subjects, recordings = np.asarray(windows["subject"]), np.asarray(windows["recording"])
+    onsets, labels = np.asarray(windows["onset"]), np.asarray(windows["labels"])
+    predictions = {}
+    for person in np.unique(subjects).tolist():
+        rows = subjects == person
+        predictions[person] = {
+            "recordings": Counter(recordings[rows].tolist()),
+            "onsets": onsets[rows].tolist(),
+            "labels": labels[rows].tolist(),
+            "scores": {method: values[rows].T.round(3).tolist() for method, values in scores.items()},
+        }
+    return predictions
+
+
+def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
+    """Means over the tasks whose people are not those of the fit, and of the differences."""
+    compared = [result for result in tasks.values() if not result["task"]["within_subject"]]
+    if not compared:
+        return {}
+    names = [name for name in ("checkpoint", "random", "band power") if name in compared[0]["accuracies"]]
+    means = {name: AccuracyOverPeople.mean([result["accuracies"][name] for result in compared]) for name in names}
+    return means | {
+        f"minus {name}": AccuracyOverPeople.mean([result["differences"][name] for result in compared])
+        for name in compared[0]["differences"]
+    }
+
+
+def as_table(tasks: dict[str, dict], means: dict[str, AccuracyOverPeople]) -> str:
+    """Markdown: a line for each task, the mean, and every person of tasks with few people."""
+    methods = [
+        name for name in ("checkpoint", "random", "band power") if name in next(iter(tasks.values()))["accuracies"]
+    ]
+    compared = methods[1:]
+    lines = [
+        f"| task | people, windows | chance | {' | '.join(methods + [f'minus {name}' for name in compared])} |",
+        "|---" * (3 + len(methods) + len(compared)) + "|",
+    ]
+    for name, result in tasks.items():
+        accuracies = result["accuracies"]
+        cells = [f"{accuracies[method].value:.3f}" for method in methods]
+        if "random" in accuracies:
+            seeds = [part.value for method, part in accuracies.items() if method.startswith("random ")]
+            cells[1] += f" ({min(seeds):.3f} to {max(seeds):.3f})"
+        few = result["people"] < FEW_PEOPLE
+        cells += [_difference(result["differences"][method], few) for method in compared]
+        title = f"{name} (within person)" if result["task"]["within_subject"] else name
+        about = f"{result['people']}, {result['windows']['scored']} | {1 / len(result['classes']):.3f}"
+        lines.append(f"| {title} | {about} | {' | '.join(cells)} |")
+    if means:
+        cells = [f"{means[method].value:.3f}" for method in methods]
+        cells += [_difference(means[f"minus {method}"]) for method in compared]
+        lines.append(f"| mean of {_count(tasks)} tasks | | | {' | '.join(cells)} |")
+    for name, result in tasks.items():
+        if result["people"] < FEW_PEOPLE:
+            for person in result["accuracies"]["checkpoint"].by_person:
+                values = (f"{method} {result['accuracies'][method].by_person[person]:.3f}" for method in methods)
+                lines.append(f"\n{name}, {person}: {', '.join(values)}")
+    return "\n".join(lines)
+
+
+def _count(tasks: dict[str, dict]) -> int:
+    return sum(not result["task"]["within_subject"] for result in tasks.values())
+
+
+def _difference(difference: AccuracyOverPeople, few: bool = False) -> str:
+    low, high = difference.interval
+    return f"{difference.value:+.3f}" + ("" if few else f" ({low:+.3f} to {high:+.3f})")
+
+
+def as_json(tasks: dict[str, dict], means: dict[str, AccuracyOverPeople]) -> dict:
+    """The results as plain numbers."""
+
+    def plain(parts: dict[str, AccuracyOverPeople]) -> dict:
+        return {name: part.to_dict() for name, part in parts.items()}
+
+    return {
+        "overall": plain(means),
+        "tasks": {
+            name: result | {"accuracies": plain(result["accuracies"]), "differences": plain(result["differences"])}
+            for name, result in tasks.items()
+        },
+    }
+
+
+def weights_of(checkpoint: str) -> dict:
+    """Which weights these are: the hash of the file, and how long they were trained."""
+    file = Path(checkpoint) / "model.safetensors"
+    record = read_training_record(checkpoint)
+    stages = record.stages if record else []
+    return {
+        "checkpoint": checkpoint,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
+        "steps": sum(stage.steps for stage in stages),
+        "windows_seen": sum(stage.windows_seen for stage in stages),
+        "training_seconds": sum(stage.seconds for stage in stages),
+    }
+
+
+def main():
+    (arguments,) = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()
+    within = [name for name in arguments.tasks if name in WITHIN_PERSON]
+    if arguments.folds and within:
+        raise ValueError(f"--folds leaves out people, but {', '.join(within)} compare each person's own runs.")
+    tasks = {
+        name: manifest_task(
+            name,
+            arguments.data,
+            montage=arguments.montage,
+            # within a person nothing is said of new people, so there is nothing to refuse: the result names them
+            allow_seen_people=arguments.allow_seen_people or name in WITHIN_PERSON,
+        )
+        for name in arguments.tasks
+    }
+    seen = {} if arguments.folds else {name: refuse_seen(task, arguments.model) for name, task in tasks.items()}
+
+    fields = FEATURES[arguments.features]
+    extractor = make_extractor(next(iter(tasks.values())), arguments.model)
+    model = AutoModel.from_pretrained(arguments.model, dtype=torch.float32, num_lobes=extractor.num_lobes, **fields)
+    checkpoint, others = Embedder(model, arguments.batch_size), []
+    for seed in range(arguments.random_seeds):
+        set_seed(seed)
+        others.append(Embedder(NeurIPTModel(copy.deepcopy(model.config)), arguments.batch_size, arguments.cache_dir))
+
+    about = {
+        "weights": weights_of(arguments.model),
+        "arguments": asdict(arguments),
+        "seeds": {"folds": arguments.seed, "random weights": list(range(arguments.random_seeds))},
+        "provenance": provenance(),
+    }
+    results = {}
+    for name, task in tasks.items():
+        results[name] = evaluate_task(task, arguments, checkpoint, others) | {"seen_people": seen.get(name, [])}
+        write_json(Path(arguments.output), about | as_json(results, overall(results)))
+    print(as_table(results, overall(results)))
+
+
+if __name__ == "__main__":
+    main()
