@@ -105,13 +105,7 @@ def make_trainer(
     """A trainer whose optimizer is what `training` says, its rates falling from layer to layer of the encoder."""
     optimizer, settings = NeurIPTTrainer.get_optimizer_cls_and_kwargs(training, model)
     settings["params"] = layerwise_parameter_groups(model, training.learning_rate, layer_decay, training.weight_decay)
-    return NeurIPTTrainer(
-        model=model,
-        args=training,
-        compute_metrics=compute_metrics,
-        optimizer_cls_and_kwargs=(optimizer, settings),
-        **arguments,
-    )
+    return NeurIPTTrainer(model=model, args=training, optimizer_cls_and_kwargs=(optimizer, settings), **arguments)
 
 
 def training_record(
@@ -173,6 +167,7 @@ def main():
         train_dataset=train,
         eval_dataset=splits.get("validation"),
         processing_class=extractor,
+        compute_metrics=compute_metrics,
     )
     outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     record = training_record(task, model_arguments, trainer, extractor, outcome.metrics["train_runtime"])
