@@ -25,7 +25,7 @@ from task import (
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
-from neuript_hf.probing import fit_logistic, pooled_features
+from neuript_hf.probing import class_scores, fit_logistic, pooled_features
 
 
 @dataclass
@@ -56,7 +56,7 @@ def main():
     results = {
         "windows": {"train": len(train), "unseen": len(unseen)},
         "seen_people": seen,
-        "probe": scores_of(fit.predict_log_proba(pooled_features(model, unseen)), unseen),
+        "probe": scores_of(class_scores(fit, pooled_features(model, unseen)), unseen),
         "baseline": baseline_scores(task, train, unseen, extractor),
     }
     write_results(probe.output_dir, results, task, probe.seed)

@@ -20,7 +20,9 @@ from transformers.utils import logging
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, load_recordings
 from neuript_hf.baselines import band_power_baseline, signals_in_microvolt, tangent_space_baseline
 from neuript_hf.data import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
+from neuript_hf.eegnet import EEGNetClassifier
 from neuript_hf.metrics import bootstrap_interval, classification_scores, scores_by_person
+from neuript_hf.probing import class_scores
 from neuript_hf.training_record import SeenDataset, read_training_record, refuse_seen_people
 
 
@@ -72,7 +74,7 @@ class TaskArguments:
     max_train_windows: int | None = field(default=None, metadata={"help": "Train on so many windows, drawn by seed."})
     baseline: str = field(
         default="band_power",
-        metadata={"help": "Classical method on the same windows: band_power, tangent_space, none."},
+        metadata={"help": "Other method on the same windows: band_power, tangent_space, eegnet, none."},
     )
     baseline_frequencies: list[float] = field(
         default_factory=list, metadata={"help": "Filter bank of tangent_space, in hertz (steady-state responses)."}
@@ -319,7 +321,7 @@ def _mean_recall(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
 def baseline_scores(
     task: TaskArguments, train: Dataset, unseen: Dataset, extractor: NeurIPTFeatureExtractor
 ) -> dict | None:
-    """The task's classical method, fitted and scored on the same windows as the model."""
+    """The task's other method, fitted and scored on the same windows as the model."""
     if task.baseline == "none":
         return None
     rate = extractor.sampling_rate
@@ -327,10 +329,12 @@ def baseline_scores(
         method = band_power_baseline(rate)
     elif task.baseline == "tangent_space":
         method = tangent_space_baseline(rate, task.baseline_frequencies)
+    elif task.baseline == "eegnet":
+        method = EEGNetClassifier(rate)
     else:
-        raise ValueError(f"baseline must be band_power, tangent_space or none, but is {task.baseline!r}.")
+        raise ValueError(f"baseline must be band_power, tangent_space, eegnet or none, but is {task.baseline!r}.")
     method.fit(signals_in_microvolt(train, extractor), np.asarray(train["labels"]))
-    return scores_of(method.predict_log_proba(signals_in_microvolt(unseen, extractor)), unseen)
+    return scores_of(class_scores(method, signals_in_microvolt(unseen, extractor)), unseen)
 
 
 def new_config(size: str, train: Dataset, extractor: NeurIPTFeatureExtractor, **overrides) -> NeurIPTConfig:

@@ -163,15 +163,16 @@ def _turned(features: np.ndarray) -> np.ndarray:
     return np.linalg.qr(features.T, mode="r").T if columns > windows else features
 
 
-def class_scores(fit: Pipeline, features: np.ndarray) -> np.ndarray:
+def class_scores(fit: ClassifierMixin | Pipeline, features: np.ndarray) -> np.ndarray:
     """
-    Scores of the classes `[windows, classes]`, higher where a class is likelier: logarithms of probabilities where the
-    fit has them, else distances from the border (of two classes the pair -z/2, z/2).
+    Scores of the classes `[windows, classes]` that a fitted classifier gives, higher where a class is likelier; those
+    of two classes are the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities.
     """
-    if hasattr(fit, "predict_log_proba"):
+    if not hasattr(fit, "decision_function"):
         return fit.predict_log_proba(features)
-    distances = fit.decision_function(features)
-    return np.stack([-distances / 2, distances / 2], axis=1) if distances.ndim == 1 else distances
+    # finite also where a fit is so certain that the logarithms of its probabilities are not
+    decisions = fit.decision_function(features)
+    return np.stack([-decisions / 2, decisions / 2], axis=1) if decisions.ndim == 1 else decisions
 
 
 def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:

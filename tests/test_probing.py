@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import make_batch, small_config
 from datasets import ClassLabel, Dataset, Features, List, Value
+from scipy.special import softmax
 from sklearn.base import clone
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
@@ -138,6 +139,9 @@ def test_scores_are_higher_where_a_class_is_likelier(method, classes):
     scores = class_scores(fit, features)
     assert scores.shape == (90, classes) and (scores.argmax(axis=1) == fit.predict(features)).all()
     assert balanced_accuracy(labels, scores) > 0.9
+    if method == "logistic":
+        np.testing.assert_allclose(softmax(scores, axis=1), fit.predict_proba(features), atol=1e-9)
+    assert np.isfinite(class_scores(fit, 1e6 * features)).all()
 
 
 def test_a_fit_needs_people_and_classes():
