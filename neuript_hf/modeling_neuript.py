@@ -663,7 +663,7 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         )
         self.query_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.cross_attention = NeurIPTAttention(config, size)
+        self.cross_attention = NeurIPTAttention(config, config.decoder_size)
         self.feed_forward_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.feed_forward = (
             NeurIPTFeedForward(config, 2 * size, size)
