@@ -2,6 +2,7 @@
 
 import glob
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from transformers.utils import logging
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .recordings import Recording, open_recording
+from .recordings import Recording, Segment, check_positive, open_recording
 
 
 logger = logging.get_logger(__name__)
@@ -144,17 +145,45 @@ def channel_reports(dataset: Dataset) -> dict[str, dict]:
 def open_row(row: Mapping[str, str]) -> Recording:
     """
     The recording of a manifest's row, `path`, with what the row says of files that do not say it themselves:
-    `sampling_rate` in hertz, `unit`, `channel_names` with blanks between them.
+    `sampling_rate` in hertz, `unit`, `channel_names` with blanks between them, `step` (how much of the unit one step
+    of the file's whole numbers is) and `trial_seconds` (trials of this length stand one after the other: neither a
+    window nor a filter reaches from one into the next).
 
     Raises:
-        FileNotFoundError, ValueError: as [`open_recording`].
+        FileNotFoundError, ValueError: as [`open_recording`], or where `step` or `trial_seconds` is not positive.
     """
-    return open_recording(
+    source = open_recording(
         row["path"],
         sampling_rate=float(row["sampling_rate"]) if row.get("sampling_rate") else None,
         channel_names=row["channel_names"].split() if row.get("channel_names") else None,
         unit=row.get("unit") or None,
     )
+    if row.get("step"):
+        _scale(source, float(row["step"]))
+    if row.get("trial_seconds"):
+        _part_trials(source, float(row["trial_seconds"]))
+    return source
+
+
+def _scale(source: Recording, step: float) -> None:
+    """The file's numbers count steps of its unit."""
+    check_positive("step", step)
+    source.microvolts = source.microvolts * step
+    source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
+
+
+def _part_trials(source: Recording, seconds: float) -> None:
+    """Makes each trial a segment, so that there is a gap between any two."""
+    check_positive("trial_seconds", seconds)
+    rate, trials = source.sampling_rate, []
+    for segment in source.segments:
+        count = math.ceil((segment.stop - segment.start) / rate / seconds - 1e-9)
+        borders = [min(segment.start + round(k * seconds * rate), segment.stop) for k in range(count + 1)]
+        trials += [
+            Segment(start, stop, segment.onset + (start - segment.start) / rate)
+            for start, stop in zip(borders, borders[1:], strict=False)
+        ]
+    source.segments = trials
 
 
 def _last_change(path: Path) -> int:

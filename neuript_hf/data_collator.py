@@ -145,12 +145,18 @@ class DataCollatorForAmplitudeAwareMasking:
         self.seed = seed
         self.whole_share = whole_share
         self.spectral_extractor = spectral_extractor
-        self.epoch = 0
+        # in shared memory, so that workers that outlive an epoch hear of the next one
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.pad = DataCollatorForEEG()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that masks are drawn for."""
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Masks differ from epoch to epoch; [`NeurIPTTrainer`] calls this."""
-        self.epoch = epoch
+        self._epoch.fill_(epoch)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return self.pad([self._masked(_as_arrays(example)) for example in examples])

@@ -29,7 +29,6 @@ from transformers.utils.logging import tqdm
 
 from .data import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .recordings import Recording, Segment, check_positive
 from .shards import (
     ENCODINGS,
     SETTINGS_FILE,
@@ -419,10 +418,6 @@ def _extract(
     source = open_row(recording)
     if source.in_pieces:
         raise ValueError("It holds epochs, not a continuous signal.")
-    if recording["step"]:
-        _scale(source, float(recording["step"]))
-    if recording["trial_seconds"]:
-        _part_trials(source, float(recording["trial_seconds"]))
     starts = rules.window_starts(source.stretches, extractor.window_seconds)
     segments = [source.segment_of(start, extractor.window_seconds) for start in starts]
     return extractor(source, onsets=starts.tolist()), starts, np.array(segments)
@@ -432,27 +427,6 @@ def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.nda
     """Which windows, of so many seconds, begin where the one before them ends, in the same segment."""
     next_to = np.isclose(np.diff(starts), seconds, rtol=0, atol=1e-6) & (np.diff(segments) == 0)
     return np.concatenate([[False], next_to])
-
-
-def _scale(source: Recording, step: float) -> None:
-    """The file's numbers count steps of its unit."""
-    check_positive("step", step)
-    source.microvolts = source.microvolts * step
-    source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
-
-
-def _part_trials(source: Recording, seconds: float) -> None:
-    """Makes each trial a segment, so that there is a gap between any two."""
-    check_positive("trial_seconds", seconds)
-    rate, trials = source.sampling_rate, []
-    for segment in source.segments:
-        count = math.ceil((segment.stop - segment.start) / rate / seconds - 1e-9)
-        borders = [min(segment.start + round(k * seconds * rate), segment.stop) for k in range(count + 1)]
-        trials += [
-            Segment(start, stop, segment.onset + (start - segment.start) / rate)
-            for start, stop in zip(borders, borders[1:], strict=False)
-        ]
-    source.segments = trials
 
 
 def _write_summary(output: Path) -> dict:

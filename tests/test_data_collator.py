@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_config
+from torch.utils.data import DataLoader
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, DataCollatorForEEG, NeurIPTForSequenceClassification
 
@@ -148,3 +149,21 @@ def test_ratios_are_drawn_for_each_window():
 def test_wrong_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
         DataCollatorForAmplitudeAwareMasking(**arguments)
+
+
+def test_workers_that_outlive_an_epoch_hear_of_the_next():
+    collate = DataCollatorForAmplitudeAwareMasking()
+    loader = DataLoader(
+        [window(seed=seed) for seed in range(4)],
+        batch_size=4,
+        collate_fn=collate,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+    )
+    masks = []
+    for epoch in (0, 1, 0):
+        collate.set_epoch(epoch)
+        (batch,) = loader
+        masks.append(batch["hidden_positions"])
+    assert torch.equal(masks[0], masks[2]) and not torch.equal(masks[0], masks[1])
