@@ -262,7 +262,8 @@ def main():
     trainer.add_callback(Clock())
     # the clock goes on after a resume
     training.restore_callback_states_from_checkpoint = True
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    resumed = training.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resumed == "true" else resumed)
 
     trainer.save_model()  # gathers what is sharded
     if trainer.is_world_process_zero():
@@ -271,6 +272,22 @@ def main():
         before = None if model_arguments.weights is None else read_training_record(model_arguments.weights)
         stage = describe_training(trainer, data, objective, model_arguments)
         write_training_record(training.output_dir, (before or TrainingRecord()).followed_by(stage))
+
+
+def last_checkpoint(folder: str) -> str | None:
+    """
+    The newest checkpoint of a run that is whole, `None` where there is none yet: `trainer_state.json` is written last,
+    and a kill may have come in between.
+    """
+
+    def is_whole(checkpoint: Path) -> bool:
+        try:
+            return bool(json.loads((checkpoint / "trainer_state.json").read_text()))
+        except (OSError, json.JSONDecodeError):
+            return False
+
+    whole = [checkpoint for checkpoint in Path(folder).glob("checkpoint-*") if is_whole(checkpoint)]
+    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]))) if whole else None
 
 
 def describe_training(
