@@ -16,7 +16,7 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -167,7 +167,7 @@ def evaluate_task(
     """All methods on one task: accuracies, differences, and the scores of every window."""
     extractor = make_extractor(task, arguments.model)
     if arguments.folds:
-        task.rows = [*task.rows, f"{task.split_column}=train"]
+        task = replace(task, rows=[*task.rows, f"{task.split_column}=train"])
         train = scored = load_splits(task, extractor)["train"]
     else:
         train, scored, _ = load_task(task, extractor, arguments.seed)
@@ -227,74 +227,82 @@ def predictions_by_person(scores: dict[str, np.ndarray], windows: Dataset) -> di
             "recordings": Counter(recordings[rows].tolist()),
             "onsets": onsets[rows].tolist(),
             "labels": labels[rows].tolist(),
-            "scores": {method: values[rows].T.round(3).tolist() for method, values in scores.items()},
+            "scores": {method: _short(values[rows].T) for method, values in scores.items()},
         }
     return predictions
 
 
+def _short(values: np.ndarray) -> list[list[float]]:
+    """With four digits that count, however small: which score is the highest stays as it is."""
+    return [[float(f"{value:.4g}") for value in row] for row in values]
+
+
+def methods_of(tasks: dict[str, dict]) -> list[str]:
+    """The checkpoint, and what it is compared with."""
+    return ["checkpoint", *next(iter(tasks.values()))["differences"]]
+
+
+def unseen_tasks(tasks: dict[str, dict]) -> list[dict]:
+    """The results on people other than those of the fit."""
+    return [result for result in tasks.values() if not result["task"]["within_subject"]]
+
+
 def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
-    """Means over the tasks whose people are not those of the fit, and of the differences."""
-    compared = [result for result in tasks.values() if not result["task"]["within_subject"]]
+    """Means over the tasks of people other than those of the fit: of each method, and of the differences."""
+    compared = unseen_tasks(tasks)
     if not compared:
         return {}
-    names = [name for name in ("checkpoint", "random", "band power") if name in compared[0]["accuracies"]]
-    means = {name: AccuracyOverPeople.mean([result["accuracies"][name] for result in compared]) for name in names}
+    means = {
+        name: AccuracyOverPeople.mean([result["accuracies"][name] for result in compared])
+        for name in methods_of(tasks)
+    }
     return means | {
         f"minus {name}": AccuracyOverPeople.mean([result["differences"][name] for result in compared])
         for name in compared[0]["differences"]
     }
 
 
-def as_table(tasks: dict[str, dict], means: dict[str, AccuracyOverPeople]) -> str:
+def as_table(tasks: dict[str, dict]) -> str:
     """Markdown: a line for each task, the mean, and every person of tasks with few people."""
-    methods = [
-        name for name in ("checkpoint", "random", "band power") if name in next(iter(tasks.values()))["accuracies"]
-    ]
-    compared = methods[1:]
-    lines = [
-        f"| task | people, windows | chance | {' | '.join(methods + [f'minus {name}' for name in compared])} |",
-        "|---" * (3 + len(methods) + len(compared)) + "|",
-    ]
+    methods, means = methods_of(tasks), overall(tasks)
+    header = ["task", "people, windows", "chance", *methods, *(f"minus {name}" for name in methods[1:])]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    people = []
     for name, result in tasks.items():
-        accuracies = result["accuracies"]
-        cells = [f"{accuracies[method].value:.3f}" for method in methods]
-        if "random" in accuracies:
-            seeds = [part.value for method, part in accuracies.items() if method.startswith("random ")]
-            cells[1] += f" ({min(seeds):.3f} to {max(seeds):.3f})"
-        few = result["people"] < FEW_PEOPLE
-        cells += [_difference(result["differences"][method], few) for method in compared]
-        title = f"{name} (within person)" if result["task"]["within_subject"] else name
-        about = f"{result['people']}, {result['windows']['scored']} | {1 / len(result['classes']):.3f}"
-        lines.append(f"| {title} | {about} | {' | '.join(cells)} |")
+        accuracies, few = result["accuracies"], result["people"] < FEW_PEOPLE
+        cells = [f"{name} (within person)" if result["task"]["within_subject"] else name]
+        cells += [f"{result['people']}, {result['windows']['scored']}", f"{1 / len(result['classes']):.3f}"]
+        for method in methods:
+            seeds = [part.value for other, part in accuracies.items() if other.startswith(f"{method} ")]
+            spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if seeds else ""
+            cells.append(f"{accuracies[method].value:.3f}{spread}")
+        cells += [_signed(result["differences"][method], interval=not few) for method in methods[1:]]
+        lines.append(f"| {' | '.join(cells)} |")
+        if few:
+            for person in accuracies["checkpoint"].by_person:
+                values = (f"{method} {accuracies[method].by_person[person]:.3f}" for method in methods)
+                people.append(f"- {name}, {person}: {', '.join(values)}")
     if means:
-        cells = [f"{means[method].value:.3f}" for method in methods]
-        cells += [_difference(means[f"minus {method}"]) for method in compared]
-        lines.append(f"| mean of {_count(tasks)} tasks | | | {' | '.join(cells)} |")
-    for name, result in tasks.items():
-        if result["people"] < FEW_PEOPLE:
-            for person in result["accuracies"]["checkpoint"].by_person:
-                values = (f"{method} {result['accuracies'][method].by_person[person]:.3f}" for method in methods)
-                lines.append(f"\n{name}, {person}: {', '.join(values)}")
-    return "\n".join(lines)
+        cells = [f"mean of {len(unseen_tasks(tasks))} tasks", "", ""]
+        cells += [f"{means[method].value:.3f}" for method in methods]
+        cells += [_signed(means[f"minus {method}"]) for method in methods[1:]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *people] if people else lines)
 
 
-def _count(tasks: dict[str, dict]) -> int:
-    return sum(not result["task"]["within_subject"] for result in tasks.values())
-
-
-def _difference(difference: AccuracyOverPeople, few: bool = False) -> str:
+def _signed(difference: AccuracyOverPeople, interval: bool = True) -> str:
     low, high = difference.interval
-    return f"{difference.value:+.3f}" + ("" if few else f" ({low:+.3f} to {high:+.3f})")
+    return f"{difference.value:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if interval else "")
 
 
-def as_json(tasks: dict[str, dict], means: dict[str, AccuracyOverPeople]) -> dict:
+def as_json(tasks: dict[str, dict]) -> dict:
     """The results as plain numbers."""
 
     def plain(parts: dict[str, AccuracyOverPeople]) -> dict:
         return {name: part.to_dict() for name, part in parts.items()}
 
     return {
-        "overall": plain(means),
+        "overall": plain(overall(tasks)),
         "tasks": {
             name: result | {"accuracies": plain(result["accuracies"]), "differences": plain(result["differences"])}
             for name, result in tasks.items()
@@ -350,8 +358,8 @@ def main():
     results = {}
     for name, task in tasks.items():
         results[name] = evaluate_task(task, arguments, checkpoint, others) | {"seen_people": seen.get(name, [])}
-        write_json(Path(arguments.output), about | as_json(results, overall(results)))
-    print(as_table(results, overall(results)))
+        write_json(Path(arguments.output), about | as_json(results))
+    print(as_table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """
-A markdown table of several result folders: runs of one task with different seeds become one line.
+Markdown tables of several result files.
 
     python examples/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
+    python examples/summarise.py --evaluations runs/a/folds.json runs/b/folds.json
+
+The first is of finetune.py: runs of one task with different seeds become one line. The second is of
+evaluate_features.py: a line for each checkpoint.
 """
 
 import json
@@ -18,7 +22,12 @@ METHODS = {"head_start": "frozen + fit", "model": "fine-tuned", "baseline": "cla
 
 @dataclass
 class SummaryArguments:
-    folders: list[str] = field(metadata={"help": "Folders with a results.json, named task-seed."})
+    folders: list[str] = field(
+        default_factory=list, metadata={"help": "Folders with a results.json of finetune.py, named task-seed."}
+    )
+    evaluations: list[str] = field(
+        default_factory=list, metadata={"help": "Result files of evaluate_features.py, on the same tasks."}
+    )
 
 
 def summarise(folders: list[str]) -> str:
@@ -41,6 +50,34 @@ def summarise(folders: list[str]) -> str:
     return "\n".join(lines)
 
 
+def compare(files: list[str]) -> str:
+    """
+    One line for each checkpoint: steps, balanced accuracy of each task, their mean, and how far it lies above random
+    weights and band power, with the interval over people (bootstrap, 95 %).
+
+    Raises:
+        ValueError: where the files are not of the same tasks.
+    """
+    results = [json.loads(Path(file).read_text()) for file in files]
+    tasks = list(results[0]["tasks"])
+    for file, result in zip(files, results, strict=True):
+        if list(result["tasks"]) != tasks:
+            raise ValueError(f"{file} is of the tasks {list(result['tasks'])}, but {files[0]} of {tasks}.")
+    differences = [name for name in results[0]["overall"] if name.startswith("minus ")]
+    header = ["weights", "steps", *tasks, "mean", *differences]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for result in results:
+        values = [task["accuracies"]["checkpoint"]["value"] for task in result["tasks"].values()]
+        values.append(result["overall"]["checkpoint"]["value"])
+        cells = [result["weights"]["checkpoint"], str(result["weights"]["steps"])]
+        cells += [f"{value:.3f}" for value in values]
+        for name in differences:
+            low, high = result["overall"][name]["interval"]
+            cells.append(f"{result['overall'][name]['value']:+.3f} ({low:+.3f} to {high:+.3f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _cell(scores: list[dict]) -> str:
     if not scores:
         return "-"
@@ -52,4 +89,7 @@ def _cell(scores: list[dict]) -> str:
 
 if __name__ == "__main__":
     (command,) = HfArgumentParser(SummaryArguments).parse_args_into_dataclasses()
-    print(summarise(command.folders))
+    if command.folders:
+        print(summarise(command.folders))
+    if command.evaluations:
+        print(compare(command.evaluations))

@@ -1,0 +1,307 @@
+"""Frozen features beside random weights and band power: the protocol is kept, comparisons are paired over people."""
+
+import json
+import sys
+
+import evaluate_features
+import numpy as np
+import pandas as pd
+import pytest
+import task
+import torch
+from conftest import small_config
+from datasets import ClassLabel, Dataset, Features, List, Value
+from evaluate_features import Embedder, as_table, content, held_out_scores, overall
+from sklearn.base import BaseEstimator, ClassifierMixin
+from summarise import compare
+from task import AccuracyOverPeople, load_splits, make_extractor, manifest_task, write_json
+
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTModel, save_checkpoint
+from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.metrics import balanced_accuracy, bootstrap_interval, scores_by_person
+from neuript_hf.probing import pooled_features
+from neuript_hf.simulation import simulate_dataset
+from neuript_hf.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings") / "simulated"
+    channels = ["Fz", "C3", "Cz", "C4", "Pz", "O1", "O2"]
+    return simulate_dataset(folder, n_subjects=7, seed=0, n_trials=20, sampling_rate=128.0, channel_names=channels)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(77)
+    folder = tmp_path_factory.mktemp("weights")
+    extractor = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"])
+    save_checkpoint(NeurIPTModel(small_config(num_lobes=extractor.num_lobes)), extractor, folder)
+    return folder
+
+
+@pytest.fixture
+def evaluation(manifest, checkpoint, tmp_path, monkeypatch, capsys):
+    """Runs the program on the simulated people; returns its result file, read, and what it printed."""
+    monkeypatch.setitem(task.TASKS, "hands", {"rows": [], "events": ["left_hand", "right_hand"]})
+
+    def evaluate(*options, data=manifest, model=checkpoint):
+        command = ["--model", model, "--data", data, "--output", tmp_path / "result.json", "--tasks", "hands"]
+        command += ["--montage", "C3,Cz,C4", "--cache_dir", tmp_path / "features", "--random_seeds", "2"]
+        monkeypatch.setattr(sys, "argv", ["evaluate_features.py", *map(str, command), *map(str, options)])
+        evaluate_features.main()
+        return json.loads((tmp_path / "result.json").read_text()), capsys.readouterr().out
+
+    return evaluate
+
+
+def people_of(manifest, *splits):
+    table = pd.read_csv(manifest, dtype=str)
+    return set(table[table["split"].isin(splits)]["subject"])
+
+
+def test_from_files_to_a_comparison(evaluation, manifest, tmp_path):
+    result, printed = evaluation()
+    hands = result["tasks"]["hands"]
+    assert set(hands["predictions"]) == people_of(manifest, "val", "test")
+    assert hands["people"] == 2 and hands["seen_people"] == [] and hands["classes"] == ["left_hand", "right_hand"]
+
+    # accuracies can be found again from the predictions, differences from the accuracies
+    predictions = hands["predictions"].values()
+    labels = np.concatenate([person["labels"] for person in predictions])
+    assert len(labels) == hands["windows"]["scored"] == sum(sum(p["recordings"].values()) for p in predictions)
+    accuracy = {}
+    for method in ("checkpoint", "random 0", "random 1", "band power"):
+        scores = np.concatenate([np.transpose(person["scores"][method]) for person in predictions])
+        accuracy[method] = hands["accuracies"][method]["value"]
+        np.testing.assert_allclose(accuracy[method], balanced_accuracy(labels, scores))
+        np.testing.assert_allclose(accuracy[method], hands["other_scores"][method]["balanced_accuracy"])
+    assert accuracy["random 0"] != accuracy["random 1"] and accuracy["band power"] > 0.6
+    random = (accuracy["random 0"] + accuracy["random 1"]) / 2
+    np.testing.assert_allclose(hands["differences"]["random"]["value"], accuracy["checkpoint"] - random)
+    np.testing.assert_allclose(
+        result["overall"]["minus band power"]["value"], hands["differences"]["band power"]["value"]
+    )
+
+    assert {"command", "commit", "threads", "versions"} == set(result["provenance"])
+    assert result["seeds"] == {"folds": 0, "random weights": [0, 1]} and len(result["weights"]["sha256"]) == 64
+    assert f"| hands | 2, {len(labels)} | 0.500 | {accuracy['checkpoint']:.3f} |" in printed
+    assert all(f"- hands, {person}: checkpoint " in printed for person in hands["predictions"])
+
+    # a second run finds the features of the random weights, and the result is the same
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "features").iterdir()}
+    again, _ = evaluation()
+    assert again["tasks"] == result["tasks"] and len(kept) == 4
+    assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "features").iterdir()}
+
+    table = compare([tmp_path / "result.json", tmp_path / "result.json"])
+    assert table.count(f"| {accuracy['checkpoint']:.3f} | {accuracy['checkpoint']:.3f} |") == 2
+    other = json.loads((tmp_path / "result.json").read_text())
+    write_json(tmp_path / "other.json", other | {"tasks": {"feet": other["tasks"]["hands"]}})
+    with pytest.raises(ValueError, match=r"other.json is of the tasks \['feet'\], but .* of \['hands'\]"):
+        compare([tmp_path / "result.json", tmp_path / "other.json"])
+
+
+def test_folds_open_no_recording_of_validation_and_test_people(evaluation, manifest, tmp_path):
+    table = pd.read_csv(manifest, dtype=str)
+    table["file"] = [str(manifest.parent / file) for file in table["file"]]
+    table.loc[table["split"] != "train", "file"] = "closed.fif"
+    table.to_csv(tmp_path / "train_only.csv", index=False)
+    result, printed = evaluation(
+        "--folds", 3, "--fit", "ridge", "--features", "mean", data=tmp_path / "train_only.csv"
+    )
+    hands = result["tasks"]["hands"]
+    assert set(hands["predictions"]) == people_of(manifest, "train") and hands["people"] == 5
+    assert hands["windows"]["train"] == hands["windows"]["scored"] and result["arguments"]["folds"] == 3
+    with pytest.raises(ValueError, match="--folds leaves out people, but p300, imagery compare"):
+        evaluation("--folds", 3, "--tasks", "p300", "imagery")
+
+
+def test_people_whom_the_weights_have_seen_are_refused(evaluation, manifest, checkpoint, tmp_path):
+    (seen,) = people_of(manifest, "test")
+    details = {"seconds": 60.0, "threads": 1, "machine": "a laptop", "commit": None, "command": "", "seeds": [0]}
+    stage = TrainingStage("pre-training", [SeenDataset("x", 1, 9, 0.1)], [f"x/{seen}"], 7, 9, **details)
+    folder = tmp_path / "trained"
+    NeurIPTModel.from_pretrained(checkpoint).save_pretrained(folder)
+    NeurIPTFeatureExtractor.from_pretrained(checkpoint).save_pretrained(folder)
+    write_training_record(folder, TrainingRecord([stage]))
+    with pytest.raises(ValueError, match=f"tested people that the weights have seen: x/{seen}"):
+        evaluation(model=folder)
+    result, _ = evaluation("--allow_seen_people", "--random_seeds", 0, model=folder)
+    assert result["tasks"]["hands"]["seen_people"] == [f"x/{seen}"] and result["weights"]["steps"] == 7
+    assert "random" not in result["tasks"]["hands"]["differences"]
+
+
+class Nearest(ClassifierMixin, BaseEstimator):
+    """Knows by heart what it was fitted to; of anything else it says class 0."""
+
+    def fit(self, values, labels):
+        self.known = dict(zip(values[:, 0].tolist(), labels.tolist(), strict=True))
+        return self
+
+    def decision_function(self, values):
+        return np.array([2.0 * self.known.get(value, 0) - 1 for value in values[:, 0].tolist()])
+
+
+def test_no_fit_has_seen_the_person_that_it_scores():
+    labels, people = np.tile([0, 1], 20), np.repeat(np.arange(8), 5)
+    own = np.arange(40.0)[:, None]
+    scores = held_out_scores(lambda x, y, who: Nearest().fit(x, y), own, labels, people, folds=4, seed=0)
+    assert (scores.argmax(axis=1) == 0).all()
+    shared = labels[:, None].astype(float)
+    scores = held_out_scores(lambda x, y, who: Nearest().fit(x, y), shared, labels, people, folds=4, seed=0)
+    assert (scores.argmax(axis=1) == labels).all()
+    with pytest.raises(ValueError, match="leaves no window of some class: take more folds"):
+        held_out_scores(lambda x, y, who: Nearest().fit(x, y), own[:10], np.repeat([0, 1], 5), people[:10], 2, 0)
+
+
+def windows(count=6, seed=0, labels=None):
+    rng = np.random.default_rng(seed)
+    rows = {
+        "input_values": rng.normal(size=(count, 3, 64)).tolist(),
+        "electrode_positions": rng.integers(0, 50, (count, 3, 3)).astype(float).tolist(),
+        "lobe_mask": np.ones((count, 3, 5), dtype=bool).tolist(),
+        "channel_mask": np.ones((count, 3), dtype=bool).tolist(),
+        "attention_mask": np.ones((count, 64), dtype=bool).tolist(),
+        "labels": [0] * count if labels is None else labels,
+    }
+    features = Features(
+        {
+            "input_values": List(List(Value("float32"))),
+            "electrode_positions": List(List(Value("float32"))),
+            "lobe_mask": List(List(Value("bool"))),
+            "channel_mask": List(Value("bool")),
+            "attention_mask": List(Value("bool")),
+            "labels": ClassLabel(num_classes=2),
+        }
+    )
+    return Dataset.from_dict(rows, features=features)
+
+
+def test_windows_are_known_by_what_the_model_sees():
+    data = windows()
+    assert content(data) == content(windows(labels=[1] * 6)) == content(data.select(range(6)))
+    order = data.select([1, 0, 2, 3, 4, 5])
+    channels = data.map(lambda row: {"channel_mask": [True, False, True]}, keep_in_memory=True)
+    transposed = data.map(lambda row: {"input_values": np.reshape(row["input_values"], (6, 32))}, keep_in_memory=True)
+    others = (windows(seed=1), order, channels, transposed, data.select(range(5)))
+    assert len({content(data), *map(content, others)}) == 6
+
+
+def test_features_are_kept_for_the_same_weights_and_windows_only(tmp_path, monkeypatch):
+    models = [NeurIPTModel(small_config()).eval() for _ in range(2)]
+    data, others = windows(), windows(seed=1)
+    for folder in (None, tmp_path):
+        expected = [pooled_features(model, data) for model in models]
+        for model, features in zip(models, expected, strict=True):
+            embed = Embedder(model, 4, folder)
+            np.testing.assert_allclose(embed(data), features, atol=1e-5)
+            np.testing.assert_allclose(embed(others), pooled_features(model, others), atol=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 0.1
+
+    looked_at = []
+    monkeypatch.setattr(
+        evaluate_features, "pooled_features", lambda m, d, b: looked_at.append(len(d)) or pooled_features(m, d, b)
+    )
+    np.testing.assert_array_equal(Embedder(models[1], 4, tmp_path)(data), Embedder(models[1], 4, tmp_path)(data))
+    assert looked_at == [4, 4]
+    assert len(list(tmp_path.iterdir())) == 4 and not list(tmp_path.glob("*.part"))
+
+
+def scored(people=8, windows=20, classes=2, skill=1.0, seed=0):
+    """Labels and people of windows, and scores of two methods that fail on the same people."""
+    rng = np.random.default_rng(seed)
+    subjects = np.repeat([f"p{person}" for person in range(people)], windows)
+    labels = rng.integers(classes, size=len(subjects))
+    hard = rng.normal(0, 1.5, people).repeat(windows)
+    clear = skill * np.eye(classes)[labels] * (1 + hard)[:, None]
+    one, two = (clear + gain * np.eye(classes)[labels] + rng.normal(size=clear.shape) for gain in (0.6, 0.0))
+    return one, two, Dataset.from_dict({"labels": labels, "subject": subjects})
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_accuracies_over_people_are_those_of_the_metrics(classes):
+    one, _, data = scored(classes=classes)
+    labels, subjects = np.asarray(data["labels"]), data["subject"]
+    accuracy = AccuracyOverPeople.of(one, data)
+    np.testing.assert_allclose(accuracy.value, balanced_accuracy(labels, one))
+    people = scores_by_person(one, labels, subjects)
+    assert accuracy.by_person == pytest.approx({name: row["balanced_accuracy"] for name, row in people.items()})
+    np.testing.assert_allclose(
+        accuracy.interval, bootstrap_interval(one, labels, subjects, n_resamples=300), atol=0.03
+    )
+
+
+def test_a_class_that_a_person_lacks_does_not_count():
+    data = Dataset.from_dict({"labels": [0, 0, 1, 1], "subject": ["a", "a", "b", "b"]})
+    accuracy = AccuracyOverPeople.of(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), data)
+    assert accuracy.value == 0.75 and accuracy.by_person == {"a": 1.0, "b": 0.5}
+    assert set(accuracy.draws) == {1.0, 0.5, 0.75} and accuracy.interval == [0.5, 1.0]
+
+
+def test_differences_are_paired_over_people():
+    one, two, data = scored(people=12)
+    first, second = AccuracyOverPeople.of(one, data), AccuracyOverPeople.of(two, data)
+    difference = first - second
+    np.testing.assert_allclose(difference.value, first.value - second.value)
+    assert difference.by_person["p3"] == first.by_person["p3"] - second.by_person["p3"]
+
+    def width(accuracy):
+        return np.diff(accuracy.interval)[0]
+
+    # both fail on the same people: far narrower than if other people were drawn for each method
+    assert width(difference) < 0.7 * np.hypot(width(first), width(second))
+    assert difference.interval[0] > 0 and (first - first).interval == [0.0, 0.0]
+    mean = AccuracyOverPeople.mean([first, second])
+    np.testing.assert_allclose(mean.value, (first.value + second.value) / 2)
+    assert mean.by_person["p3"] == pytest.approx((first.by_person["p3"] + second.by_person["p3"]) / 2)
+    nobody = AccuracyOverPeople.of(np.zeros((2, 2)), Dataset.from_dict({"labels": [0, 1], "subject": ["x", "y"]}))
+    assert AccuracyOverPeople.mean([first, nobody]).by_person == {}
+
+
+def result_of(accuracies, within=False):
+    differences = {"random": accuracies["checkpoint"] - accuracies["random"]}
+    task = {"within_subject": within}
+    count = {"people": len(accuracies["checkpoint"].by_person), "windows": {"train": 9, "scored": 160}}
+    return {"task": task, "classes": ["a", "b"], "accuracies": accuracies, "differences": differences} | count
+
+
+def test_tasks_within_people_are_reported_apart():
+    one, two, data = scored()
+    one, two = AccuracyOverPeople.of(one, data), AccuracyOverPeople.of(two, data)
+    tasks = {
+        "better": result_of({"checkpoint": one, "random": two, "random 0": two, "random 1": two}),
+        "worse": result_of({"checkpoint": two, "random": one}),
+        "own runs": result_of({"checkpoint": one, "random": two}, within=True),
+    }
+    means = overall(tasks)
+    assert means["minus random"].value == pytest.approx(0) and set(means) == {"checkpoint", "random", "minus random"}
+    assert overall({"own runs": tasks["own runs"]}) == {}
+    lines = as_table(tasks).splitlines()
+    assert lines[0] == "| task | people, windows | chance | checkpoint | random | minus random |"
+    low, high = (one - two).interval
+    spread = f"({two.value:.3f} to {two.value:.3f})"
+    difference = f"{one.value - two.value:+.3f} ({low:+.3f} to {high:+.3f})"
+    assert lines[2] == f"| better | 8, 160 | 0.500 | {one.value:.3f} | {two.value:.3f} {spread} | {difference} |"
+    assert "own runs (within person)" in lines[4] and "mean of 2 tasks" in lines[5] and len(lines) == 6
+
+
+def test_results_are_written_with_numbers_in_one_line(tmp_path):
+    content = {"a": [1, 2.5, -3e-7], "b": [["x [1, 2]", 'y "z"'], [[0.5, 1], [2, 3]]], "c": {"d": [True, None]}}
+    write_json(tmp_path / "deep" / "x.json", content)
+    assert json.loads((tmp_path / "deep" / "x.json").read_text()) == content
+    assert '"a": [ 1, 2.5, -3e-07 ],' in (tmp_path / "deep" / "x.json").read_text()
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.json"]
+
+
+@pytest.mark.shared_data
+def test_real_windows_are_those_of_the_protocol(shared_data):
+    """First or second picture: trials of 1 s, 10 people to fit on, 4 to score; band power tells them."""
+    pictures = manifest_task("pictures", str(shared_data / "manifest.csv"))
+    extractor = make_extractor(pictures, None)
+    splits = load_splits(pictures, extractor)
+    assert [len(splits[name]) for name in ("train", "validation", "test")] == [592, 118, 120]
+    assert [len(set(splits[name]["subject"])) for name in ("train", "validation", "test")] == [10, 2, 2]
+    fit = band_power_baseline(64).fit(signals_in_microvolt(splits["train"], extractor), splits["train"]["labels"])
+    decisions = fit.decision_function(signals_in_microvolt(splits["test"], extractor))
+    assert AccuracyOverPeople.of(np.stack([-decisions, decisions], axis=1), splits["test"]).value > 0.55
