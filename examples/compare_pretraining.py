@@ -26,6 +26,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset
 from evaluate_features import weights_of
 from finetune import ModelArguments, draw_windows, make_model, make_trainer
@@ -41,7 +42,7 @@ from task import (
     refuse_seen,
     write_json,
 )
-from transformers import EvalPrediction, HfArgumentParser, TrainingArguments, set_seed
+from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
@@ -166,6 +167,7 @@ def fine_tune(method: str, windows: Windows, share: float, seed: int, arguments:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
         seed=seed,
     )
     model = model.float().to(training.device)
@@ -182,6 +184,7 @@ def fine_tune(method: str, windows: Windows, share: float, seed: int, arguments:
     trainer = make_trainer(
         model, training, arguments.layer_decay, train_dataset=train, eval_dataset=windows.scored, compute_metrics=keep
     )
+    trainer.remove_callback(PrinterCallback)  # the curve has what it would print
     trainer.train()
     curve = {
         str(entry["step"]): entry["eval_balanced_accuracy"]
@@ -421,7 +424,7 @@ def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figur
                 steps, mean = by_step.mean().index, by_step.mean()
                 axis.plot(steps, mean, color=COLOURS[start], linestyle="-" if fit else "--", label=method)
                 axis.fill_between(steps, by_step.min(), by_step.max(), color=COLOURS[start], alpha=0.15, linewidth=0)
-            for method in set(result["accuracies"]) - set(FINE_TUNED):
+            for method in (name for name in result["accuracies"] if name not in FINE_TUNED):
                 axis.axhline(
                     result["accuracies"][method].value, color=COLOURS[method], linewidth=1, label=f"{method}, trained"
                 )
@@ -430,7 +433,7 @@ def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figur
             axis.set_xlabel("steps")
         row[0].set_ylabel("balanced accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4), fontsize=8, frameon=False)
     return figure
 
 

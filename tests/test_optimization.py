@@ -1,6 +1,8 @@
 """Learning rates: slower in deeper layers, and the paper's cycle, also after a resume."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,3 +155,16 @@ def test_groups_and_cycle_come_back_after_a_resume(tmp_path):
     ]
     for weight, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(weight, other)
+
+
+def test_the_documented_program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "fine-tuning.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(compile(block, "fine-tuning.md", "exec"), names)
+    groups = names["trainer"].create_optimizer().param_groups
+    assert sorted({group["lr"] for group in groups}) == pytest.approx(
+        [1e-4 * 0.8**below for below in range(7, -1, -1)]
+    )
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.005}
