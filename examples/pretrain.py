@@ -200,13 +200,13 @@ def parse_arguments(
 
 
 def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[float]]:
-    """`spectral_mean` and `spectral_std` of the configuration, from windows as training sees them."""
+    """`spectral_mean` and `spectral_scale` of the configuration, from windows as training sees them."""
     order = np.random.default_rng(seed).permutation(len(windows))[:SPECTRUM_WINDOWS]
     extractor = windows.extractor
     examples = (windows[int(index)] for index in order)
     signals = (extractor.invert(example["input_values"][example["channel_mask"]]) for example in examples)
     mean, std = spectral_statistics(signals, extractor.sampling_rate)
-    return {"spectral_mean": mean, "spectral_std": std}
+    return {"spectral_mean": mean, "spectral_scale": std}
 
 
 def make_model(arguments: ModelArguments, spectral_target: bool, windows: PreTrainingWindows, seed: int):

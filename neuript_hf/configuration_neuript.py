@@ -64,7 +64,7 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
-        spectral_mean, spectral_std (`list[float]` or `None`): mean and standard deviation, over the training windows,
+        spectral_mean, spectral_scale (`list[float]` or `None`): mean and standard deviation, over the training windows,
             of the numbers that tell a channel's spectrum (`spectral_target`). With them, pre-training also predicts
             these numbers, standardised, from the time averages of all scales; `None`, as in the paper, it does not.
         spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
@@ -117,7 +117,7 @@ class NeurIPTConfig(PreTrainedConfig):
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
     spectral_mean: list[float] | tuple[float, ...] | None = None
-    spectral_std: list[float] | tuple[float, ...] | None = None
+    spectral_scale: list[float] | tuple[float, ...] | None = None
     spectral_loss_weight: float | int = 1.0
     normalize_router_probs: bool = True
     expert_capacity_factor: float | int | None = None
@@ -235,16 +235,16 @@ class NeurIPTConfig(PreTrainedConfig):
 
     def validate_spectral_target(self):
         """Mean and standard deviation go together, one number for each target."""
-        if (self.spectral_mean is None) != (self.spectral_std is None):
-            raise ValueError("spectral_mean and spectral_std go together: give both or neither.")
+        if (self.spectral_mean is None) != (self.spectral_scale is None):
+            raise ValueError("spectral_mean and spectral_scale go together: give both or neither.")
         if self.spectral_mean is not None:
-            if len(self.spectral_mean) != len(self.spectral_std):
+            if len(self.spectral_mean) != len(self.spectral_scale):
                 raise ValueError(
-                    f"spectral_mean has {len(self.spectral_mean)} numbers, spectral_std {len(self.spectral_std)}; "
+                    f"spectral_mean has {len(self.spectral_mean)} numbers, spectral_scale {len(self.spectral_scale)}; "
                     "there must be one of each for every target."
                 )
-            if not all(std > 0 for std in self.spectral_std):
-                raise ValueError(f"spectral_std must be positive, but is {list(self.spectral_std)}.")
+            if not all(scale > 0 for scale in self.spectral_scale):
+                raise ValueError(f"spectral_scale must be positive, but is {list(self.spectral_scale)}.")
 
     def validate_rates(self):
         """Probabilities and coefficients in their ranges."""

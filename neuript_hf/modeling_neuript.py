@@ -786,7 +786,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         if spectral_targets is not None:
             mean, std = (
                 torch.tensor(numbers, device=spectral_logits.device)
-                for numbers in (self.config.spectral_mean, self.config.spectral_std)
+                for numbers in (self.config.spectral_mean, self.config.spectral_scale)
             )
             spectral_loss = channel_target_loss(
                 spectral_logits, (spectral_targets - mean) / std, masks[0].channels, self.training

@@ -74,7 +74,7 @@ def _bands_and_line(sampling_rate: float) -> tuple[np.ndarray, np.ndarray]:
 def spectral_statistics(windows: Iterable[np.ndarray], sampling_rate: float) -> tuple[list[float], list[float]]:
     """
     Mean and standard deviation of each of the 13 targets over the channels of many windows, for
-    `NeurIPTConfig(spectral_mean=, spectral_std=)`.
+    `NeurIPTConfig(spectral_mean=, spectral_scale=)`.
 
     Args:
         windows: microvolts, `[C, T]` each, good channels and real samples only.

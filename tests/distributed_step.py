@@ -23,7 +23,7 @@ from neuript_hf import NeurIPTForPreTraining, NeurIPTForSequenceClassification, 
 STEPS = 50
 MODELS = {"classifier": NeurIPTForSequenceClassification, "pretraining": NeurIPTForPreTraining}
 SIZES = {"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2]}
-SPECTRUM = {"spectral_mean": [0.0] * 3, "spectral_std": [1.0] * 3}
+SPECTRUM = {"spectral_mean": [0.0] * 3, "spectral_scale": [1.0] * 3}
 
 
 def make_model(kind: str, **kwargs) -> PreTrainedModel:

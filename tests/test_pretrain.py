@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_complete(whole_run):
     assert stage.steps == 6 and stage.windows_seen == 24
     assert len(stage.subjects) == 3  # five people, of whom one is validation and one test
     config = json.loads((whole_run / "config.json").read_text())
-    assert len(config["spectral_mean"]) == len(config["spectral_std"]) == 13
+    assert len(config["spectral_mean"]) == len(config["spectral_scale"]) == 13
 
 
 def test_what_the_log_tells(whole_run):

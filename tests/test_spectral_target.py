@@ -110,7 +110,7 @@ def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
 
 
 def spectral_config(**kwargs):
-    return small_config(spectral_mean=[0.5] * 13, spectral_std=[2.0] * 13, **kwargs)
+    return small_config(spectral_mean=[0.5] * 13, spectral_scale=[2.0] * 13, **kwargs)
 
 
 def test_the_loss_is_that_of_standardised_numbers_over_real_channels():
@@ -139,8 +139,8 @@ def test_wrong_spectral_targets_are_refused():
         NeurIPTForPreTraining(small_config())(**batch, spectral_targets=torch.zeros(3, 5, 13))
     for settings, words in (
         ({"spectral_mean": [0.0]}, "go together"),
-        ({"spectral_mean": [0.0], "spectral_std": [1.0, 1.0]}, "one of each"),
-        ({"spectral_mean": [0.0], "spectral_std": [0.0]}, "must be positive"),
+        ({"spectral_mean": [0.0], "spectral_scale": [1.0, 1.0]}, "one of each"),
+        ({"spectral_mean": [0.0], "spectral_scale": [0.0]}, "must be positive"),
     ):
         with pytest.raises(StrictDataclassError, match=words):
             small_config(**settings)
