@@ -28,7 +28,6 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from evaluate_features import weights_of
 from finetune import ModelArguments, draw_windows, make_model, make_trainer
 from task import (
     TASKS,
@@ -40,6 +39,7 @@ from task import (
     manifest_task,
     provenance,
     refuse_seen,
+    weights_of,
     write_json,
 )
 from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, TrainingArguments, set_seed

@@ -37,6 +37,7 @@ from task import (
     manifest_task,
     provenance,
     refuse_seen,
+    weights_of,
     write_json,
 )
 from transformers import AutoModel, HfArgumentParser, set_seed
@@ -45,7 +46,6 @@ from neuript_hf import NeurIPTModel
 from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.metrics import classification_scores
 from neuript_hf.probing import FITS, class_scores, people_folds, pooled_features
-from neuript_hf.training_record import read_training_record
 
 
 # With fewer people an interval means little.
@@ -74,8 +74,9 @@ class EvaluationArguments:
     fit: Literal["logistic", "ridge", "svm"] = field(
         default="logistic", metadata={"help": "What is fitted to the standardised features."}
     )
-    penalty: float | None = field(
-        default=None, metadata={"help": "Its penalty; default chosen by folds over the people it is fitted to."}
+    penalty: float = field(default=1.0, metadata={"help": "Its penalty, see neuript_hf.probing.fit_logistic."})
+    choose_penalty: bool = field(
+        default=False, metadata={"help": "Choose it by folds over the people that are fitted to; slower."}
     )
     folds: int | None = field(
         default=None, metadata={"help": "Leave out people of train in so many folds; val and test stay closed."}
@@ -182,7 +183,8 @@ def evaluate_task(
             return held_out_scores(fit, fitted, labels, people, arguments.folds, arguments.seed)
         return class_scores(fit(fitted, labels, people), tested())
 
-    head = partial(FITS[arguments.fit], seed=arguments.seed, penalty=arguments.penalty)
+    penalty = None if arguments.choose_penalty else arguments.penalty
+    head = partial(FITS[arguments.fit], seed=arguments.seed, penalty=penalty)
     scores = {"checkpoint": score(head, checkpoint(train), lambda: checkpoint(scored))}
     for seed, embed in enumerate(others):
         scores[f"random {seed}"] = score(head, embed(train), lambda embed=embed: embed(scored))
@@ -310,20 +312,6 @@ def as_json(tasks: dict[str, dict]) -> dict:
     }
 
 
-def weights_of(checkpoint: str) -> dict:
-    """Which weights these are: the hash of the file, and how long they were trained."""
-    file = Path(checkpoint) / "model.safetensors"
-    record = read_training_record(checkpoint)
-    stages = record.stages if record else []
-    return {
-        "checkpoint": checkpoint,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
-        "steps": sum(stage.steps for stage in stages),
-        "windows_seen": sum(stage.windows_seen for stage in stages),
-        "training_seconds": sum(stage.seconds for stage in stages),
-    }
-
-
 def main():
     (arguments,) = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()
     within = [name for name in arguments.tasks if name in WITHIN_PERSON]
@@ -358,7 +346,7 @@ def main():
     results = {}
     for name, task in tasks.items():
         results[name] = evaluate_task(task, arguments, checkpoint, others) | {"seen_people": seen.get(name, [])}
-        write_json(Path(arguments.output), about | as_json(results))
+        write_json(Path(arguments.output), about | {"table": as_table(results)} | as_json(results))
     print(as_table(results))
 
 

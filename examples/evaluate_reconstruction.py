@@ -26,7 +26,7 @@ import torch
 from datasets import Dataset
 from prepare_corpus import TRIAL_SECONDS, TRIALS_SET
 from scipy.stats import bootstrap
-from task import TaskArguments, load_task, make_extractor, provenance, refuse_seen, write_json
+from task import TaskArguments, load_task, make_extractor, provenance, refuse_seen, weights_of, write_json
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import HfArgumentParser
@@ -328,6 +328,8 @@ def main():
         Path(arguments.output),
         {
             "measure": "mean squared error at hidden samples over the variance of the true values there, by person",
+            "weights": weights_of(arguments.model),
+            "table": markdown(summary),
             "reconstruction": summary,
             "provenance": provenance() | {"arguments": asdict(arguments)},
         },

@@ -1,5 +1,6 @@
 """What the example programs share: arguments that describe a task, its windows, its people, and a result file."""
 
+import hashlib
 import json
 import re
 import shlex
@@ -346,6 +347,20 @@ def new_config(size: str, train: Dataset, extractor: NeurIPTFeatureExtractor, **
         num_lobes=extractor.num_lobes,
         **overrides,
     )
+
+
+def weights_of(checkpoint: str) -> dict:
+    """Which weights these are: the hash of the file, and how long they were trained."""
+    file = Path(checkpoint) / "model.safetensors"
+    record = read_training_record(checkpoint)
+    stages = record.stages if record else []
+    return {
+        "checkpoint": checkpoint,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
+        "steps": sum(stage.steps for stage in stages),
+        "windows_seen": sum(stage.windows_seen for stage in stages),
+        "training_seconds": sum(stage.seconds for stage in stages),
+    }
 
 
 def provenance() -> dict:
