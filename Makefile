@@ -5,12 +5,13 @@
 # make fuzz    100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  a preparation of data killed 20 times, and what comes of it
 # make bench   speed, memory, scaling and storage; make bench-patch-models the cost of other models
+# make pretrain  hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card; hours on a CPU
 # make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style results
+.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style pretrain results
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -70,6 +71,22 @@ check: .venv/installed
 style: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Goes on where it was stopped. What travels are the files of a checkpoint, without those that only training needs.
+NAME ?= tiny
+FOLDER = hub/neuript-$(NAME)
+FINDINGS = benchmarks/results/neuript-$(NAME)
+
+pretrain: .venv/installed
+	$(BIN)/python examples/prepare_corpus.py --data $(DATA) --num_proc 2
+	$(BIN)/python examples/pretrain.py examples/configs/$(NAME).yaml --resume_from_checkpoint true
+	mkdir -p $(FOLDER)
+	cp runs/$(NAME)/*.json runs/$(NAME)/*.safetensors runs/$(NAME)/*.py $(FOLDER)
+	$(BIN)/python examples/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
+	$(BIN)/python examples/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
+		--output $(FINDINGS)_reconstruction.json
+	$(BIN)/python examples/write_model_card.py --folder $(FOLDER) --features $(FINDINGS)_features.json \
+		--reconstruction $(FINDINGS)_reconstruction.json
 
 SEEDS ?= 0 1 2
 FINETUNE = $(BIN)/python examples/finetune.py --data $(DATA) --config '{"hidden_dropout": 0.0, "attention_dropout": 0.0}' --save_strategy no \

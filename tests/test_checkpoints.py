@@ -1,0 +1,65 @@
+"""The folders of hub/: whole, of a size that a repository can carry, and trained on nobody whom they are tested on."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+from neuript_hf import verify
+from neuript_hf.training_record import read_training_record, seen_people
+
+
+HUB = Path(__file__).parents[1] / "hub"
+FOLDERS = sorted(path for path in HUB.glob("*") if path.is_dir())
+WEIGHTS = [folder for folder in FOLDERS if (folder / "model.safetensors").exists()]
+LARGEST_MEGABYTES = {"neuript-tiny": 12, "neuript-small": 60}
+
+
+def named(folders):
+    return pytest.mark.parametrize("folder", folders, ids=[folder.name for folder in folders])
+
+
+@named(FOLDERS)
+def test_a_folder_has_what_a_user_needs(folder):
+    expected = {"config.json", "preprocessor_config.json", "README.md", "modeling_neuript.py"}
+    if folder in WEIGHTS:
+        expected |= {"golden.safetensors", "training.json"}
+    assert expected <= {path.name for path in folder.iterdir()}
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    assert size < next((limit for name, limit in LARGEST_MEGABYTES.items() if folder.name.startswith(name)), 1)
+
+
+@named(WEIGHTS)
+def test_the_weights_give_their_golden_tensors(folder):
+    assert verify(folder)["passed"]
+
+
+@named(WEIGHTS)
+def test_from_folder_to_embedding(folder):
+    extractor, model = AutoFeatureExtractor.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    noise = torch.randn(3, 2500, generator=torch.Generator().manual_seed(0)).numpy() * 10
+    names = ["C3", "Cz", "C4"]
+    batch = extractor(noise, sampling_rate=250, channel_names=names, unit="uV", return_tensors="pt")
+    with torch.no_grad():
+        pooled = model(**batch).pooler_output
+    assert pooled.shape == (2, 7 * 5 * model.config.hidden_size) and pooled.isfinite().all()
+
+
+@named(WEIGHTS)
+def test_the_card_lists_what_was_seen(folder):
+    card, record = (folder / "README.md").read_text(), read_training_record(folder)
+    assert "{{" not in card and "{%" not in card
+    assert f"all {len(record.subjects)} people" in card
+    for stage in record.stages:
+        assert stage.command in card and all(dataset.licence in card for dataset in stage.datasets)
+
+
+@named(WEIGHTS)
+@pytest.mark.shared_data
+def test_nobody_of_the_test_people_was_seen(folder, shared_data):
+    with (shared_data / "manifest.csv").open() as file:
+        unseen = {row["subject"] for row in csv.DictReader(file) if row["split"] in ("val", "test")}
+    assert len(unseen) > 50
+    assert not seen_people(read_training_record(folder), unseen)
