@@ -1,6 +1,6 @@
 """Linear heads in closed reach: what frozen features tell, and a good start for the classifier before fine-tuning."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,9 +18,8 @@ from .data_collator import DataCollatorForEEG
 from .modeling_neuript import NeurIPTForSequenceClassification, NeurIPTPreTrainedModel
 
 
-# Weights of the squared size of the coefficients, the strongest first: of equally good ones it is taken.
-PENALTIES = tuple(np.logspace(5, 0, 6))
-SVM_PENALTIES = (100.0, 10.0, 1.0, 0.1)
+# What a penalty is chosen from, the strongest first: of equally good ones it is taken.
+PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
 
 
 @torch.no_grad()
@@ -73,8 +72,9 @@ def fit_logistic(
         labels: class of each window.
         subjects: person of each window. The folds keep a person's windows together; no other people are looked at.
         seed: of the draw of the folds.
-        penalty: weight of the squared size of the coefficients beside the sum of the windows' losses; default the best
-            of `PENALTIES` by folds over the people given.
+        penalty: weight of the squared size of the coefficients beside the sum of the windows' losses, as a multiple
+            of the number of features, so that it means the same for models of any size; default the best of
+            `PENALTIES` by folds over the people given.
 
     Raises:
         ValueError: for fewer than two people or classes, or where the penalty must be chosen and each person has only
@@ -82,9 +82,10 @@ def fit_logistic(
     """
 
     def regression(penalty: float) -> LogisticRegression:
-        return LogisticRegression(C=1 / penalty, class_weight="balanced", max_iter=5000)
+        strength = penalty * features.shape[1]
+        return LogisticRegression(C=1 / strength, class_weight="balanced", max_iter=5000)
 
-    return _fit(regression, features, labels, subjects, seed, PENALTIES if penalty is None else [penalty])
+    return _fit(regression, features, labels, subjects, seed, penalty)
 
 
 def fit_ridge(
@@ -96,9 +97,9 @@ def fit_ridge(
     """
 
     def ridge(penalty: float) -> RidgeClassifier:
-        return RidgeClassifier(alpha=penalty, class_weight="balanced")
+        return RidgeClassifier(alpha=penalty * features.shape[1], class_weight="balanced")
 
-    return _fit(ridge, features, labels, subjects, seed, PENALTIES if penalty is None else [penalty])
+    return _fit(ridge, features, labels, subjects, seed, penalty)
 
 
 def fit_svm(
@@ -106,14 +107,14 @@ def fit_svm(
 ) -> Pipeline:
     """
     Standardised support vector machine with balanced classes; its radial basis functions have the usual width, one
-    over the number of features (the paper's table 8 names no kernel). Arguments and errors are those of
-    [`fit_logistic`].
+    over the number of features (the paper's table 8 names no kernel), so that its penalty needs no such multiple.
+    Arguments and errors are otherwise those of [`fit_logistic`].
     """
 
     def machine(penalty: float) -> SVC:
         return SVC(C=1 / penalty, gamma=1 / features.shape[1], class_weight="balanced", break_ties=True)
 
-    return _fit(machine, features, labels, subjects, seed, SVM_PENALTIES if penalty is None else [penalty])
+    return _fit(machine, features, labels, subjects, seed, penalty)
 
 
 FITS = {"logistic": fit_logistic, "ridge": fit_ridge, "svm": fit_svm}
@@ -125,16 +126,15 @@ def _fit(
     labels: np.ndarray,
     subjects: np.ndarray,
     seed: int,
-    penalties: Sequence[float],
+    penalty: float | None,
 ) -> Pipeline:
-    """The classifier of the penalty that does best on people left out, fitted to everybody."""
+    """The classifier of that penalty, or of the one that does best on people left out, fitted to everybody."""
     people, classes = len(set(subjects)), len(set(labels))
     if people < 2 or classes < 2:
         raise ValueError(f"A fit needs at least two people and two classes, but has {people} and {classes}.")
     scaler = StandardScaler()
     scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
-    penalty = penalties[0]
-    if len(penalties) > 1:
+    if penalty is None:
         # A fold without one of the classes can't be scored; with few people there may be such folds.
         folds = [
             (fit, check)
@@ -148,9 +148,9 @@ def _fit(
         turned = _turned(scaled)
         scores = [
             cross_val_score(classifier(penalty), turned, labels, cv=folds, scoring="balanced_accuracy").mean()
-            for penalty in penalties
+            for penalty in PENALTIES
         ]
-        penalty = penalties[int(np.argmax(scores))]
+        penalty = PENALTIES[int(np.argmax(scores))]
     return make_pipeline(scaler, classifier(penalty).fit(scaled, labels))
 
 

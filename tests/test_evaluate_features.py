@@ -108,7 +108,7 @@ def test_folds_open_no_recording_of_validation_and_test_people(evaluation, manif
     table.loc[table["split"] != "train", "file"] = "closed.fif"
     table.to_csv(tmp_path / "train_only.csv", index=False)
     result, printed = evaluation(
-        "--folds", 3, "--fit", "ridge", "--features", "mean", data=tmp_path / "train_only.csv"
+        "--folds", 3, "--fit", "ridge", "--choose_penalty", "--features", "mean", data=tmp_path / "train_only.csv"
     )
     hands = result["tasks"]["hands"]
     assert set(hands["predictions"]) == people_of(manifest, "train") and hands["people"] == 5
