@@ -294,6 +294,12 @@ def test_results_are_written_with_numbers_in_one_line(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.json"]
 
 
+def test_a_baseline_that_does_not_exist():
+    hands = manifest_task("arithmetic", "manifest.csv", baseline="forest")
+    with pytest.raises(ValueError, match="band_power, tangent_space, eegnet or none, but is 'forest'"):
+        task.baseline_scores(hands, windows(), windows(), NeurIPTFeatureExtractor())
+
+
 @pytest.mark.shared_data
 def test_real_windows_are_those_of_the_protocol(shared_data):
     """First or second picture: trials of 1 s, 10 people to fit on, 4 to score; band power tells them."""
