@@ -83,11 +83,11 @@ class EEGNet(nn.Module):
 class EEGNetClassifier(ClassifierMixin, BaseEstimator):
     """
     [`EEGNet`] with a fixed recipe as a scikit-learn classifier of signals `[windows, channels, samples]` in microvolt:
-    Adam at 1e-3, batches of 32, classes weighted against their frequency, always the same number of steps. Against 500,
-    1500 steps gained 0.07 to 0.10 on training people left out where the classes are rhythms (mental arithmetic, flicker)
-    and lost 0.02 where they are evoked responses. The signals are divided by the standard deviation of the median
-    training window and cut at ten times that, because a few windows full of artefacts would otherwise decide over the
-    scale of all.
+    Adam at 1e-3, batches of 32, classes weighted against their frequency, always the same number of steps. Against
+    500, 1500 steps gained 0.07 to 0.10 on training people left out where the classes are rhythms (mental arithmetic,
+    flicker) and lost 0.02 where they are evoked responses. The signals are divided by the standard deviation of the
+    median training window and cut at ten times that, because a few windows full of artefacts would otherwise decide
+    over the scale of all.
 
     Args:
         sampling_rate: of the signals, in hertz, a multiple of 32.
