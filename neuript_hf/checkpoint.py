@@ -18,7 +18,7 @@ from .pipeline_neuript import EEGPipeline
 
 
 GOLDEN_NAME = "golden.safetensors"
-GOLDEN_SECONDS = 2
+GOLDEN_SECONDS = 1
 # Largest difference that another processor or library version may cause in float32.
 TOLERANCE = 1e-4
 AUTO_CLASS = {
@@ -32,7 +32,7 @@ def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtr
     """
     Writes everything that a checkpoint needs to work where neuript_hf is not installed: `config.json`,
     `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`, two windows of seeded
-    noise (companded, two seconds, in the extractor's montage, or at 19 electrodes of the 10-20 system where the
+    noise (companded, one second, in the extractor's montage, or at 19 electrodes of the 10-20 system where the
     montage is open) with what the model makes of them.
     """
     training = model.training
