@@ -109,6 +109,9 @@ class ObjectiveArguments:
         default_factory=lambda: [0.20, 0.35, 0.50], metadata={"help": "Shares of samples to select, drawn by window."}
     )
     whole_share: float = field(default=0.0, metadata={"help": "Share of the windows that are left whole."})
+    span_share: float = field(
+        default=0.0, metadata={"help": "Share of the other windows that are masked by random spans in any case."}
+    )
     spectral_target: bool = field(
         default=False, metadata={"help": "Also predict each channel's spectrum; its scale is measured on the data."}
     )
@@ -244,6 +247,7 @@ def main():
         data_collator=DataCollatorForAmplitudeAwareMasking(
             **masks,
             whole_share=objective.whole_share,
+            span_share=objective.span_share,
             spectral_extractor=extractor if objective.spectral_target else None,
         ),
         processing_class=extractor,

@@ -117,6 +117,8 @@ class DataCollatorForAmplitudeAwareMasking:
         seed: of all masks.
         whole_share: share of the windows that are left whole, with nothing selected: the model then learns what a
             window is like, as it will see it after pre-training. The paper has none.
+        span_share: share of the windows that have something selected which get spans in time instead. A model that has
+            only seen gaps of one band of amplitudes takes every gap for one. The paper has none.
         spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
             ([`spectral_target`]), computed from its microvolts before anything is hidden.
 
@@ -132,6 +134,7 @@ class DataCollatorForAmplitudeAwareMasking:
         ratios: float | Sequence[float] = (0.20, 0.35, 0.50),
         seed: int = 0,
         whole_share: float = 0.0,
+        span_share: float = 0.0,
         spectral_extractor: NeurIPTFeatureExtractor | None = None,
     ):
         if strategy not in self.STRATEGIES:
@@ -139,11 +142,13 @@ class DataCollatorForAmplitudeAwareMasking:
         self.ratios = [float(ratios)] if isinstance(ratios, int | float) else [float(ratio) for ratio in ratios]
         if not self.ratios or not all(0 < ratio <= 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie in (0, 1], but are {self.ratios}.")
-        if not 0 <= whole_share <= 1:
-            raise ValueError(f"whole_share must lie in [0, 1], but is {whole_share}.")
+        for name, share in (("whole_share", whole_share), ("span_share", span_share)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], but is {share}.")
         self.strategy = strategy
         self.seed = seed
         self.whole_share = whole_share
+        self.span_share = span_share
         self.spectral_extractor = spectral_extractor
         # in shared memory, so that workers that outlive an epoch hear of the next one
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -172,10 +177,11 @@ class DataCollatorForAmplitudeAwareMasking:
         replaced = values.copy()
         if self.spectral_extractor is not None:
             window = window | {"spectral_targets": self._spectral_targets(signal, window["channel_mask"])}
-        # the draw that decides is made only where there is something to decide: without it masks are what they were
+        # a draw that decides is made only where there is something to decide: without it masks are what they were
         if signal.size and not (self.whole_share and generator.random() < self.whole_share):
+            spans = self.span_share and generator.random() < self.span_share
             ratio = self.ratios[generator.integers(len(self.ratios))]
-            selected[good] = self.STRATEGIES[self.strategy](signal, ratio, generator)
+            selected[good] = self.STRATEGIES["random" if spans else self.strategy](signal, ratio, generator)
             replaced[good], hidden[good] = hide_and_replace(signal, selected[good], generator)
         return window | {
             "input_values": replaced,

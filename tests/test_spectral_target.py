@@ -109,6 +109,23 @@ def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
         DataCollatorForAmplitudeAwareMasking(whole_share=1.5)
 
 
+def test_a_share_of_the_windows_is_masked_by_spans():
+    """Spans fill stretches of 16 samples; neighbouring amplitudes of noise lie scattered."""
+    examples = [window(seed) for seed in range(200)]
+
+    def share_of_neighbours(**settings):
+        selected = DataCollatorForAmplitudeAwareMasking(ratios=0.35, **settings)(examples)["masked_positions"]
+        return (selected[..., 1:] & selected[..., :-1]).float().mean(dim=(1, 2)) / 0.35
+
+    amplitude, spans = share_of_neighbours(), share_of_neighbours(strategy="random")
+    assert amplitude.max() < 0.6 < 0.7 < spans.min()
+    mixed = share_of_neighbours(span_share=0.5) > 0.65
+    assert 0.35 < mixed.float().mean() < 0.65
+    assert torch.equal(share_of_neighbours(span_share=1.0) > 0.65, spans > 0.65)
+    with pytest.raises(ValueError, match="span_share must lie in"):
+        DataCollatorForAmplitudeAwareMasking(span_share=-0.1)
+
+
 def spectral_config(**kwargs):
     return small_config(spectral_mean=[0.5] * 13, spectral_scale=[2.0] * 13, **kwargs)
 
