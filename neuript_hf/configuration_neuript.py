@@ -64,10 +64,10 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
-        spectral_mean, spectral_scale (`list[float]` or `None`): mean and standard deviation, over the training
-            windows, of the numbers that tell a channel's spectrum (`spectral_target`). With them, pre-training also
-            predicts these numbers, standardised, from the time averages of all scales; `None`, as in the paper, it
-            does not.
+        spectral_mean (`list[float]` or `None`): mean, over the training windows, of the numbers that tell a channel's
+            spectrum (`spectral_target`). With it, pre-training also predicts these numbers, standardised, from the
+            time averages of all scales; with `None`, as in the paper, it does not.
+        spectral_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `spectral_mean`.
         spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
         normalize_router_probs (`bool`): divide the kept router probabilities by their sum (paper eq. 8); the authors'
             code does not.
