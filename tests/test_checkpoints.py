@@ -11,7 +11,8 @@ from neuript_hf import verify
 from neuript_hf.training_record import read_training_record, seen_people
 
 
-HUB = Path(__file__).parents[1] / "hub"
+ROOT = Path(__file__).parents[1]
+HUB, PACKAGE = ROOT / "hub", ROOT / "neuript_hf"
 FOLDERS = sorted(path for path in HUB.glob("*") if path.is_dir())
 WEIGHTS = [folder for folder in FOLDERS if (folder / "model.safetensors").exists()]
 LARGEST_MEGABYTES = {"neuript-tiny": 12, "neuript-small": 60}
@@ -63,3 +64,11 @@ def test_nobody_of_the_test_people_was_seen(folder, shared_data):
         unseen = {row["subject"] for row in csv.DictReader(file) if row["split"] in ("val", "test")}
     assert len(unseen) > 50
     assert not seen_people(read_training_record(folder), unseen)
+
+
+@named(FOLDERS)
+def test_the_code_beside_the_weights_is_the_packages(folder):
+    """What runs with trust_remote_code is what runs with the package."""
+    copies = sorted(folder.glob("*.py"))
+    assert len(copies) > 10
+    assert not [path.name for path in copies if path.read_bytes() != (PACKAGE / path.name).read_bytes()]
