@@ -468,6 +468,7 @@ def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArgument
 def main():
     (arguments,) = HfArgumentParser(ComparisonArguments).parse_args_into_dataclasses()
     logging.set_verbosity_error()  # each loading would tell anew that the decoder is not needed and the head is new
+    logging.disable_progress_bar()  # a line for each training is enough
     tasks = {name: manifest_task(name, arguments.data) for name in arguments.tasks}
     for task in tasks.values():
         if arguments.folds:
