@@ -5,11 +5,12 @@ NeurIPT from nothing to an answer in a few minutes, on two cores and without net
     python examples/demo.py --data folder    your recordings: a manifest.csv, or a folder for each class
     python examples/demo.py --data eegbci    PhysioNet's imagined fists, fetched by MNE
 
-Pre-trains a tiny model by hiding samples, fine-tunes it on labelled windows through `Trainer`, and scores it on people
-that it has never seen, beside chance and a classical method. The picture is `demo/report.png`.
+Takes the pre-trained tiny model, lets it fill hidden samples of people that it has never seen, fine-tunes it on
+labelled windows through `Trainer`, and scores it on other people, beside the same training from random weights, a
+classical method and chance. The picture is `demo/report.png`.
 """
 
-import json
+import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from task import TaskArguments, baseline_scores, print_scores, scores_of
-from transformers import HfArgumentParser, TrainingArguments, pipeline, set_seed
+from finetune import ModelArguments, training_record
+from task import TaskArguments, baseline_scores, print_scores, refuse_seen, scores_of
+from transformers import AutoFeatureExtractor, HfArgumentParser, TrainingArguments, pipeline, set_seed
 
 from neuript_hf import (
     DataCollatorForAmplitudeAwareMasking,
     DataCollatorForEEG,
-    NeurIPTConfig,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
     NeurIPTForSequenceClassification,
@@ -37,10 +38,12 @@ from neuript_hf import (
 )
 from neuript_hf.data import channel_reports
 from neuript_hf.electrodes import positions_of
+from neuript_hf.fillers import fill_channel_mean, fill_linear, real_samples
 from neuript_hf.metrics import compute_metrics
 from neuript_hf.probing import fit_logistic, pooled_features, start_head
 from neuript_hf.recordings import open_recording
 from neuript_hf.simulation import simulate_dataset
+from neuript_hf.training_record import write_training_record
 
 
 matplotlib.use("Agg")
@@ -49,7 +52,13 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 # Imagined movements live over the sensorimotor cortex; few channels keep the demo short.
 MOTOR_CHANNELS = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
-EEGBCI_PEOPLE, EEGBCI_RUNS = range(1, 11), (4, 8, 12)
+# The first person is among those whom the weights have seen.
+EEGBCI_PEOPLE, EEGBCI_RUNS = range(2, 12), (4, 8, 12)
+WEIGHTS = Path(__file__).resolve().parents[1] / "hub" / "neuript-tiny"
+# Windows of new people in which samples are hidden.
+FILLED_WINDOWS = 24
+PRE_TRAINED, FROM_SCRATCH = "fine-tuned", "from scratch"
+COLOURS = {"frozen + fit": "tab:cyan", PRE_TRAINED: "tab:blue", FROM_SCRATCH: "tab:orange", "band power": "0.6"}
 
 
 @dataclass
@@ -58,7 +67,7 @@ class DemoArguments:
 
     data: str | None = field(default=None, metadata={"help": "A folder or manifest of recordings, or eegbci."})
     output_dir: str = field(default="demo", metadata={"help": "Folder for recordings, checkpoint and report.png."})
-    pretraining_windows: int = field(default=128, metadata={"help": "Windows that pre-training sees."})
+    model: str = field(default=str(WEIGHTS), metadata={"help": "Checkpoint of pre-training to start from."})
     montage: str = field(
         default="as_recorded", metadata={"help": "Montage of your recordings, or names and pairs with commas."}
     )
@@ -67,15 +76,16 @@ class DemoArguments:
     learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate of fine-tuning."})
     max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
     max_unseen_windows: int = field(default=320, metadata={"help": "Windows of new people to score."})
-    config: str = field(default="{}", metadata={"help": "Fields of the model's configuration to set, in JSON."})
-    seed: int = field(default=0, metadata={"help": "Seed of people, weights and masks."})
+    seed: int = field(default=0, metadata={"help": "Seed of people, random weights and masks."})
 
 
 def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, dict]:
-    """Where the recordings are, the extractor, and how the head groups channels."""
+    """Where the recordings are, the checkpoint's extractor, and how the head groups channels."""
     if demo.data is not None and demo.data != "eegbci":
         montage = demo.montage.split(",")
-        extractor = NeurIPTFeatureExtractor(montage=montage if len(montage) > 1 else montage[0])
+        extractor = AutoFeatureExtractor.from_pretrained(
+            demo.model, montage=montage if len(montage) > 1 else montage[0]
+        )
         return Path(demo.data), extractor, {"num_lobes": extractor.num_lobes}
     if demo.data == "eegbci":
         manifest = eegbci_manifest(Path(demo.output_dir))
@@ -85,7 +95,7 @@ def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, d
         )
     # left against right: the parietal lobe would average both sides, so every channel is a group of its own
     pooling = {"pooling": "none", "num_lobes": len(MOTOR_CHANNELS)}
-    return manifest, NeurIPTFeatureExtractor(montage=MOTOR_CHANNELS), pooling
+    return manifest, AutoFeatureExtractor.from_pretrained(demo.model, montage=MOTOR_CHANNELS), pooling
 
 
 def eegbci_manifest(folder: Path) -> Path:
@@ -93,7 +103,8 @@ def eegbci_manifest(folder: Path) -> Path:
     rows = [
         {
             "file": Path(path).resolve(),
-            "subject": f"S{person:03d}",
+            "dataset": "eegmmidb",
+            "subject": f"eegmmidb-{person:03d}",
             "events": '{"T1": "left_fist", "T2": "right_fist"}',
         }
         for person in EEGBCI_PEOPLE
@@ -104,93 +115,63 @@ def eegbci_manifest(folder: Path) -> Path:
     return folder / "eegbci.csv"
 
 
-def training_arguments(demo: DemoArguments, name: str, **settings) -> TrainingArguments:
-    """What both trainings share."""
-    return TrainingArguments(
-        output_dir=str(Path(demo.output_dir) / name),
-        seed=demo.seed,
-        save_strategy="no",
-        lr_scheduler_type="cosine",
-        warmup_steps=0.15,
-        weight_decay=5e-3,
-        max_grad_norm=1.0,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        logging_steps=4,
-        **settings,
-    )
-
-
-def pretrain(demo: DemoArguments, config: NeurIPTConfig, splits: DatasetDict) -> tuple[NeurIPTTrainer, dict]:
-    """Amplitude-aware pre-training on windows without labels; then the error on people it has not seen."""
-    windows = draw(splits["train"].remove_columns("labels"), demo.pretraining_windows, demo.seed)
-    unseen = draw(splits["test"].remove_columns("labels"), 24, demo.seed)
-    trainer = NeurIPTTrainer(
-        model=NeurIPTForPreTraining(config),
-        args=training_arguments(
-            demo, "pretraining", per_device_train_batch_size=4, learning_rate=1e-3, num_train_epochs=1
-        ),
-        train_dataset=windows,
-        data_collator=DataCollatorForAmplitudeAwareMasking(ratios=0.5, seed=demo.seed),
-    )
-    trainer.train()
-    return trainer, reconstruct(trainer, unseen)
-
-
 @torch.no_grad()
-def reconstruct(trainer: NeurIPTTrainer, windows: Dataset) -> dict:
-    """Hidden samples filled by the model and by each channel's mean of visible samples; errors over all windows."""
-    model = trainer.model.eval()
-    batch = trainer.data_collator([windows[index] for index in range(len(windows))])
+def fill_gaps(demo: DemoArguments, model: NeurIPTForPreTraining, windows: Dataset) -> dict:
+    """Half of the samples hidden, and filled by the model and by two simple ways; errors over all windows."""
+    collator = DataCollatorForAmplitudeAwareMasking(ratios=0.5, seed=demo.seed)
+    batch = collator([windows[index] for index in range(len(windows))])
     outputs = []
     for start in range(0, len(windows), 8):
         part = {name: tensor[start : start + 8] for name, tensor in batch.items()}
         outputs.append(model(**part).reconstruction)
-    reconstruction, truth, hidden = torch.cat(outputs), batch["labels"], batch["hidden_positions"]
-    visible = ~hidden
-    mean = (truth * visible).sum(-1, keepdim=True) / visible.sum(-1, keepdim=True)
+    truth, hidden = batch["labels"], batch["hidden_positions"]
+    visible = real_samples(batch) & ~hidden
+    filled = {
+        "this model": torch.cat(outputs),
+        "straight line\nin time": fill_linear(truth, visible),
+        "channel's mean": fill_channel_mean(truth, visible),
+    }
     return {
         "truth": truth,
-        "reconstruction": reconstruction,
         "hidden": hidden,
-        "model_error": ((reconstruction - truth)[hidden] ** 2).mean().item(),
-        "mean_error": ((mean - truth)[hidden] ** 2).mean().item(),
+        "reconstruction": filled["this model"],
+        "errors": {name: ((values - truth)[hidden] ** 2).mean().item() for name, values in filled.items()},
     }
 
 
 def finetune(
-    demo: DemoArguments, encoder: NeurIPTForPreTraining, train: Dataset, validation: Dataset, unseen: Dataset
-) -> tuple[NeurIPTTrainer, dict]:
+    demo: DemoArguments, model: NeurIPTForSequenceClassification, train: Dataset, validation: Dataset, unseen: Dataset
+) -> tuple[NeurIPTTrainer, dict, dict]:
     """
     Starts the head from a fit on frozen features of the training people, then trains everything. Gives the trainer,
     and the scores of the start and of the end on unseen people.
     """
-    names = train.features["labels"].names
-    config = NeurIPTConfig.from_dict(
-        encoder.config.to_dict()
-        | {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
-    )
-    model = NeurIPTForSequenceClassification(config)
-    model.neuript.load_state_dict(encoder.neuript.state_dict())
     labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
     start_head(model, fit_logistic(pooled_features(model, train), labels, subjects, demo.seed))
     trainer = NeurIPTTrainer(
         model=model,
-        args=training_arguments(
-            demo,
-            "finetuning",
+        args=TrainingArguments(
+            output_dir=str(Path(demo.output_dir) / "training"),
+            seed=demo.seed,
             per_device_train_batch_size=8,
             learning_rate=demo.learning_rate,
             num_train_epochs=demo.epochs,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.15,
+            weight_decay=5e-3,
+            max_grad_norm=1.0,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            logging_steps=4,
             eval_strategy="epoch",
+            save_strategy="no",
         ),
         train_dataset=train,
         eval_dataset=validation,
         compute_metrics=compute_metrics,
     )
-    scores = {"frozen + fit": scores_of(trainer.predict(unseen).predictions, unseen)}
+    start = scores_of(trainer.predict(unseen).predictions, unseen)
     trainer.train()
-    scores["fine-tuned"] = scores_of(trainer.predict(unseen).predictions, unseen)
-    return trainer, scores
+    return trainer, start, scores_of(trainer.predict(unseen).predictions, unseen)
 
 
 @torch.no_grad()
@@ -225,21 +206,16 @@ def draw_report(
     path: Path,
     extractor: NeurIPTFeatureExtractor,
     filled: dict,
-    pretraining: NeurIPTTrainer,
-    finetuning: NeurIPTTrainer,
+    trainers: dict[str, NeurIPTTrainer],
     scores: dict[str, dict],
     recording: Path,
     class_names: list[str],
     importance: np.ndarray,
     channel_names: list[str],
 ):
-    """One picture: a reconstruction, both training curves, scores, probabilities over time, what mattered where."""
+    """One picture: filled gaps, training from both starts, scores, probabilities over time, what mattered where."""
     figure, axes = plt.subplot_mosaic(
-        [
-            ["signal", "signal", "pretraining"],
-            ["probability", "probability", "finetuning"],
-            ["scores", "people", "map"],
-        ],
+        [["signal", "signal", "errors"], ["probability", "probability", "finetuning"], ["scores", "people", "map"]],
         figsize=(15, 12),
         layout="constrained",
     )
@@ -265,32 +241,24 @@ def draw_report(
     )
     axis.legend(loc="upper right", fontsize=8)
 
-    axis = axes["pretraining"]
-    axis.plot(*task_loss(pretraining), color="tab:red", label="training")
-    axis.axhline(
-        filled["mean_error"],
-        color="black",
-        linestyle=":",
-        label=f"mean filler, new people: {filled['mean_error']:.2f}",
-    )
-    axis.axhline(
-        filled["model_error"], color="tab:red", linestyle="--", label=f"model, new people: {filled['model_error']:.2f}"
-    )
-    axis.set(xlabel="step", ylabel="error at hidden samples (companded)", title="Pre-training", ylim=(0, None))
-    axis.legend(fontsize=8)
+    axis = axes["errors"]
+    bars = axis.bar(list(filled["errors"]), list(filled["errors"].values()), color=["tab:red", "0.6", "0.6"])
+    axis.bar_label(bars, fmt="%.2f")
+    axis.set(ylabel="squared error (companded)", title="Hidden samples of all these people")
 
     axis = axes["finetuning"]
-    axis.plot(*task_loss(finetuning), color="tab:blue", label="training")
-    log = [(entry["step"], entry["eval_loss"]) for entry in finetuning.state.log_history if "eval_loss" in entry]
-    axis.plot(*zip(*log, strict=True), color="tab:orange", marker="o", label="validation people")
+    for start, trainer in trainers.items():
+        axis.plot(*task_loss(trainer), color=COLOURS[start], alpha=0.5, linewidth=1)
+        log = [(entry["step"], entry["eval_loss"]) for entry in trainer.state.log_history if "eval_loss" in entry]
+        axis.plot(*zip(*log, strict=True), color=COLOURS[start], marker="o", label=f"{start}: validation people")
     axis.axhline(np.log(len(class_names)), color="black", linestyle=":", label="a guess")
-    axis.set(xlabel="step", ylabel="cross entropy", title="Fine-tuning")
+    axis.set(xlabel="step", ylabel="cross entropy", title="Fine-tuning (thin: training people)")
     axis.legend(fontsize=8)
 
     axis = axes["probability"]
     raw = open_recording(recording).source
     raw.crop(0, min(120.0, raw.times[-1]))
-    pipe = pipeline("eeg-classification", model=finetuning.model, feature_extractor=extractor, device="cpu")
+    pipe = pipeline("eeg-classification", model=trainers[PRE_TRAINED].model, feature_extractor=extractor, device="cpu")
     rows = pipe(raw, stride_seconds=1.0)
     middle = [row["onset"] + row["duration"] / 2 for row in rows]
     axis.plot(middle, [row["scores"][class_names[-1]] for row in rows], color="tab:blue")
@@ -313,7 +281,7 @@ def draw_report(
     axis = axes["scores"]
     values = [score["balanced_accuracy"] for score in scores.values()]
     intervals = np.array([score["balanced_accuracy_interval"] for score in scores.values()]).T
-    axis.bar(list(scores), values, color=["tab:orange", "tab:blue", "0.6"][: len(scores)])
+    axis.bar(list(scores), values, color=[COLOURS[name] for name in scores])
     axis.errorbar(range(len(values)), values, yerr=np.abs(intervals - values), fmt="none", color="black", capsize=4)
     axis.axhline(next(iter(scores.values()))["chance"], color="black", linestyle=":", label="chance")
     axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="People never seen (95 % over people)")
@@ -321,9 +289,9 @@ def draw_report(
     axis.legend(fontsize=8)
 
     axis = axes["people"]
-    by_person = scores["fine-tuned"]["by_person"]
+    by_person = scores[PRE_TRAINED]["by_person"]
     axis.bar(list(by_person), list(by_person.values()), color="tab:blue")
-    axis.axhline(scores["fine-tuned"]["chance"], color="black", linestyle=":")
+    axis.axhline(scores[PRE_TRAINED]["chance"], color="black", linestyle=":")
     axis.set(ylim=(0, 1), ylabel="balanced accuracy", title="Each of them, fine-tuned model")
     axis.tick_params(axis="x", labelrotation=30)
 
@@ -361,6 +329,8 @@ def main():
     folder = Path(demo.output_dir)
 
     source, extractor, pooling = recordings_of(demo)
+    task = TaskArguments(data=str(source))
+    refuse_seen(task, demo.model)
     splits = load_recordings(source, extractor)
     if set(splits) != {"train", "validation", "test"}:
         raise ValueError(f"The demo needs people in train, validation and test, but has {list(splits)}.")
@@ -372,32 +342,35 @@ def main():
 
     # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
     # Dropout would move the features under a head that starts from a fit; trainings this short do not overfit.
-    short = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "experts_implementation": "eager"}
-    config = NeurIPTConfig.tiny(**(short | pooling | json.loads(demo.config)))
-    pretraining, filled = pretrain(demo, config, splits)
-    print(
-        f"\nHidden samples of people never seen: error {filled['model_error']:.3f} (model), "
-        f"{filled['mean_error']:.3f} (each channel's mean)."
+    settings = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "experts_implementation": "eager"}
+    filler = NeurIPTForPreTraining.from_pretrained(demo.model, **settings).eval()
+    filled = fill_gaps(demo, filler, draw(splits["test"].remove_columns("labels"), FILLED_WINDOWS, demo.seed))
+    errors = ", ".join(f"{error:.3f} ({' '.join(name.split())})" for name, error in filled["errors"].items())
+    print(f"\nHidden samples of people never seen: error {errors}.")
+
+    settings |= pooling | {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: index for index, name in enumerate(class_names)},
+    }
+    model = NeurIPTForSequenceClassification.from_pretrained(demo.model, **settings)
+    set_seed(demo.seed)
+    scratch = NeurIPTForSequenceClassification(copy.deepcopy(model.config))
+    trainers, scores = {}, {}
+    trainers[PRE_TRAINED], scores["frozen + fit"], scores[PRE_TRAINED] = finetune(
+        demo, model, train, validation, unseen
     )
-    finetuning, scores = finetune(demo, pretraining.model, train, validation, unseen)
-    task = TaskArguments(data=str(source))
+    trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(demo, scratch, train, validation, unseen)
     scores["band power"] = baseline_scores(task, train, unseen, extractor)
-    save_checkpoint(finetuning.model, extractor, folder / "checkpoint")
-    verify(folder / "checkpoint")
-    importance = what_mattered(finetuning.model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
-    draw_report(
-        folder / "report.png",
-        extractor,
-        filled,
-        pretraining,
-        finetuning,
-        scores,
-        recording,
-        class_names,
-        importance,
-        names,
+    save_checkpoint(model, extractor, folder / "checkpoint")
+    (seconds,) = (
+        entry["train_runtime"] for entry in trainers[PRE_TRAINED].state.log_history if "train_runtime" in entry
     )
-    first = scores["fine-tuned"]
+    record = training_record(task, ModelArguments(model=demo.model), trainers[PRE_TRAINED], extractor, seconds)
+    write_training_record(folder / "checkpoint", record)
+    verify(folder / "checkpoint")
+    importance = what_mattered(model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
+    draw_report(folder / "report.png", extractor, filled, trainers, scores, recording, class_names, importance, names)
+    first = scores[PRE_TRAINED]
     print_scores(
         f"{first['people']} people never seen, {first['windows']} windows, chance {first['chance']:.3f}", scores
     )

@@ -8,15 +8,16 @@ Fills `model_card.md` from what stands in a checkpoint folder and writes it ther
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 from huggingface_hub import ModelCard, ModelCardData
-from safetensors import safe_open
 from transformers import HfArgumentParser
 
+import neuript_hf
+from neuript_hf import NeurIPTConfig
 from neuript_hf.training_record import TrainingRecord, overlapping_benchmarks, read_training_record
 
 
@@ -54,15 +55,14 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         reconstruction: result file of `evaluate_reconstruction.py`.
 
     Raises:
-        FileNotFoundError: where configuration, extractor or weights lack.
+        FileNotFoundError: where configuration or extractor lack.
         ValueError: where results are those of other weights.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
     extractor = json.loads((folder / "preprocessor_config.json").read_text())
-    with safe_open(folder / "model.safetensors", "pt") as weights:
-        shapes = [weights.get_slice(name).get_shape() for name in weights.keys()]  # noqa: SIM118 (no mapping)
-    parameters = sum(math.prod(shape) for shape in shapes)
+    has_weights = (folder / "model.safetensors").is_file()
+    parameters = count_parameters(folder, config["architectures"][0])
     results_file = folder / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else None
     names = {"model": "fine-tuned", "head_start": "frozen features + fit", "baseline": "classical baseline"}
@@ -82,6 +82,7 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         config=SimpleNamespace(**({"id2label": {}} | config)),
         extractor=extractor,
         parameters=f"{parameters:,}",
+        has_weights=has_weights,
         task="eeg-classification" if config["architectures"][0].endswith("Classification") else "eeg-embedding",
         stages=record.stages,
         subjects=record.subjects,
@@ -92,6 +93,12 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
     )
     card.save(folder / "README.md")
     return folder / "README.md"
+
+
+def count_parameters(folder: Path, architecture: str) -> int:
+    """Of a checkpoint's model; shapes alone are made, so also where there are no weights."""
+    with torch.device("meta"):
+        return getattr(neuript_hf, architecture)(NeurIPTConfig.from_pretrained(folder)).num_parameters()
 
 
 def read_results(file: str, folder: Path) -> dict:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from transformers import pipeline
 
-from neuript_hf import verify
+from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
 from neuript_hf.simulation import simulate_dataset
 from neuript_hf.training_record import read_training_record
 
@@ -154,11 +154,18 @@ def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
 
 
 def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
-    small = ("--pretraining_windows", 8, "--max_train_windows", 16, "--max_unseen_windows", 16, "--epochs", 1)
-    small = (*small, "--people", 5, "--config", SMALL)
+    save_checkpoint(
+        NeurIPTForPreTraining(NeurIPTConfig(**json.loads(SMALL))),
+        NeurIPTFeatureExtractor(montage="as_recorded"),
+        tmp_path / "weights",
+    )
+    small = ("--model", tmp_path / "weights", "--max_train_windows", 16, "--max_unseen_windows", 16, "--epochs", 1)
+    small = (*small, "--people", 5)
     printed = run("demo.py", "--output_dir", tmp_path / "simulated", *small)
-    for words in ("exact", "band-pass", "never seen", "fine-tuned", "band power", "passed"):
+    for words in ("exact", "band-pass", "never seen", "fine-tuned", "from scratch", "band power", "passed"):
         assert words in printed
+    record = read_training_record(tmp_path / "simulated" / "checkpoint")
+    assert [stage.steps for stage in record.stages] == [2] and len(record.subjects) == 3
     with Image.open(tmp_path / "simulated" / "report.png") as picture:
         assert picture.width > 1000 and picture.height > 800
     assert verify(tmp_path / "simulated" / "checkpoint")["passed"]
