@@ -20,11 +20,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 import yaml
+from datasets import IterableDataset
 from task import provenance
 from torch.utils.data import Sampler, Subset
 from transformers import HfArgumentParser, TrainerCallback, TrainingArguments, set_seed
@@ -41,6 +43,7 @@ from neuript_hf import (
 from neuript_hf.augmentation import PreTrainingWindows, SimilarWindowsSampler
 from neuript_hf.monitoring import PreTrainingMonitor
 from neuript_hf.optimization import one_cycle_schedule
+from neuript_hf.shards import stream_windows
 from neuript_hf.spectral_target import spectral_statistics
 from neuript_hf.training_record import (
     TrainingRecord,
@@ -54,6 +57,8 @@ from neuript_hf.training_record import (
 
 # Windows on which the scale of the spectral target is measured.
 SPECTRUM_WINDOWS = 2000
+# Windows of a stream that are shuffled together, beside the order of the shards.
+STREAM_BUFFER = 2000
 # Of the extractor that the windows were made with; the other settings of the checkpoint's are the defaults.
 KEPT_SETTINGS = ("sampling_rate", "companding", "companding_a", "coordinate_frame")
 
@@ -85,19 +90,43 @@ class DataArguments:
         default=1.0, metadata={"help": "Data sets count in an epoch by their windows to this power; 1 = as they are."}
     )
     max_eval_windows: int = field(default=256, metadata={"help": "Held-out windows that evaluations look at."})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the shards one after the other, for slow or distant disks. Windows then stay as they were "
+            "prepared, and --max_steps says when to stop."
+        },
+    )
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """How windows are changed at random."""
+        return {
+            "max_channels": self.max_channels,
+            "montages": json.loads(self.montages),
+            "seconds": self.seconds,
+            "time_shift": self.time_shift,
+            "amplitude_jitter": self.amplitude_jitter,
+            "balance": self.balance,
+        }
 
     def windows(self, split: str, seed: int) -> PreTrainingWindows:
-        return PreTrainingWindows(
-            self.data,
-            split,
-            seed=seed,
-            max_channels=self.max_channels,
-            montages=json.loads(self.montages),
-            seconds=self.seconds,
-            time_shift=self.time_shift,
-            amplitude_jitter=self.amplitude_jitter,
-            balance=self.balance,
-        )
+        return PreTrainingWindows(self.data, split, seed=seed, **self.changes)
+
+    def stream(self, seed: int) -> IterableDataset:
+        """
+        The training windows, shard by shard.
+
+        Raises:
+            ValueError: where windows shall be changed at random.
+        """
+        untouched = DataArguments().changes
+        if asked := [name for name, value in self.changes.items() if value != untouched[name]]:
+            raise ValueError(
+                f"A stream gives windows as they were prepared, but {', '.join(asked)} would change them: leave them "
+                "out, or streaming."
+            )
+        return stream_windows(self.data, "train").shuffle(seed=seed, buffer_size=STREAM_BUFFER)
 
 
 @dataclass
@@ -242,7 +271,7 @@ def main():
     trainer = PreTrainer(
         model=model,
         args=training,
-        train_dataset=windows,
+        train_dataset=data.stream(training.seed) if data.streaming else windows,
         eval_dataset=Subset(held_out, sorted(chosen[: data.max_eval_windows])),
         data_collator=DataCollatorForAmplitudeAwareMasking(
             **masks,
@@ -305,7 +334,10 @@ def describe_training(
         origins = table[["licence", "source"]].to_dict("index")
     datasets, subjects = seen_in_shards(data.data, origins=origins)
     batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
-    epochs, rest = divmod(steps, math.ceil(len(trainer.train_dataset) / batch))
+    windows_seen = steps * batch
+    if not data.streaming:  # the last batch of an epoch may be smaller
+        epochs, rest = divmod(steps, math.ceil(len(trainer.train_dataset) / batch))
+        windows_seen = epochs * len(trainer.train_dataset) + rest * batch
     (clock,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Clock))
     origin = provenance()
     rates = ("learning_rate", "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16")
@@ -315,7 +347,7 @@ def describe_training(
         datasets=datasets,
         subjects=subjects,
         steps=steps,
-        windows_seen=epochs * len(trainer.train_dataset) + rest * batch,
+        windows_seen=windows_seen,
         seconds=round(clock.seconds, 1),
         threads=torch.get_num_threads(),
         machine=machine_name(training.device),

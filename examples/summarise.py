@@ -3,9 +3,11 @@ Markdown tables of several result files.
 
     python examples/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
     python examples/summarise.py --evaluations runs/a/folds.json runs/b/folds.json
+    python examples/summarise.py --checkpoints hub/*
 
 The first is of finetune.py: runs of one task with different seeds become one line. The second is of
-evaluate_features.py: a line for each checkpoint.
+evaluate_features.py: a line for each checkpoint. The third is the README's table of checkpoints: from their folders,
+and from the results of evaluate_features.py and evaluate_reconstruction.py in `--results`.
 """
 
 import json
@@ -15,6 +17,9 @@ from pathlib import Path
 from statistics import mean
 
 from transformers import HfArgumentParser
+from write_model_card import count_parameters, read_results
+
+from neuript_hf.training_record import read_training_record
 
 
 METHODS = {"head_start": "frozen + fit", "model": "fine-tuned", "baseline": "classical"}
@@ -27,6 +32,10 @@ class SummaryArguments:
     )
     evaluations: list[str] = field(
         default_factory=list, metadata={"help": "Result files of evaluate_features.py, on the same tasks."}
+    )
+    checkpoints: list[str] = field(default_factory=list, metadata={"help": "Checkpoint folders."})
+    results: str = field(
+        default="benchmarks/results", metadata={"help": "Folder with the results of checkpoints, by their names."}
     )
 
 
@@ -71,11 +80,49 @@ def compare(files: list[str]) -> str:
         values.append(result["overall"]["checkpoint"]["value"])
         cells = [result["weights"]["checkpoint"], str(result["weights"]["steps"])]
         cells += [f"{value:.3f}" for value in values]
-        for name in differences:
-            low, high = result["overall"][name]["interval"]
-            cells.append(f"{result['overall'][name]['value']:+.3f} ({low:+.3f} to {high:+.3f})")
+        cells += [_difference(result["overall"][name]) for name in differences]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def describe(folders: list[str], results: str) -> str:
+    """
+    One line for each checkpoint: size, training, and on people never seen the error at hidden samples beside that of
+    the best simple filler, and how far frozen features lie above random weights and band power, mean over the tasks,
+    with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy instead.
+
+    Raises:
+        ValueError: where results are those of other weights.
+    """
+    header = ["checkpoint", "hidden size", "parameters", "trained", "gaps: model, best filler", "features"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for folder in map(Path, folders):
+        config, record = json.loads((folder / "config.json").read_text()), read_training_record(folder)
+        cells = [f"[`{folder.name}`]({folder}/README.md)", str(config["hidden_size"])]
+        cells.append(f"{count_parameters(folder, config['architectures'][0]):,}")
+        if record is None:
+            lines.append(f"| {' | '.join(cells)} | no weights yet | | |")
+            continue
+        hours = sum(stage.seconds for stage in record.stages) / 3600
+        cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h on a CPU")
+        gaps = read_results(f"{results}/{folder.name}_reconstruction.json", folder)["reconstruction"]
+        cells.append("; ".join(f"{masks} {_gap(scales['companded'])}" for masks, scales in gaps.items()))
+        means = read_results(f"{results}/{folder.name}_features.json", folder)["overall"]
+        cells.append("; ".join(f"{name} {_difference(means[name])}" for name in means if name.startswith("minus ")))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _gap(errors: dict) -> str:
+    """The model's error, and that of the best of the fillers."""
+    error = {method: value["mean"] for method, value in errors["overall"]["error"].items()}
+    best = min((method for method in error if method != "model"), key=error.__getitem__)
+    return f"{error['model']:.2f}, {error[best]:.2f}"
+
+
+def _difference(mean: dict) -> str:
+    low, high = mean["interval"]
+    return f"{mean['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _cell(scores: list[dict]) -> str:
@@ -93,3 +140,5 @@ if __name__ == "__main__":
         print(summarise(command.folders))
     if command.evaluations:
         print(compare(command.evaluations))
+    if command.checkpoints:
+        print(describe(command.checkpoints, command.results))

@@ -225,7 +225,7 @@ class EEGShardDataset(torch.utils.data.Dataset):
         return self.__dict__ | {"_shards": {}}
 
 
-def stream_windows(folder: str | Path, split: str | None = None) -> IterableDataset:
+def stream_windows(folder: str | Path | Sequence[str | Path], split: str | None = None) -> IterableDataset:
     """
     The same windows as [`EEGShardDataset`], read shard by shard: for data on slow or distant disks.
 
@@ -236,14 +236,15 @@ def stream_windows(folder: str | Path, split: str | None = None) -> IterableData
     of mixed montages.
 
     Args:
-        folder: what [`prepare_dataset`] wrote.
+        folder: what [`prepare_dataset`] wrote; several are one stream, whose shuffling mixes the shards of all.
         split: `"train"`, `"validation"` or `"test"`; default all.
 
     Raises:
-        FileNotFoundError: where the folder is no data set.
+        FileNotFoundError: where a folder is no data set.
         ValueError: where shards lack.
     """
-    paths = [str(path) for path in _finished_shards(Path(folder))]
+    folders = [folder] if isinstance(folder, str | Path) else folder
+    paths = [str(path) for folder in folders for path in _finished_shards(Path(folder))]
     return IterableDataset.from_generator(_windows_of_shards, gen_kwargs={"paths": paths, "split": split})
 
 

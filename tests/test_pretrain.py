@@ -43,13 +43,13 @@ def prepared(tmp_path_factory):
     return folder / "data"
 
 
-def command(prepared, folder, *arguments, steps=6, **config):
-    settings = {
+CHANGES = {"max_channels": 3, "montages": {"as_recorded": 0.5, "bipolar": 0.5}, "amplitude_jitter": 1.2}
+
+
+def command(prepared, folder, *arguments, steps=6, changes=CHANGES, **config):
+    settings = changes | {
         "data": [str(prepared)],
         "config": SIZES | config,
-        "max_channels": 3,
-        "montages": {"as_recorded": 0.5, "bipolar": 0.5},
-        "amplitude_jitter": 1.2,
         "whole_share": 0.3,
         "spectral_target": True,
         "output_dir": str(folder),
@@ -155,6 +155,20 @@ def test_again_from_weights_alone(prepared, whole_run, tmp_path):
     fresh, old = (json.loads((path / "config.json").read_text()) for path in (folder, whole_run))
     assert fresh["spectral_mean"] == old["spectral_mean"]
     assert [stage.steps for stage in read_training_record(folder).stages] == [6, 2]
+
+
+def test_a_stream_in_two_processes(prepared, tmp_path):
+    """Windows then stay as they were prepared: to change them is refused before anything is read."""
+    folder = tmp_path / "stream"
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    refused = subprocess.run(
+        [sys.executable, *command(prepared, folder, "--streaming", "true")], capture_output=True, text=True, cwd=ROOT
+    )
+    assert refused.returncode and "max_channels, montages, amplitude_jitter would change them" in refused.stderr
+    run(*launcher, *command(prepared, folder, "--streaming", "true", changes={}))
+    (stage,) = read_training_record(folder).stages
+    assert stage.steps == 6 and stage.windows_seen == 48
+    assert len(losses(folder)) == 6 and verify(folder)["passed"]
 
 
 def test_a_setting_that_does_not_exist_is_refused(tmp_path):
