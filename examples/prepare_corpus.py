@@ -51,6 +51,10 @@ class CorpusArguments:
     data: str = field(metadata={"help": "Folder with manifest.csv and pretraining/manifest.jsonl."})
     output: str = field(default="runs/corpus", metadata={"help": "Folder to write to."})
     num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
+    people_share: float = field(
+        default=1.0,
+        metadata={"help": "Share of the training people of each set, to ask what more of them would bring."},
+    )
 
 
 def read_rows(data: Path) -> dict[str, pd.DataFrame]:
@@ -93,10 +97,33 @@ def held_out_people(people: pd.DataFrame) -> set[str]:
     """
     held_out = set()
     for _, subjects in people.groupby("set")["subject"]:
-        subjects = sorted(subjects.unique(), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        subjects = _by_hash(subjects)
         if len(subjects) > FEW_PEOPLE:
             held_out |= set(subjects[: round(HELD_OUT_SHARE * len(subjects))])
     return held_out
+
+
+def drawn_people(people: pd.DataFrame, share: float) -> set[str]:
+    """
+    A share of the people of each set, at least one: those with the largest hashes, so that a smaller draw is part of a
+    larger one, and the people who are held out are the last to be drawn.
+
+    Args:
+        people: columns `set` and `subject`.
+        share: above 0; 1 = all.
+
+    Raises:
+        ValueError: for another share.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"people_share must be above 0 and at most 1 (everybody), but is {share}.")
+    of_sets = (_by_hash(subjects) for _, subjects in people.groupby("set")["subject"])
+    return {name for subjects in of_sets for name in subjects[-max(1, round(share * len(subjects))) :]}
+
+
+def _by_hash(subjects: pd.Series) -> list[str]:
+    """Each person once, in an order that has nothing to do with them."""
+    return sorted(subjects.unique(), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
 def extractors() -> dict[str, NeurIPTFeatureExtractor]:
@@ -110,7 +137,7 @@ def extractors() -> dict[str, NeurIPTFeatureExtractor]:
     }
 
 
-def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1) -> pd.DataFrame:
+def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, people_share: float = 1.0) -> pd.DataFrame:
     """
     Writes the data sets and `sets.csv`.
 
@@ -118,24 +145,27 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1) -> p
         data: folder with `manifest.csv` and `pretraining/manifest.jsonl`.
         output: folder to write to.
         num_proc: processes that read recordings.
+        people_share: see [`drawn_people`]; those who are held out stay whatever it is.
 
     Returns:
         The table of `sets.csv`, see [`describe`].
 
     Raises:
         FileNotFoundError: where `data` lacks a manifest or recordings.
-        ValueError: where `output` holds something else.
+        ValueError: where `output` holds something else, or for a share that is none.
     """
     data, output = Path(data).resolve(), Path(output)
     rows = read_rows(data)
-    held_out = held_out_people(pd.concat(rows.values()))
+    everybody = pd.concat(rows.values())
+    held_out = held_out_people(everybody)
+    used = held_out | drawn_people(everybody, people_share)
     manifests = output / "manifests"
     manifests.mkdir(parents=True, exist_ok=True)
     # recordings are named by their place in the data folder, wherever that is
     _link(manifests / "data", data)
     tables = []
     for name, extractor in extractors().items():
-        table = rows[name].copy()
+        table = rows[name][rows[name]["subject"].isin(used)].copy()
         table["file"] = "data/" + table["file"]
         table.loc[table["subject"].isin(held_out), "split"] = "validation"
         _write_table(table, manifests / f"{name}.csv")

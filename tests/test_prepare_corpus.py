@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from prepare_corpus import held_out_people, prepare_corpus, read_rows
+from prepare_corpus import drawn_people, held_out_people, prepare_corpus, read_rows
 
 from neuript_hf import EEGShardDataset, NeurIPTFeatureExtractor
 from neuript_hf.shards import read_outcomes
@@ -34,6 +34,16 @@ def test_a_few_people_of_large_sets_are_held_out(shared_data):
     for name, people in rows.groupby("set")["subject"].unique().items():
         share = len(held_out & set(people)) / len(people)
         assert (0.04 < share < 0.08) if len(people) > 15 else share == 0, name
+
+
+def test_a_smaller_draw_of_people_is_part_of_a_larger_one():
+    people = pd.DataFrame({"set": "a", "subject": [f"a-{number}" for number in range(40)]})
+    people = pd.concat([people, pd.DataFrame({"set": "b", "subject": ["b-0", "b-1"]})])
+    few, more, all_of_them = (drawn_people(people, share) for share in (0.1, 0.3, 1.0))
+    assert few < more < all_of_them and (len(few), len(more), len(all_of_them)) == (5, 13, 42)
+    assert {"b-0", "b-1"} & few and not more & held_out_people(people)
+    with pytest.raises(ValueError, match="people_share must be above 0 and at most 1 .* but is 0"):
+        drawn_people(people, 0)
 
 
 @pytest.fixture(scope="module")

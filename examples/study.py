@@ -1,0 +1,259 @@
+"""
+Studies of pre-training: short runs that differ in one thing, each judged by folds over people of `train`.
+
+    python examples/study.py --study examples/configs/studies/masks.yaml --data manifest.csv
+    python examples/study.py --study examples/configs/studies/scaling.yaml --data manifest.csv --parallel 2
+
+A study is a file: `base` (settings of `pretrain.py`), `settings` that all runs change, `arms` (the name of each, and
+what it changes), `seeds`, and of `evaluate_features.py` `tasks`, `fits` and `random_seeds`. The recordings of `val`
+and `test` are never opened.
+
+Every run is one of `pretrain.py`, resumed where it was killed and kept when it is done, so a study can be stopped and
+started at will. Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and
+`.png` (losses and accuracy against the seconds of training).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from statistics import mean
+
+import matplotlib
+import yaml
+from pretrain import last_checkpoint
+from task import provenance, write_json
+from transformers import HfArgumentParser
+
+from neuript_hf.training_record import read_training_record
+
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+
+EXAMPLES = Path(__file__).resolve().parent
+KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds"}
+# What the curves show: entries of evaluations on people held out from pre-training.
+CURVES = {
+    "eval_reconstruction_loss": "squared error at hidden samples",
+    "eval_spectral_loss": "error of the spectral target (1 = nothing learned)",
+}
+
+
+@dataclass
+class StudyArguments:
+    """Which study, and where things are."""
+
+    study: str = field(metadata={"help": "The study's file (.yaml)."})
+    data: str = field(metadata={"help": "The manifest of the labelled recordings."})
+    output: str | None = field(
+        default=None, metadata={"help": "Results, without ending; default benchmarks/results/study_NAME."}
+    )
+    runs: str = field(default="runs/studies", metadata={"help": "Folder that keeps the runs."})
+    parallel: int = field(default=1, metadata={"help": "Runs at the same time; they share the cores."})
+
+
+@dataclass
+class Run:
+    """One arm of a study with one seed."""
+
+    arm: str
+    seed: int
+    folder: Path
+    settings: dict
+
+    def train(self, environment: dict[str, str]) -> None:
+        """From where it was stopped to the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "settings.yaml"
+        text = yaml.safe_dump(self.settings, sort_keys=False)
+        if file.exists() and file.read_text() != text:
+            raise ValueError(f"{self.folder} is a run with other settings. Delete it, or give other --runs.")
+        file.write_text(text)
+        if not (self.folder / "training.json").exists():
+            _program("pretrain.py", file, "--resume_from_checkpoint", "true", environment=environment)
+
+    def evaluate(self, fit: str, study: dict, data: str, environment: dict[str, str]) -> None:
+        if not (file := self.evaluation(fit)).exists():
+            partial = file.with_suffix(".part")
+            _program(
+                *("evaluate_features.py", "--model", self.folder, "--data", data, "--folds", "5", "--fit", fit),
+                *("--random_seeds", study["random_seeds"], "--tasks", *study["tasks"], "--output", partial),
+                environment=environment,
+            )
+            partial.replace(file)  # it is written anew after each task, and whole only now
+
+    def evaluation(self, fit: str) -> Path:
+        return self.folder / f"folds_{fit}.json"
+
+    def result(self, fits: list[str]) -> dict:
+        """Training, losses on the way, and accuracies by fit and task."""
+        (stage,) = read_training_record(self.folder).stages
+        log = json.loads(Path(last_checkpoint(self.folder), "trainer_state.json").read_text())["log_history"]
+        curves = [
+            {"step": entry["step"]} | {name: entry[name] for name in CURVES if name in entry}
+            for entry in log
+            if "eval_loss" in entry
+        ]
+        evaluations = {fit: json.loads(self.evaluation(fit).read_text()) for fit in fits}
+        return {
+            "arm": self.arm,
+            "seed": self.seed,
+            "steps": stage.steps,
+            "seconds": stage.seconds,
+            "threads": stage.threads,
+            "commit": stage.commit,
+            "people": len(stage.subjects),
+            "hours": round(sum(dataset.hours for dataset in stage.datasets), 3),
+            "curves": curves,
+            "accuracies": {
+                fit: {
+                    name: {
+                        method: accuracy
+                        for method, accuracy in task["accuracies"].items()
+                        if method in ("checkpoint", "random", "band power")
+                    }
+                    for name, task in evaluation["tasks"].items()
+                }
+                for fit, evaluation in evaluations.items()
+            },
+        }
+
+
+def _program(*command: str | Path | int, environment: dict[str, str]) -> None:
+    program, *arguments = map(str, command)
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{program} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+
+
+def read_study(file: str | Path) -> dict:
+    """
+    A study's file.
+
+    Raises:
+        ValueError: where an entry lacks or is unknown.
+    """
+    study = yaml.safe_load(Path(file).read_text())
+    if set(study) != KEYS:
+        raise ValueError(
+            f"{file} must have the entries {', '.join(sorted(KEYS))}, but has {', '.join(sorted(study))}."
+        )
+    return study
+
+
+def runs_of(study: dict, folder: Path) -> Iterator[Run]:
+    """All runs of a study: every arm with the first seed comes before the second seed."""
+    base = yaml.safe_load(Path(study["base"]).read_text())
+    for seed, (arm, changes) in product(study["seeds"], study["arms"].items()):
+        place = folder / f"{re.sub('[^A-Za-z0-9]+', '-', arm).strip('-')}_{seed}"
+        settings = base | study["settings"] | changes
+        config = [part.get("config", {}) for part in (base, study["settings"], changes)]
+        settings["config"] = config[0] | config[1] | config[2]
+        yield Run(arm, seed, place, settings | {"output_dir": str(place), "seed": seed})
+
+
+def table(results: list[dict], study: dict) -> str:
+    """
+    Markdown, a line for each arm and fit: the losses at the end on people held out, and the balanced accuracy of each
+    task, means over the seeds; of the mean over tasks also the lowest and the highest seed.
+    """
+    header = ["arm", "seeds", "hours of EEG", "seconds", "gaps", "spectrum", "fit", *study["tasks"], "mean of tasks"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for arm in study["arms"]:
+        runs = [result for result in results if result["arm"] == arm]
+        if not runs:
+            continue
+        last = [run["curves"][-1] for run in runs]
+        start = [arm, str(len(runs)), f"{runs[0]['hours']:g}", f"{mean(run['seconds'] for run in runs):.0f}"]
+        for name in CURVES:
+            values = [entry[name] for entry in last if name in entry]
+            start.append(f"{mean(values):.3f}" if values else "-")
+        for fit in study["fits"]:
+            for method in runs[0]["accuracies"][fit][study["tasks"][0]]:
+                if method == "band power" and arm != list(study["arms"])[-1]:
+                    continue  # the same for all
+                cells = accuracies(runs, fit, study["tasks"], method)
+                name = arm if method == "checkpoint" else f"{method}, as {arm}" if method == "random" else method
+                begin = [name, *start[1:]] if method == "checkpoint" else [name, *[""] * (len(start) - 1)]
+                lines.append(f"| {' | '.join([*begin, fit, *cells])} |")
+    return "\n".join(lines)
+
+
+def accuracies(runs: list[dict], fit: str, tasks: list[str], method: str) -> list[str]:
+    """Of each task, the mean over the seeds; then the mean over the tasks with its lowest and highest seed."""
+    values = [[run["accuracies"][fit][task][method]["value"] for task in tasks] for run in runs]
+    means = [mean(row) for row in values]
+    spread = f" ({min(means):.3f} to {max(means):.3f})" if len(set(means)) > 1 else ""
+    return [*(f"{mean(column):.3f}" for column in zip(*values, strict=True)), f"{mean(means):.3f}{spread}"]
+
+
+def draw(results: list[dict], study: dict) -> plt.Figure:
+    """Losses on people held out and the mean accuracy over tasks, against the seconds of training."""
+    figure, axes = plt.subplots(1, len(CURVES) + 1, figsize=(15, 4.5), layout="constrained")
+    colours = dict(zip(study["arms"], plt.get_cmap("tab20").colors, strict=False))
+    for run in results:
+        label = run["arm"] if run["seed"] == study["seeds"][0] else None
+        for axis, name in zip(axes, CURVES, strict=False):
+            points = [
+                (entry["step"] / run["steps"] * run["seconds"], entry[name])
+                for entry in run["curves"]
+                if name in entry
+            ]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=colours[run["arm"]], marker=".", label=label)
+        for fit, marker in zip(study["fits"], "osD", strict=False):
+            value = mean(task["checkpoint"]["value"] for task in run["accuracies"][fit].values())
+            axes[-1].plot(run["seconds"], value, marker, color=colours[run["arm"]], label=label)
+            label = None
+    for axis, title in zip(
+        axes, (*CURVES.values(), f"balanced accuracy, mean of {len(study['tasks'])} tasks"), strict=True
+    ):
+        axis.set(title=title, xlabel="seconds of training", xscale="log")
+        axis.title.set_fontsize(10)
+    axes[-1].legend(fontsize=7)
+    return figure
+
+
+def main():
+    (arguments,) = HfArgumentParser(StudyArguments).parse_args_into_dataclasses()
+    study, name = read_study(arguments.study), Path(arguments.study).stem
+    output = Path(arguments.output or f"benchmarks/results/study_{name}")
+    threads = max(1, (os.cpu_count() or 1) // arguments.parallel)
+    environment = {"OMP_NUM_THREADS": str(threads)}
+    runs = list(runs_of(study, Path(arguments.runs) / name))
+
+    def finish(run: Run) -> dict:
+        run.train(environment)
+        for fit in study["fits"]:
+            run.evaluate(fit, study, arguments.data, environment)
+        result = run.result(study["fits"])
+        print(f"{run.arm}, seed {run.seed}: done after {result['seconds']:.0f} s of training", flush=True)
+        return result
+
+    results = []
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        for result in pool.map(finish, runs):
+            results.append(result)
+            content = {"study": study, "runs": results, "table": table(results, study), "provenance": provenance()}
+            write_json(output.with_suffix(".json"), content)
+            figure = draw(results, study)
+            figure.savefig(output.with_suffix(".png"), dpi=100)
+            plt.close(figure)
+    print(table(results, study))
+
+
+if __name__ == "__main__":
+    main()

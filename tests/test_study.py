@@ -1,0 +1,112 @@
+"""Studies: what an arm changes, runs that go on where they stopped, and what is told of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from study import Run, read_study, runs_of
+
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.preparation import RejectionRules, prepare_dataset
+from neuript_hf.simulation import simulate_dataset
+
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted((ROOT / "examples" / "configs" / "studies").glob("*.yaml"))
+
+
+def test_an_arm_changes_what_it_says_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(yaml.safe_dump({"size": "tiny", "max_steps": 5, "config": {"decoder_size": 32}}))
+    study = {
+        "base": "base.yaml",
+        "settings": {"max_steps": 2, "config": {"hidden_size": 16}},
+        "arms": {"as it is": {}, "10 % of, say, it's": {"whole_share": 0.5, "config": {"decoder_size": None}}},
+        "seeds": [0, 1],
+    }
+    runs = list(runs_of(study, Path("runs")))
+    assert [(run.arm, run.seed) for run in runs[:3]] == [("as it is", 0), ("10 % of, say, it's", 0), ("as it is", 1)]
+    common = {"size": "tiny", "max_steps": 2}
+    config = {"hidden_size": 16, "decoder_size": 32}
+    assert runs[0].settings == common | {"config": config, "output_dir": "runs/as-it-is_0", "seed": 0}
+    changed = {"whole_share": 0.5, "config": config | {"decoder_size": None}, "output_dir": "runs/10-of-say-it-s_1"}
+    assert runs[3].settings == common | changed | {"seed": 1}
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_studies_at_hand_can_be_read(file, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    study = read_study(file)
+    folders = [run.folder for run in runs_of(study, tmp_path)]
+    assert len(set(folders)) == len(folders) == len(study["arms"]) * len(study["seeds"])
+
+
+def test_a_study_with_another_entry_is_refused(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("arms: {}\nsteps: 5\n")
+    with pytest.raises(ValueError, match="must have the entries arms, base, .* but has arms, steps"):
+        read_study(file)
+
+
+def test_a_run_with_other_settings_is_not_taken_for_this_one(tmp_path):
+    (tmp_path / "settings.yaml").write_text("seed: 1\n")
+    with pytest.raises(ValueError, match="a run with other settings"):
+        Run("arm", 0, tmp_path, {"seed": 0}).train({})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Simulated people stand for a task of the manifest, with one class for each recording; two arms."""
+    folder = tmp_path_factory.mktemp("study")
+    manifest = simulate_dataset(folder / "recordings", n_subjects=10, seed=0, n_trials=4)
+    table = pd.read_csv(manifest, dtype=str).drop(columns="events")
+    table["set"], table["label"] = "eegmat", ["rest", "arithmetic"] * 5
+    table.to_csv(manifest, index=False)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
+    rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
+    prepare_dataset(manifest, extractor, folder / "data", rules=rules)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "moe_intermediate_size": 8}
+    base = {
+        **{"data": [str(folder / "data")], "max_channels": 3, "use_cpu": True, "max_steps": 4, "save_steps": 2},
+        **{"per_device_train_batch_size": 4, "eval_strategy": "steps", "eval_steps": 2, "report_to": "none"},
+        "config": sizes | {"shared_expert_intermediate_size": 8, "decoder_size": 8},
+    }
+    (folder / "base.yaml").write_text(yaml.safe_dump(base))
+    content = {
+        **{"base": str(folder / "base.yaml"), "settings": {}, "seeds": [0], "tasks": ["arithmetic"]},
+        **{"arms": {"plain": {}, "spectrum": {"spectral_target": True}}, "fits": ["ridge"], "random_seeds": 1},
+    }
+    (folder / "trial.yaml").write_text(yaml.safe_dump(content))
+    return folder / "trial.yaml", manifest
+
+
+def test_from_a_file_to_results(study, tmp_path):
+    file, manifest = study
+    program = [str(ROOT / "examples" / "study.py"), "--study", str(file), "--data", str(manifest)]
+    program += ["--output", str(tmp_path / "trial"), "--runs", str(tmp_path / "runs"), "--parallel", "2"]
+
+    def run():
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, *program], capture_output=True, text=True, cwd=tmp_path, env=environment
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    printed = run()
+    results = json.loads((tmp_path / "trial.json").read_text())
+    assert results["table"] in printed and (tmp_path / "trial.png").is_file()
+    assert [result["arm"] for result in results["runs"]] == ["plain", "spectrum"]
+    for result in results["runs"]:
+        assert result["steps"] == 4 and [entry["step"] for entry in result["curves"]] == [2, 4]
+        assert ("eval_spectral_loss" in result["curves"][-1]) == (result["arm"] == "spectrum")
+        assert set(result["accuracies"]["ridge"]["arithmetic"]) == {"checkpoint", "random", "band power"}
+    # done is done
+    trained = [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")]
+    run()
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")] == trained
