@@ -255,8 +255,14 @@ def make_model(arguments: ModelArguments, spectral_target: bool, windows: PreTra
     return NeurIPTForPreTraining(config)
 
 
-def main():
-    data, objective, model_arguments, watch, training = parse_arguments(sys.argv[1:])
+def make_trainer(
+    data: DataArguments,
+    objective: ObjectiveArguments,
+    model_arguments: ModelArguments,
+    watch: MonitorArguments,
+    training: TrainingArguments,
+) -> PreTrainer:
+    """The trainer with its model, data and all that watches it; the seed is set."""
     set_seed(training.seed)
     windows = data.windows("train", training.seed)
     held_out = data.windows("validation", training.seed)
@@ -295,13 +301,19 @@ def main():
     trainer.add_callback(Clock())
     # the clock goes on after a resume
     training.restore_callback_states_from_checkpoint = True
+    return trainer
+
+
+def main():
+    data, objective, model_arguments, watch, training = parse_arguments(sys.argv[1:])
+    trainer = make_trainer(data, objective, model_arguments, watch, training)
     resumed = training.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resumed == "true" else resumed)
 
     trainer.save_model()  # gathers what is sharded
     if trainer.is_world_process_zero():
         model = NeurIPTForPreTraining.from_pretrained(training.output_dir)
-        save_checkpoint(model, extractor, training.output_dir)
+        save_checkpoint(model, trainer.processing_class, training.output_dir)
         before = None if model_arguments.weights is None else read_training_record(model_arguments.weights)
         stage = describe_training(trainer, data, objective, model_arguments)
         write_training_record(training.output_dir, (before or TrainingRecord()).followed_by(stage))
