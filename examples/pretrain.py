@@ -6,6 +6,7 @@ Pre-training of NeurIPT on prepared data sets, from a laptop to several machines
     python examples/pretrain.py examples/configs/tiny.yaml --resume_from_checkpoint true
     python examples/pretrain.py examples/configs/tiny.yaml --weights runs/tiny --output_dir runs/tiny-more
     torchrun --nproc_per_node 8 examples/pretrain.py examples/configs/base.yaml
+    torchrun --nproc_per_node 2 examples/pretrain.py examples/configs/tiny.yaml --use_cpu true
     accelerate launch --config_file fsdp.yaml examples/pretrain.py examples/configs/base.yaml
 
 The first argument is a file of settings; those on the command line go before it. `--resume_from_checkpoint true` goes
@@ -16,6 +17,7 @@ which lists the people that the weights have seen.
 
 import json
 import math
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,7 +215,7 @@ def parse_arguments(
     The settings of the file that is named first, if one is, overruled by those behind it.
 
     Raises:
-        ValueError: for a setting in the file that does not exist.
+        ValueError: for a setting in the file that does not exist, or where several processes would not train together.
     """
     parser = HfArgumentParser((DataArguments, ObjectiveArguments, ModelArguments, MonitorArguments, TrainingArguments))
     if arguments and arguments[0].endswith((".yaml", ".yml")):
@@ -228,7 +230,14 @@ def parse_arguments(
         for action in parser._actions:
             action.required = action.required and action.dest not in settings
         arguments = arguments[1:]
-    return parser.parse_args_into_dataclasses(arguments)
+    parsed = parser.parse_args_into_dataclasses(arguments)
+    started, joined = int(os.environ.get("WORLD_SIZE", 1)), parsed[-1].world_size
+    if started != joined:
+        raise ValueError(
+            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a GPU "
+            "say --use_cpu true."
+        )
+    return parsed
 
 
 def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[float]]:

@@ -149,6 +149,19 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
     assert runs[1] == pytest.approx(runs[0], abs=1e-4)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
+def test_processes_that_would_train_apart_are_refused(prepared, tmp_path):
+    program = command(prepared, tmp_path / "apart", "--use_cpu", "false")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
+
+
 def test_again_from_weights_alone(prepared, whole_run, tmp_path):
     folder = tmp_path / "more"
     run(*command(prepared, folder, "--weights", whole_run, steps=2))
