@@ -12,7 +12,7 @@ Pre-training of NeurIPT on prepared data sets, from a laptop to several machines
 The first argument is a file of settings; those on the command line go before it. `--resume_from_checkpoint true` goes
 on exactly where a killed run stopped; `--weights` starts anew from weights alone, with a fresh warm-up. Data sets are
 made by `prepare_dataset.py` (or `prepare_corpus.py`). The output is a complete checkpoint folder with `training.json`,
-which lists the people that the weights have seen.
+which lists the people that the weights have seen. `tensorboard --logdir runs` shows what is logged.
 """
 
 import json
@@ -20,6 +20,7 @@ import math
 import os
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -218,6 +219,8 @@ def parse_arguments(
         ValueError: for a setting in the file that does not exist, or where several processes would not train together.
     """
     parser = HfArgumentParser((DataArguments, ObjectiveArguments, ModelArguments, MonitorArguments, TrainingArguments))
+    # files of a tracker, where one is installed; every other of Trainer's trackers can be named instead
+    parser.set_defaults(report_to="tensorboard" if find_spec("tensorboard") else "none")
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         settings = yaml.safe_load(Path(arguments[0]).read_text())
         unknown = sorted(set(settings) - {action.dest for action in parser._actions})

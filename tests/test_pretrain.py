@@ -61,7 +61,6 @@ def command(prepared, folder, *arguments, steps=6, changes=CHANGES, **config):
         "eval_strategy": "steps",
         "eval_steps": 3,
         "monitor_steps": 3,
-        "report_to": "none",
         "disable_tqdm": True,
     }
     file = folder.parent / f"{folder.name}.yaml"
@@ -114,6 +113,7 @@ def test_what_the_log_tells(whole_run):
     rates = [entry["learning_rate"] for entry in trained]
     assert rates.index(max(rates)) in (0, 1) and rates[-1] < 0.1 * max(rates)  # one cycle
     assert {"eval_loss", "eval_reconstruction_loss", "eval_spectral_loss"} <= set().union(*history)
+    assert list(whole_run.rglob("events.out.tfevents.*"))  # TensorBoard's, where nobody asks for another tracker
 
 
 def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, tmp_path):
