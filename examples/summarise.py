@@ -87,37 +87,54 @@ def compare(files: list[str]) -> str:
 
 def describe(folders: list[str], results: str) -> str:
     """
-    One line for each checkpoint: size, training, and on people never seen the error at hidden samples beside that of
-    the best simple filler, and how far frozen features lie above random weights and band power, mean over the tasks,
-    with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy instead.
+    One line for each checkpoint, small ones first: size, training, and on people never seen the error at hidden samples
+    beside that of the best simple filler, and how far frozen features lie above random weights and band power, mean
+    over the tasks, with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy instead.
 
     Raises:
         ValueError: where results are those of other weights.
     """
-    header = ["checkpoint", "hidden size", "parameters", "trained", "gaps: model, best filler", "features"]
+    header = ["checkpoint", "hidden size", "parameters", "trained", "on people never seen"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for folder in map(Path, folders):
-        config, record = json.loads((folder / "config.json").read_text()), read_training_record(folder)
+    configs = {Path(folder): json.loads(Path(folder, "config.json").read_text()) for folder in folders}
+    for folder, config in sorted(configs.items(), key=lambda item: (item[1]["hidden_size"], item[0].name)):
+        record = read_training_record(folder)
         cells = [f"[`{folder.name}`]({folder}/README.md)", str(config["hidden_size"])]
         cells.append(f"{count_parameters(folder, config['architectures'][0]):,}")
         if record is None:
-            lines.append(f"| {' | '.join(cells)} | no weights yet | | |")
-            continue
-        hours = sum(stage.seconds for stage in record.stages) / 3600
-        cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h on a CPU")
-        gaps = read_results(f"{results}/{folder.name}_reconstruction.json", folder)["reconstruction"]
-        cells.append("; ".join(f"{masks} {_gap(scales['companded'])}" for masks, scales in gaps.items()))
-        means = read_results(f"{results}/{folder.name}_features.json", folder)["overall"]
-        cells.append("; ".join(f"{name} {_difference(means[name])}" for name in means if name.startswith("minus ")))
+            cells += ["no weights yet", ""]
+        else:
+            hours = sum(stage.seconds for stage in record.stages) / 3600
+            cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h on a CPU")
+            tells_classes = (folder / "results.json").is_file()
+            cells.append(_of_task(folder) if tells_classes else _of_pretraining(folder, results))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _of_task(folder: Path) -> str:
+    results = json.loads((folder / "results.json").read_text())
+    model, baseline = results["model"], results["baseline"]
+    low, high = model["balanced_accuracy_interval"]
+    return (
+        f"balanced accuracy {model['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}), chance {model['chance']:.3f}, "
+        f"{results['provenance']['task']['baseline'].replace('_', ' ')} {baseline['balanced_accuracy']:.3f}"
+    )
+
+
+def _of_pretraining(folder: Path, results: str) -> str:
+    gaps = read_results(f"{results}/{folder.name}_reconstruction.json", folder)["reconstruction"]
+    means = read_results(f"{results}/{folder.name}_features.json", folder)["overall"]
+    errors = (f"{_gap(scales['companded'])} ({masks} masks)" for masks, scales in gaps.items())
+    differences = (f"{name} {_difference(means[name])}" for name in means if name.startswith("minus "))
+    return f"error in gaps {', '.join(errors)}; accuracy of frozen features {', '.join(differences)}"
 
 
 def _gap(errors: dict) -> str:
     """The model's error, and that of the best of the fillers."""
     error = {method: value["mean"] for method, value in errors["overall"]["error"].items()}
     best = min((method for method in error if method != "model"), key=error.__getitem__)
-    return f"{error['model']:.2f}, {error[best]:.2f}"
+    return f"{error['model']:.2f}, best filler {error[best]:.2f}"
 
 
 def _difference(mean: dict) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .masking import hide_and_replace, select_by_amplitude, select_random_spans
-from .spectral_target import NUM_SPECTRAL_TARGETS, spectral_target
+from .spectral_target import NUM_SPECTRAL_TARGETS, has_target, spectral_target
 
 
 # The batch contract: which axes of an entry are channels (C) and samples (T), behind the window's own.
@@ -120,7 +120,8 @@ class DataCollatorForAmplitudeAwareMasking:
         span_share: share of the windows that have something selected which get spans in time instead. A model that has
             only seen gaps of one band of amplitudes takes every gap for one. The paper has none.
         spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
-            ([`spectral_target`]), computed from its microvolts before anything is hidden.
+            ([`spectral_target`]), computed from its microvolts before anything is hidden; NaN, which the loss leaves
+            out, for bad channels and in windows of less than three seconds.
 
     Raises:
         ValueError: for an unknown strategy, a ratio outside (0, 1] or a share outside [0, 1].
@@ -191,12 +192,11 @@ class DataCollatorForAmplitudeAwareMasking:
         }
 
     def _spectral_targets(self, signal: np.ndarray, channel_mask: np.ndarray) -> np.ndarray:
-        """`[C, 13]`, zeros for bad channels; `signal` are the good ones."""
-        labels = np.zeros((len(channel_mask), NUM_SPECTRAL_TARGETS), dtype=np.float32)
-        if len(signal):
-            microvolts = self.spectral_extractor.invert(signal)
-            labels[channel_mask] = spectral_target(microvolts, self.spectral_extractor.sampling_rate)
-        return labels
+        """`[C, 13]`, NaN for bad channels and in short windows; `signal` are the good channels."""
+        targets = np.full((len(channel_mask), NUM_SPECTRAL_TARGETS), np.nan, dtype=np.float32)
+        if has_target(signal, rate := self.spectral_extractor.sampling_rate):
+            targets[channel_mask] = spectral_target(self.spectral_extractor.invert(signal), rate)
+        return targets
 
     def _generator(self, values: np.ndarray) -> np.random.Generator:
         digest = hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()

@@ -18,6 +18,8 @@ from scipy.signal.windows import hann
 BAND_EDGES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0)
 NUM_SPECTRAL_TARGETS = len(BAND_EDGES) - 1 + 2
 SEGMENT_SECONDS = 2.0
+# Two segments: the power of a single one scatters as widely as the power itself, which nobody can predict.
+SHORTEST_SECONDS = 3.0
 # Square microvolts per hertz. A flat channel has this in every band, so that logarithms stay finite.
 FLOOR = 1e-4
 
@@ -27,11 +29,10 @@ def spectral_target(microvolts: np.ndarray, sampling_rate: float) -> np.ndarray:
     For each channel the offset and the slope of a straight line through log power over log frequency, then what each
     band's log power has above that line.
 
-    Power is Welch's, in segments of two seconds (or of the whole signal, where that is shorter) with half of them
-    overlapping; each segment is freed of its mean.
+    Power is Welch's, in segments of two seconds with half of them overlapping; each segment is freed of its mean.
 
     Args:
-        microvolts: `[C, T]`, real samples only; at least one second.
+        microvolts: `[C, T]`, real samples only; at least three seconds, so that there is something to average.
         sampling_rate: in hertz, above 60.
 
     Returns:
@@ -39,20 +40,23 @@ def spectral_target(microvolts: np.ndarray, sampling_rate: float) -> np.ndarray:
         frequency of the bands), and 11 differences.
 
     Raises:
-        ValueError: for signals of less than a second, or a rate that does not reach the highest band.
+        ValueError: for signals of less than three seconds, or a rate that does not reach the highest band.
     """
     if sampling_rate < 2 * BAND_EDGES[-1]:
         raise ValueError(f"Bands up to {BAND_EDGES[-1]:g} Hz need twice that rate, but it is {sampling_rate:g} Hz.")
-    samples = microvolts.shape[-1]
-    if samples < sampling_rate:
-        raise ValueError(f"A spectral target needs at least one second, but has {samples / sampling_rate:g} s.")
-    segment = min(samples, round(SEGMENT_SECONDS * sampling_rate))
-    # filled up with zeros, a shorter segment has the same frequencies
-    fft_samples = round(SEGMENT_SECONDS * sampling_rate)
-    _, power = welch(microvolts, fs=sampling_rate, window=hann(segment), nperseg=segment, nfft=fft_samples)
+    seconds = microvolts.shape[-1] / sampling_rate
+    if seconds < SHORTEST_SECONDS:
+        raise ValueError(f"A spectral target needs at least {SHORTEST_SECONDS:g} s, but has {seconds:g} s.")
+    segment = round(SEGMENT_SECONDS * sampling_rate)
+    _, power = welch(microvolts, fs=sampling_rate, window=hann(segment), nperseg=segment)
     bands, to_line = _bands_and_line(sampling_rate)
     log_power = np.log(power @ bands + FLOOR)
     return (log_power @ to_line).astype(np.float32)
+
+
+def has_target(microvolts: np.ndarray, sampling_rate: float) -> bool:
+    """Whether there are channels `[C, T]`, and enough of them to tell a spectrum from."""
+    return len(microvolts) > 0 and microvolts.shape[-1] >= SHORTEST_SECONDS * sampling_rate
 
 
 @lru_cache
@@ -77,13 +81,14 @@ def spectral_statistics(windows: Iterable[np.ndarray], sampling_rate: float) -> 
     `NeurIPTConfig(spectral_mean=, spectral_scale=)`.
 
     Args:
-        windows: microvolts, `[C, T]` each, good channels and real samples only.
+        windows: microvolts, `[C, T]` each, good channels and real samples only. Those that are too short for a target
+            do not count.
         sampling_rate: in hertz.
 
     Raises:
         ValueError: where there are fewer than two channels in all, or a target is the same in all of them.
     """
-    targets = [spectral_target(window, sampling_rate) for window in windows if len(window)]
+    targets = [spectral_target(window, sampling_rate) for window in windows if has_target(window, sampling_rate)]
     targets = np.concatenate(targets).astype(np.float64) if targets else np.zeros((0, NUM_SPECTRAL_TARGETS))
     if len(targets) < 2 or not (std := targets.std(axis=0)).all():
         raise ValueError(
@@ -93,4 +98,4 @@ def spectral_statistics(windows: Iterable[np.ndarray], sampling_rate: float) -> 
     return targets.mean(axis=0).tolist(), std.tolist()
 
 
-__all__ = ["BAND_EDGES", "NUM_SPECTRAL_TARGETS", "spectral_statistics", "spectral_target"]
+__all__ = ["BAND_EDGES", "NUM_SPECTRAL_TARGETS", "has_target", "spectral_statistics", "spectral_target"]

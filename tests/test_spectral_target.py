@@ -8,7 +8,13 @@ from huggingface_hub.errors import StrictDataclassError
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTFeatureExtractor, NeurIPTForPreTraining
 from neuript_hf.losses import channel_target_loss
-from neuript_hf.spectral_target import BAND_EDGES, NUM_SPECTRAL_TARGETS, spectral_statistics, spectral_target
+from neuript_hf.spectral_target import (
+    BAND_EDGES,
+    NUM_SPECTRAL_TARGETS,
+    has_target,
+    spectral_statistics,
+    spectral_target,
+)
 
 
 RATE = 64
@@ -55,10 +61,11 @@ def test_every_channel_by_itself_and_silence_too():
         )
 
 
-def test_short_windows_have_all_bands():
-    assert np.isfinite(spectral_target(noise(1.0, 1), RATE)).all()
-    with pytest.raises(ValueError, match="at least one second, but has 0.5 s"):
-        spectral_target(noise(1.0, 0.5), RATE)
+def test_what_has_no_target():
+    assert has_target(noise(1.0, 3), RATE) and not has_target(noise(1.0, 2.9), RATE)
+    assert not has_target(np.zeros((0, 256)), RATE)
+    with pytest.raises(ValueError, match="at least 3 s, but has 2.5 s"):
+        spectral_target(noise(1.0, 2.5), RATE)
     with pytest.raises(ValueError, match="30 Hz need twice that rate, but it is 50 Hz"):
         spectral_target(noise(1.0, 4), 50)
 
@@ -70,13 +77,15 @@ def test_statistics_standardise():
     standardised = (targets - mean) / std
     np.testing.assert_allclose(standardised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(standardised.std(axis=0), 1, atol=1e-5)
+    short = [signal[:, :RATE] for signal in windows]
+    assert spectral_statistics([*windows, *short], RATE) == (mean, std)
     with pytest.raises(ValueError, match="channels that differ, but there are 0"):
         spectral_statistics([], RATE)
     with pytest.raises(ValueError, match="or all are alike"):
         spectral_statistics([np.zeros((3, 256))], RATE)
 
 
-def window(seed: int, channels: int = 4, samples: int = 128) -> dict[str, np.ndarray]:
+def window(seed: int, channels: int = 4, samples: int = 192) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {
         "input_values": rng.normal(size=(channels, samples)).astype(np.float32),
@@ -93,7 +102,9 @@ def test_the_collator_tells_the_true_spectrum_of_good_channels():
     good = example["channel_mask"]
     assert (batch["input_values"][0].numpy() != example["input_values"]).any()  # replaced values are not the truth
     np.testing.assert_allclose(batch["spectral_targets"][0, good], expected[good], rtol=1e-5, atol=1e-5)
-    assert (batch["spectral_targets"][0, ~good] == 0).all()
+    assert batch["spectral_targets"][0, ~good].isnan().all()
+    short = DataCollatorForAmplitudeAwareMasking(spectral_extractor=extractor)([window(0, samples=128), example])
+    assert short["spectral_targets"][0].isnan().all() and short["spectral_targets"][1, good].isfinite().all()
 
 
 def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
@@ -141,6 +152,16 @@ def test_the_loss_is_that_of_standardised_numbers_over_real_channels():
     torch.testing.assert_close(output.loss, output.reconstruction_loss + 0.25 * output.spectral_loss)
     alone = model(**batch, channel_mask=mask, spectral_targets=labels)
     torch.testing.assert_close(alone.loss, 0.25 * output.spectral_loss)
+
+
+def test_channels_without_a_target_do_not_count():
+    """Nor do their gradients: they are zero, and not NaN."""
+    predictions, targets = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4)
+    targets[1], targets[0, 0, 2] = torch.nan, torch.nan
+    loss = channel_target_loss(predictions, targets, None, training=True)
+    torch.testing.assert_close(loss, (predictions[0, 1:] - targets[0, 1:]).square().mean())
+    loss.backward()
+    assert (predictions.grad[1] == 0).all() and (predictions.grad[0, 1:] != 0).all()
 
 
 def test_no_real_channel_is_no_loss():
