@@ -87,9 +87,9 @@ def compare(files: list[str]) -> str:
 
 def describe(folders: list[str], results: str) -> str:
     """
-    One line for each checkpoint, small ones first: size, training, and on people never seen the error at hidden samples
-    beside that of the best simple filler, and how far frozen features lie above random weights and band power, mean
-    over the tasks, with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy instead.
+    One line for each checkpoint, small ones first: size, training, and on people never seen the error at hidden
+    samples beside that of the best simple filler, and how far frozen features lie above random weights and band power,
+    mean over the tasks, with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy.
 
     Raises:
         ValueError: where results are those of other weights.
