@@ -74,14 +74,18 @@ style: .venv/installed
 
 # Goes on where it was stopped. What travels are the files of a checkpoint, without those that only training needs.
 NAME ?= tiny
+# Settings of the trainings one after the other, each from the weights of the one before it.
+PARTS = $(basename $(notdir $(wildcard $(addprefix examples/configs/,$(NAME).yaml $(NAME)_continued.yaml))))
 FOLDER = hub/neuript-$(NAME)
 FINDINGS = benchmarks/results/neuript-$(NAME)
 
 pretrain: .venv/installed
 	$(BIN)/python examples/prepare_corpus.py --data $(DATA) --num_proc 2
-	$(BIN)/python examples/pretrain.py examples/configs/$(NAME).yaml --resume_from_checkpoint true
+	for part in $(PARTS); do \
+		$(BIN)/python examples/pretrain.py examples/configs/$$part.yaml --resume_from_checkpoint true || exit 1; \
+	done
 	mkdir -p $(FOLDER)
-	cp runs/$(NAME)/*.json runs/$(NAME)/*.safetensors runs/$(NAME)/*.py $(FOLDER)
+	cp $(foreach ending,json safetensors py,runs/$(lastword $(PARTS))/*.$(ending)) $(FOLDER)
 	$(BIN)/python examples/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
 	$(BIN)/python examples/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
 		--output $(FINDINGS)_reconstruction.json

@@ -49,6 +49,7 @@ from neuript_hf.optimization import one_cycle_schedule
 from neuript_hf.shards import stream_windows
 from neuript_hf.spectral_target import spectral_statistics
 from neuript_hf.training_record import (
+    RECORD_FILE,
     TrainingRecord,
     TrainingStage,
     machine_name,
@@ -318,8 +319,11 @@ def make_trainer(
 
 def main():
     data, objective, model_arguments, watch, training = parse_arguments(sys.argv[1:])
-    trainer = make_trainer(data, objective, model_arguments, watch, training)
     resumed = training.resume_from_checkpoint
+    if resumed == "true" and (Path(training.output_dir) / RECORD_FILE).exists():
+        print(f"{training.output_dir} is finished: its record stays as it is. More steps begin with --weights.")
+        return
+    trainer = make_trainer(data, objective, model_arguments, watch, training)
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resumed == "true" else resumed)
 
     trainer.save_model()  # gathers what is sharded

@@ -77,8 +77,7 @@ class Run:
         if file.exists() and file.read_text() != text:
             raise ValueError(f"{self.folder} is a run with other settings. Delete it, or give other --runs.")
         file.write_text(text)
-        if not (self.folder / "training.json").exists():
-            _program("pretrain.py", file, "--resume_from_checkpoint", "true", environment=environment)
+        _program("pretrain.py", file, "--resume_from_checkpoint", "true", environment=environment)
 
     def evaluate(self, fit: str, study: dict, data: str, environment: dict[str, str]) -> None:
         if not (file := self.evaluation(fit)).exists():

@@ -133,6 +133,10 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, t
     weights, expected = (load_file(path / "model.safetensors") for path in (folder, whole_run))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
     assert losses(folder) == losses(whole_run)
+    # what is finished stays as it is
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert "is finished" in run(*program, "--resume_from_checkpoint", "true")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_two_processes_see_what_one_sees(prepared, tmp_path):
