@@ -86,6 +86,7 @@ pretrain: .venv/installed
 	done
 	mkdir -p $(FOLDER)
 	cp $(foreach ending,json safetensors py,runs/$(lastword $(PARTS))/*.$(ending)) $(FOLDER)
+	$(BIN)/python examples/learning_curve.py --runs $(addprefix runs/,$(PARTS)) --output $(FINDINGS)_training
 	$(BIN)/python examples/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
 	$(BIN)/python examples/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
 		--output $(FINDINGS)_reconstruction.json

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from learning_curve import read_curve
 from safetensors.torch import load_file
 
 from neuript_hf import NeurIPTFeatureExtractor, verify
@@ -114,6 +115,16 @@ def test_what_the_log_tells(whole_run):
     assert rates.index(max(rates)) in (0, 1) and rates[-1] < 0.1 * max(rates)  # one cycle
     assert {"eval_loss", "eval_reconstruction_loss", "eval_spectral_loss"} <= set().union(*history)
     assert list(whole_run.rglob("events.out.tfevents.*"))  # TensorBoard's, where nobody asks for another tracker
+
+
+def test_the_learning_curve_of_parts_is_one(whole_run, tmp_path):
+    curve = read_curve([whole_run, whole_run])
+    assert list(curve.index) == [*range(1, 7), *range(7, 13)]
+    once = read_curve([whole_run])
+    assert curve["reconstruction"].tolist() == once["reconstruction"].tolist() * 2
+    assert once["spectrum, held out"].notna().tolist() == [False, False, True, False, False, True]
+    with pytest.raises(ValueError, match="no checkpoint-"):
+        read_curve([tmp_path])
 
 
 def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, tmp_path):

@@ -1,0 +1,99 @@
+"""
+The learning curve of a checkpoint, from the logs of its trainings: a table and a picture.
+
+    python examples/learning_curve.py --runs runs/tiny runs/tiny_continued --output results/tiny
+
+`.csv` has a line for each logged step: losses of training, of evaluations on people held out, error of their hidden
+samples, learning rate. `.png` shows them. Several runs are one training in parts, one behind the other.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from pretrain import last_checkpoint
+from transformers import HfArgumentParser
+
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+
+# What is kept of the log, and what it is called.
+COLUMNS = {
+    "reconstruction_loss": "reconstruction",
+    "spectral_loss": "spectrum",
+    "eval_reconstruction_loss": "reconstruction, held out",
+    "eval_spectral_loss": "spectrum, held out",
+    "monitor/hidden_error": "hidden samples over their variance, held out",
+    "aux_loss": "balance of experts",
+    "learning_rate": "learning rate",
+}
+PANELS = [
+    (("reconstruction", "reconstruction, held out"), "squared error of selected samples, companded"),
+    (("spectrum", "spectrum, held out"), "error of the spectral target"),
+    (("hidden samples over their variance, held out",), "error of hidden samples over their variance"),
+    (("learning rate",), "learning rate"),
+]
+# Logged losses are means over 50 steps of 8 windows; the line is a mean over so many of them.
+SMOOTHED = 10
+
+
+@dataclass
+class CurveArguments:
+    runs: list[str] = field(metadata={"help": "Output folders of pretrain.py, the first training first."})
+    output: str = field(metadata={"help": "Files to write, without ending."})
+
+
+def read_curve(runs: list[str]) -> pd.DataFrame:
+    """
+    The logs of several parts as one table by step, counted through.
+
+    Raises:
+        ValueError: where a run has no checkpoint, which holds its log.
+    """
+    parts, before = [], 0
+    for run in runs:
+        if (checkpoint := last_checkpoint(run)) is None:
+            raise ValueError(f"{run} has no checkpoint-*/trainer_state.json, where its log is.")
+        state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
+        rows = pd.DataFrame(state["log_history"]).groupby("step").first()  # a step has several entries
+        part = rows.reindex(columns=list(COLUMNS)).rename(columns=COLUMNS).dropna(how="all")
+        part.index += before
+        parts.append(part.assign(run=Path(run).name))
+        before += state["global_step"]
+    return pd.concat(parts)
+
+
+def draw(curve: pd.DataFrame) -> plt.Figure:
+    """A panel for each kind of number; lines between the parts."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.6), layout="constrained")
+    for axis, (names, title) in zip(axes, PANELS, strict=True):
+        for name in names:
+            values = curve[name].dropna()
+            held_out = name.endswith("held out")
+            if not held_out and name != "learning rate":
+                values = values.groupby(curve["run"]).transform(lambda part: part.rolling(SMOOTHED, 1).mean())
+            axis.plot(values, marker="o" if held_out else "", markersize=3, label=name)
+        for start in curve.index[curve["run"] != curve["run"].shift()][1:]:
+            axis.axvline(start, color="0.7", linewidth=0.8)
+        axis.set(title=title, xlabel="step", ylim=(0, None))
+        axis.title.set_fontsize(9)
+        axis.legend(fontsize=7)
+    return figure
+
+
+def main():
+    (arguments,) = HfArgumentParser(CurveArguments).parse_args_into_dataclasses()
+    output = Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    curve = read_curve(arguments.runs)
+    curve.to_csv(output.with_suffix(".csv"), float_format="%.6g")
+    draw(curve).savefig(output.with_suffix(".png"), dpi=90)
+    print(curve.groupby("run", sort=False).last().T.to_string())
+
+
+if __name__ == "__main__":
+    main()
