@@ -222,6 +222,8 @@ def parse_arguments(
     parser = HfArgumentParser((DataArguments, ObjectiveArguments, ModelArguments, MonitorArguments, TrainingArguments))
     # files of a tracker, where one is installed; every other of Trainer's trackers can be named instead
     parser.set_defaults(report_to="tensorboard" if find_spec("tensorboard") else "none")
+    # accelerate would fill up a smaller last batch for several processes, which then would not train as one
+    parser.set_defaults(dataloader_drop_last=True)
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         settings = yaml.safe_load(Path(arguments[0]).read_text())
         unknown = sorted(set(settings) - {action.dest for action in parser._actions})
@@ -363,7 +365,7 @@ def describe_training(
     datasets, subjects = seen_in_shards(data.data, origins=origins)
     batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
     windows_seen = steps * batch
-    if not data.streaming:  # the last batch of an epoch may be smaller
+    if not (data.streaming or training.dataloader_drop_last):
         epochs, rest = divmod(steps, math.ceil(len(trainer.train_dataset) / batch))
         windows_seen = epochs * len(trainer.train_dataset) + rest * batch
     (clock,) = (callback for callback in trainer.callback_handler.callbacks if isinstance(callback, Clock))

@@ -92,8 +92,8 @@ def spectral_statistics(windows: Iterable[np.ndarray], sampling_rate: float) -> 
     targets = np.concatenate(targets).astype(np.float64) if targets else np.zeros((0, NUM_SPECTRAL_TARGETS))
     if len(targets) < 2 or not (std := targets.std(axis=0)).all():
         raise ValueError(
-            f"Spectral statistics need channels that differ, but there are {len(targets)}, or all are alike. Give "
-            "windows of several recordings."
+            f"Spectral statistics need channels that differ, in windows of {SHORTEST_SECONDS:g} s or more, but there "
+            f"are {len(targets)}, or all are alike. Give windows of several recordings."
         )
     return targets.mean(axis=0).tolist(), std.tolist()
 

@@ -79,7 +79,7 @@ def test_statistics_standardise():
     np.testing.assert_allclose(standardised.std(axis=0), 1, atol=1e-5)
     short = [signal[:, :RATE] for signal in windows]
     assert spectral_statistics([*windows, *short], RATE) == (mean, std)
-    with pytest.raises(ValueError, match="channels that differ, but there are 0"):
+    with pytest.raises(ValueError, match="channels that differ, in windows of 3 s or more, but there are 0"):
         spectral_statistics([], RATE)
     with pytest.raises(ValueError, match="or all are alike"):
         spectral_statistics([np.zeros((3, 256))], RATE)

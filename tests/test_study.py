@@ -67,7 +67,7 @@ def study(tmp_path_factory):
     table = pd.read_csv(manifest, dtype=str).drop(columns="events")
     table["set"], table["label"] = "eegmat", ["rest", "arithmetic"] * 5
     table.to_csv(manifest, index=False)
-    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=3.0)
     rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
     prepare_dataset(manifest, extractor, folder / "data", rules=rules)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "moe_intermediate_size": 8}
