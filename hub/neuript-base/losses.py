@@ -82,10 +82,16 @@ def reconstruction_loss(
 
 
 def channel_target_loss(predictions: Tensor, targets: Tensor, channels: Tensor | None, training: bool) -> Tensor:
-    """Mean squared error of `[B, C, K]` over the real channels, bool `[B, C]` (`None` = all)."""
-    error = F.mse_loss(predictions, targets.to(predictions.dtype), reduction="none").mean(dim=-1)
-    real = torch.ones_like(error, dtype=torch.bool) if channels is None else channels
-    return mean_over_processes((error * real).sum(), real.sum(), training)
+    """
+    Mean squared error of `[B, C, K]` over the real channels, bool `[B, C]` (`None` = all), that have a target: those
+    of NaN have none.
+    """
+    known = targets.isfinite().all(dim=-1)
+    if channels is not None:
+        known = known & channels
+    targets = targets.to(predictions.dtype).masked_fill(~known[..., None], 0)
+    error = F.mse_loss(predictions, targets, reduction="none").mean(dim=-1)
+    return mean_over_processes((error * known).sum(), known.sum(), training)
 
 
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:

@@ -745,7 +745,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 every real sample.
             labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
             spectral_targets (`torch.FloatTensor` of shape `(B, C, targets)`): true spectrum, as `spectral_target`
-                gives it; its loss counts all real channels.
+                gives it; its loss counts all real channels but those of NaN.
 
         Raises:
             ValueError: for spectral targets without a spectral target in the configuration, or of another number.
