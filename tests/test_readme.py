@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 def test_python_blocks(tmp_path, monkeypatch, capsys):
     """Where `make demo` leaves checkpoint and recordings, there stand small ones."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "hub").symlink_to(ROOT / "hub")
     simulate_dataset(tmp_path / "demo" / "recordings", n_subjects=3, seed=0, n_trials=4)
     extractor = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"])
     model = NeurIPTForSequenceClassification(small_config(num_labels=2, id2label={0: "left_hand", 1: "right_hand"}))
