@@ -39,6 +39,7 @@ from task import (
     manifest_task,
     provenance,
     refuse_seen,
+    signed,
     weights_of,
     write_json,
 )
@@ -358,25 +359,20 @@ def as_table(results: dict[str, dict[str, dict]]) -> str:
         ]
         for task, result in tasks.items():
             cells = [f"{result['accuracies'][method].value:.3f}" for method in methods]
-            cells += [_difference(result["differences"][name].to_dict()) for name in differences]
+            cells += [signed(result["differences"][name].to_dict()) for name in differences]
             about = f"{result['people']}, {result['windows']['scored']} | {result['windows']['train']}"
             lines.append(f"| {task} | {about} | {1 / len(result['classes']):.3f} | {' | '.join(cells)} |")
         means = overall(tasks)
         cells = [f"{means[method]['value']:.3f}" for method in methods]
-        cells += [_difference(means[name]) for name in differences]
+        cells += [signed(means[name]) for name in differences]
         lines += [f"| mean of {len(tasks)} tasks | | | | {' | '.join(cells)} |", ""]
         for name in differences:
             worst = means[name]["worst"]
             lines.append(
                 f"{name}: above 0 on {means[name]['tasks_above_0']} of {len(tasks)} tasks; the worst is "
-                f"{worst['task']}, {_difference(worst)}."
+                f"{worst['task']}, {signed(worst)}."
             )
     return "\n".join(lines)
-
-
-def _difference(difference: dict) -> str:
-    low, high = difference["interval"]
-    return f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def curve_table(cells: dict[Cell, dict]) -> pd.DataFrame:

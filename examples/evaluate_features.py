@@ -14,6 +14,7 @@ are compared on the same people. The result file holds the scores of every windo
 
 import copy
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -37,6 +38,7 @@ from task import (
     manifest_task,
     provenance,
     refuse_seen,
+    signed,
     weights_of,
     write_json,
 )
@@ -120,7 +122,8 @@ class Embedder:
             self.known[key] = features
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial_file = file.with_name(f"{file.name}.part")
+            # several runs of a study may make the same features at the same time
+            partial_file = file.with_name(f"{file.name}.{os.getpid()}.part")
             with partial_file.open("wb") as stream:
                 np.save(stream, features)
             partial_file.replace(file)
@@ -294,8 +297,7 @@ def as_table(tasks: dict[str, dict]) -> str:
 
 
 def _signed(difference: AccuracyOverPeople, interval: bool = True) -> str:
-    low, high = difference.interval
-    return f"{difference.value:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if interval else "")
+    return signed(difference.to_dict()) if interval else f"{difference.value:+.3f}"
 
 
 def as_json(tasks: dict[str, dict]) -> dict:

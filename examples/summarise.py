@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
+from task import signed
 from transformers import HfArgumentParser
 from write_model_card import count_parameters, read_results
 
@@ -80,7 +81,7 @@ def compare(files: list[str]) -> str:
         values.append(result["overall"]["checkpoint"]["value"])
         cells = [result["weights"]["checkpoint"], str(result["weights"]["steps"])]
         cells += [f"{value:.3f}" for value in values]
-        cells += [_difference(result["overall"][name]) for name in differences]
+        cells += [signed(result["overall"][name]) for name in differences]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -105,7 +106,8 @@ def describe(folders: list[str], results: str) -> str:
             cells += ["no weights yet", ""]
         else:
             hours = sum(stage.seconds for stage in record.stages) / 3600
-            cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h on a CPU")
+            machines = ", ".join(sorted({stage.machine for stage in record.stages}))
+            cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h, {machines}")
             tells_classes = (folder / "results.json").is_file()
             cells.append(_of_task(folder) if tells_classes else _of_pretraining(folder, results))
         lines.append(f"| {' | '.join(cells)} |")
@@ -126,7 +128,7 @@ def _of_pretraining(folder: Path, results: str) -> str:
     gaps = read_results(f"{results}/{folder.name}_reconstruction.json", folder)["reconstruction"]
     means = read_results(f"{results}/{folder.name}_features.json", folder)["overall"]
     errors = (f"{_gap(scales['companded'])} ({masks} masks)" for masks, scales in gaps.items())
-    differences = (f"{name} {_difference(means[name])}" for name in means if name.startswith("minus "))
+    differences = (f"{name} {signed(means[name])}" for name in means if name.startswith("minus "))
     return f"error in gaps {', '.join(errors)}; accuracy of frozen features {', '.join(differences)}"
 
 
@@ -135,11 +137,6 @@ def _gap(errors: dict) -> str:
     error = {method: value["mean"] for method, value in errors["overall"]["error"].items()}
     best = min((method for method in error if method != "model"), key=error.__getitem__)
     return f"{error['model']:.2f}, best filler {error[best]:.2f}"
-
-
-def _difference(mean: dict) -> str:
-    low, high = mean["interval"]
-    return f"{mean['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _cell(scores: list[dict]) -> str:

@@ -313,6 +313,12 @@ class AccuracyOverPeople:
         return {"value": self.value, "interval": self.interval, "by_person": self.by_person}
 
 
+def signed(difference: dict) -> str:
+    """A difference with its interval, from `to_dict`: `+0.012 (-0.034 to +0.058)`."""
+    low, high = difference["interval"]
+    return f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def _mean_recall(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Balanced accuracy from counts `[..., classes]`, of the classes that are there."""
     recalls = np.divide(correct, total, out=np.zeros(correct.shape), where=total > 0)
