@@ -75,7 +75,7 @@ style: .venv/installed
 # Goes on where it was stopped. What travels are the files of a checkpoint, without those that only training needs.
 NAME ?= tiny
 # Settings of the trainings one after the other, each from the weights of the one before it.
-PARTS = $(basename $(notdir $(wildcard $(addprefix examples/configs/,$(NAME).yaml $(NAME)_continued.yaml))))
+PARTS = $(basename $(notdir $(sort $(wildcard $(addprefix examples/configs/,$(NAME).yaml $(NAME)_continued*.yaml)))))
 FOLDER = hub/neuript-$(NAME)
 FINDINGS = benchmarks/results/neuript-$(NAME)
 

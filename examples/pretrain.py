@@ -145,6 +145,9 @@ class ObjectiveArguments:
     span_share: float = field(
         default=0.0, metadata={"help": "Share of the other windows that are masked by random spans in any case."}
     )
+    replaced_share: float = field(
+        default=0.1, metadata={"help": "Share of the selected samples that get another sample's value."}
+    )
     spectral_target: bool = field(
         default=False, metadata={"help": "Also predict each channel's spectrum; its scale is measured on the data."}
     )
@@ -288,7 +291,12 @@ def make_trainer(
     )
     model = make_model(model_arguments, objective.spectral_target, windows, training.seed)
 
-    masks = {"strategy": objective.strategy, "ratios": objective.ratios, "seed": training.seed}
+    masks = {
+        "strategy": objective.strategy,
+        "ratios": objective.ratios,
+        "seed": training.seed,
+        "replaced_share": objective.replaced_share,
+    }
     trainer = PreTrainer(
         model=model,
         args=training,

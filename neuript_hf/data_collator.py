@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .masking import hide_and_replace, select_by_amplitude, select_random_spans
+from .masking import HIDDEN_SHARE, REPLACED_SHARE, hide_and_replace, select_by_amplitude, select_random_spans
 from .spectral_target import NUM_SPECTRAL_TARGETS, has_target, spectral_target
 
 
@@ -119,6 +119,8 @@ class DataCollatorForAmplitudeAwareMasking:
             window is like, as it will see it after pre-training. The paper has none.
         span_share: share of the windows that have something selected which get spans in time instead. A model that has
             only seen gaps of one band of amplitudes takes every gap for one. The paper has none.
+        replaced_share: share of the selected samples that get another sample's value, which the model takes for true.
+            With 0 they are left alone, for a model that builds upon visible samples (`reconstruction_base`).
         spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
             ([`spectral_target`]), computed from its microvolts before anything is hidden; NaN, which the loss leaves
             out, for bad channels and in windows of less than three seconds.
@@ -136,6 +138,7 @@ class DataCollatorForAmplitudeAwareMasking:
         seed: int = 0,
         whole_share: float = 0.0,
         span_share: float = 0.0,
+        replaced_share: float = REPLACED_SHARE,
         spectral_extractor: NeurIPTFeatureExtractor | None = None,
     ):
         if strategy not in self.STRATEGIES:
@@ -143,13 +146,18 @@ class DataCollatorForAmplitudeAwareMasking:
         self.ratios = [float(ratios)] if isinstance(ratios, int | float) else [float(ratio) for ratio in ratios]
         if not self.ratios or not all(0 < ratio <= 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie in (0, 1], but are {self.ratios}.")
-        for name, share in (("whole_share", whole_share), ("span_share", span_share)):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], but is {share}.")
+        for name, share, most in (
+            ("whole_share", whole_share, 1),
+            ("span_share", span_share, 1),
+            ("replaced_share", replaced_share, round(1 - HIDDEN_SHARE, 2)),
+        ):
+            if not 0 <= share <= most:
+                raise ValueError(f"{name} must lie in [0, {most}], but is {share}.")
         self.strategy = strategy
         self.seed = seed
         self.whole_share = whole_share
         self.span_share = span_share
+        self.replaced_share = replaced_share
         self.spectral_extractor = spectral_extractor
         # in shared memory, so that workers that outlive an epoch hear of the next one
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -183,7 +191,7 @@ class DataCollatorForAmplitudeAwareMasking:
             spans = self.span_share and generator.random() < self.span_share
             ratio = self.ratios[generator.integers(len(self.ratios))]
             selected[good] = self.STRATEGIES["random" if spans else self.strategy](signal, ratio, generator)
-            replaced[good], hidden[good] = hide_and_replace(signal, selected[good], generator)
+            replaced[good], hidden[good] = hide_and_replace(signal, selected[good], generator, self.replaced_share)
         return window | {
             "input_values": replaced,
             "masked_positions": selected,

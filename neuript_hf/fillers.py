@@ -24,6 +24,7 @@ from numpy.polynomial.legendre import legval
 from torch import Tensor
 
 from .electrodes import HEAD_ORIGIN, HEAD_SCALE
+from .interpolation import fill_linear
 
 
 # Share of the channels' mean variance that is added to each. Of eight values from 1e-6 to 0.3 the best for amplitude
@@ -63,24 +64,6 @@ def fill_channel_mean(values: Tensor, visible: Tensor) -> Tensor:
     """
     total = values.masked_fill(~visible, 0).sum(dim=-1, keepdim=True)
     return torch.where(visible, values, total / visible.sum(dim=-1, keepdim=True).clamp(min=1))
-
-
-def fill_linear(values: Tensor, visible: Tensor) -> Tensor:
-    """
-    A straight line in time between the channel's nearest visible samples; before the first and after the last one,
-    their values. Arguments as in [`fill_channel_mean`].
-    """
-    samples = values.shape[-1]
-    places = torch.arange(samples, device=values.device).expand_as(values)
-    before = places.masked_fill(~visible, -1).cummax(dim=-1).values
-    after = places.masked_fill(~visible, samples).flip(-1).cummin(dim=-1).values.flip(-1)
-    nothing = ~visible.any(dim=-1, keepdim=True)
-    first, last = torch.where(before < 0, after, before), torch.where(after == samples, before, after)
-    first, last = first.masked_fill(nothing, 0), last.masked_fill(nothing, 0)
-    share = (places - first).to(values.dtype) / (last - first).clamp(min=1)
-    start, end = values.gather(-1, first), values.gather(-1, last)
-    filled = (start + share * (end - start)).masked_fill(nothing, 0)
-    return torch.where(visible, values, filled)
 
 
 class ChannelStatistics(NamedTuple):

@@ -51,7 +51,7 @@ def select_random_spans(signal: np.ndarray, ratio: float, generator: np.random.G
 
 
 def hide_and_replace(
-    signal: np.ndarray, selected: np.ndarray, generator: np.random.Generator
+    signal: np.ndarray, selected: np.ndarray, generator: np.random.Generator, replaced_share: float = REPLACED_SHARE
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Of the n selected samples of each channel, `round(0.8 n)` are hidden, `round(0.1 n)` get the value of another
@@ -61,6 +61,7 @@ def hide_and_replace(
         signal: real samples only, `[C, T]`.
         selected: bool `[C, T]`, the same number in each channel.
         generator: source of randomness.
+        replaced_share: the share of the selected samples that gets another sample's value.
 
     Returns:
         the signal with replaced values, and bool `[C, T]` of the hidden samples (whose values the model zeroes).
@@ -68,7 +69,7 @@ def hide_and_replace(
     channels, samples = signal.shape
     count = int(selected[0].sum())
     hidden_count = round(HIDDEN_SHARE * count)
-    replaced_count = round(REPLACED_SHARE * count)
+    replaced_count = round(replaced_share * count)
     places = np.nonzero(selected)[1].reshape(channels, count)
     places = generator.permuted(places, axis=-1)
     hidden = np.zeros(signal.shape, dtype=bool)

@@ -166,9 +166,12 @@ def _look(model: nn.Module, batch: Mapping[str, Tensor]) -> _Look:
     model.eval()
     # compiled code does not know of the hooks
     with _recording(model) as (predictions, experts), torch.compiler.set_stance("force_eager"):
-        model(**batch)
+        reconstruction = model(**batch).reconstruction
     model.train(training)
-    return _Look(torch.stack(predictions), experts)
+    predictions = torch.stack(predictions)
+    # what all of them are added to (`reconstruction_base`) counts with the first
+    predictions[0] += reconstruction - predictions.sum(dim=0)
+    return _Look(predictions, experts)
 
 
 class PreTrainingMonitor(TrainerCallback):

@@ -26,6 +26,11 @@ class TokenMasks(NamedTuple):
             return None if self.channels is None else self.channels[..., None]
         return self.segments[:, None] if self.channels is None else self.channels[..., None] & self.segments[:, None]
 
+    def visible(self, tokens: Tensor) -> Tensor:
+        """Real tokens that are not hidden, in the shape of `tokens [B, C, L]`."""
+        visible = torch.ones_like(tokens, dtype=torch.bool) if self.hidden is None else ~self.hidden
+        return visible if (valid := self.valid()) is None else visible & valid
+
     def across_channels(self) -> "TokenMasks":
         """The same with channels in the place of segments, for tokens `[B, L, C, d]`."""
         return TokenMasks(self.channels, self.segments, None if self.hidden is None else self.hidden.transpose(1, 2))

@@ -8,7 +8,7 @@ from transformers import Trainer, TrainerCallback
 from .data_collator import DataCollatorForEEG
 
 
-LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "aux_loss")
+LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "course_loss", "aux_loss")
 
 
 class _SetEpoch(TrainerCallback):

@@ -46,6 +46,7 @@ HUB_FILES = {
     "embeddings.py",
     "file_headers.py",
     "filtering.py",
+    "interpolation.py",
     "losses.py",
     "nets.py",
     "pooling.py",

@@ -64,9 +64,12 @@ def test_any_number_of_channels_and_samples(channels, samples):
     assert [states.shape for states in outputs.hidden_states] == [(3, channels, length, 16) for length in lengths]
 
 
-def test_hidden_samples_reach_no_prediction():
+@pytest.mark.parametrize(
+    "fields", [{}, {"decoder_size": 8}, {"hidden_memory": "encoded", "reconstruction_base": "line", "decoder_size": 8}]
+)
+def test_hidden_samples_reach_no_prediction(fields):
     """Spec section 17 (6): the gradient of every prediction with respect to every hidden sample is exactly 0."""
-    model = NeurIPTForPreTraining(small_config()).eval()
+    model = NeurIPTForPreTraining(small_config(**fields)).eval()
     batch = make_batch()
     hidden = torch.rand(batch["input_values"].shape) < 0.4
     hidden[0, 0] = True  # a whole channel

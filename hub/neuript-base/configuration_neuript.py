@@ -64,11 +64,20 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
+        hidden_memory (`str`): what the decoder reads where a segment is hidden: `"mask_token"`, as in the paper, or
+            `"encoded"`, what the encoder has gathered there from other places and other channels (behind the tokens
+            themselves, where nothing is gathered yet).
+        reconstruction_base (`str`): what the decoder's prediction is added to: `"zero"`, as in the paper, or `"line"`,
+            a straight line in time between the visible samples, so that only what departs from it is learned.
         spectral_mean (`list[float]` or `None`): mean, over the training windows, of the numbers that tell a channel's
             spectrum (`spectral_target`). With it, pre-training also predicts these numbers, standardised, from the
             time averages of all scales; with `None`, as in the paper, it does not.
         spectral_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `spectral_mean`.
         spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
+        course_parts (`int` or `None`): with it, pre-training also predicts the slow course of short windows from the
+            time averages of all scales: the means of so many parts of 8 samples from the start; `None`, as in the
+            paper: it does not.
+        course_loss_weight (`float`): weight of that loss beside the reconstruction's.
         normalize_router_probs (`bool`): divide the kept router probabilities by their sum (paper eq. 8); the authors'
             code does not.
         expert_capacity_factor (`float` or `None`): an expert takes `floor(factor * tokens / experts)` tokens of a
@@ -117,9 +126,13 @@ class NeurIPTConfig(PreTrainedConfig):
     prior_weight: float | int = 0.0
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
+    hidden_memory: Literal["mask_token", "encoded"] = "mask_token"
+    reconstruction_base: Literal["zero", "line"] = "zero"
     spectral_mean: list[float] | tuple[float, ...] | None = None
     spectral_scale: list[float] | tuple[float, ...] | None = None
     spectral_loss_weight: float | int = 1.0
+    course_parts: int | None = None
+    course_loss_weight: float | int = 1.0
     normalize_router_probs: bool = True
     expert_capacity_factor: float | int | None = None
     balance_loss: Literal["fraction", "squared_mass"] = "fraction"
@@ -247,6 +260,18 @@ class NeurIPTConfig(PreTrainedConfig):
             if not all(scale > 0 for scale in self.spectral_scale):
                 raise ValueError(f"spectral_scale must be positive, but is {list(self.spectral_scale)}.")
 
+    def validate_hidden_memory(self):
+        """What is gathered at hidden places must not hold the hidden values."""
+        if self.hidden_memory == "encoded" and not self.strict_masking:
+            raise ValueError(
+                "hidden_memory='encoded' needs strict_masking: without it the decoder would read the answer."
+            )
+
+    def validate_course_target(self):
+        """A course has parts that differ."""
+        if self.course_parts is not None and self.course_parts < 2:
+            raise ValueError(f"course_parts must be None or at least 2, but is {self.course_parts}.")
+
     def validate_rates(self):
         """Probabilities and coefficients in their ranges."""
         for name in ("hidden_dropout", "attention_dropout"):
@@ -258,6 +283,7 @@ class NeurIPTConfig(PreTrainedConfig):
             "router_aux_loss_coef",
             "prior_weight",
             "spectral_loss_weight",
+            "course_loss_weight",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")

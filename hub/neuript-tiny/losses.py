@@ -10,6 +10,12 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 
+# Of one part of the course: 125 ms at 64 Hz.
+COURSE_SAMPLES = 8
+# Windows that are longer than this times the course have none.
+COURSE_LONGEST = 1.5
+
+
 def processes() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
@@ -94,6 +100,34 @@ def channel_target_loss(predictions: Tensor, targets: Tensor, channels: Tensor |
     return mean_over_processes((error * known).sum(), known.sum(), training)
 
 
+def course_target(values: Tensor, segments: Tensor | None, parts: int) -> Tensor:
+    """
+    The slow course of short windows: the means of their first `parts` stretches of 8 samples, less their own mean and
+    over their own standard deviation, so that loud and quiet channels count the same.
+
+    It is what an evoked potential looks like, and what neither averages over time nor gaps to fill ask for. Only
+    windows that hold these stretches and less than half as many samples again have one: the others would need their
+    beginning told from their average, and are long enough for a spectrum.
+
+    Args:
+        values: true samples, companded, `[B, C, T]`.
+        segments: real samples, bool `[B, T]`, `None` = all.
+        parts: how many stretches.
+
+    Returns:
+        `[B, C, parts]`, NaN where a window is of another length or a channel does not change.
+    """
+    samples = parts * COURSE_SAMPLES
+    lengths = torch.full_like(values[:, 0, 0], values.shape[-1]) if segments is None else segments.sum(dim=-1)
+    short = (lengths >= samples) & (lengths < samples * COURSE_LONGEST)
+    if values.shape[-1] < samples:
+        return values.new_full((*values.shape[:2], parts), torch.nan)
+    course = values[..., :samples].unflatten(-1, (parts, COURSE_SAMPLES)).mean(dim=-1)
+    course = course - course.mean(dim=-1, keepdim=True)
+    course = course / values[..., :samples].std(dim=-1, keepdim=True)  # 0 / 0 is NaN
+    return course.masked_fill(~short[:, None, None], torch.nan)
+
+
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
     """
     Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
@@ -106,4 +140,4 @@ def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
 
 
-__all__ = ["balanced_bce_loss", "channel_target_loss", "expert_balance_loss", "reconstruction_loss"]
+__all__ = ["balanced_bce_loss", "channel_target_loss", "course_target", "expert_balance_loss", "reconstruction_loss"]

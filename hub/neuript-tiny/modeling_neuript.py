@@ -47,7 +47,8 @@ from .blockwise import (
 )
 from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
-from .losses import balanced_bce_loss, channel_target_loss, expert_balance_loss, reconstruction_loss
+from .interpolation import fill_linear
+from .losses import balanced_bce_loss, channel_target_loss, course_target, expert_balance_loss, reconstruction_loss
 from .pooling import channel_groups, lobe_pooling, mean_over_time
 from .token_basis import ScalarTokens, TokenBasis
 from .token_masks import TokenMasks, key_mask
@@ -96,13 +97,16 @@ class NeurIPTClassifierOutput(ModelOutput):
 class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     """
     The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
-    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and `spectral_loss` with `spectral_logits
-    (B, C, targets)` where the configuration has a spectral target.
+    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and where the configuration has these
+    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, and `course_loss` with `course_logits (B, C,
+    parts)`.
     """
 
     reconstruction_loss: torch.FloatTensor | None = None
     spectral_loss: torch.FloatTensor | None = None
     spectral_logits: torch.FloatTensor | None = None
+    course_loss: torch.FloatTensor | None = None
+    course_logits: torch.FloatTensor | None = None
 
     @property
     def reconstruction(self) -> torch.FloatTensor:
@@ -705,7 +709,7 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
     """
     Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden, and where the
-    configuration has a spectral target, tells the spectrum of each channel.
+    configuration asks for it, tells the spectrum of each channel and the slow course of short windows.
     """
 
     def __init__(self, config: NeurIPTConfig):
@@ -715,9 +719,11 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
         self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
         self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        features = config.num_scales * config.hidden_size
         if config.spectral_mean is not None:
-            features = config.num_scales * config.hidden_size
             self.spectral_head = NeurIPTReadout(features, len(config.spectral_mean))
+        if config.course_parts is not None:
+            self.course_head = NeurIPTReadout(features, config.course_parts)
         self.post_init()
 
     @can_return_tuple
@@ -761,10 +767,12 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
         reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
+        if self.config.reconstruction_base == "line":
+            reconstruction = reconstruction + fill_linear(input_values, masks[0].visible(input_values))
         aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
-        hidden_loss, spectral_logits, spectral_loss, losses = None, None, None, []
+        hidden_loss, spectral_logits, spectral_loss, course_logits, course_loss, losses = *[None] * 5, []
         if labels is not None:
             selected = (
                 torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
@@ -780,9 +788,10 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 self.training,
             )
             losses.append(hidden_loss)
+        averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
+        averages = torch.cat(averages, dim=-1)  # [B, C, scales * d]
         if self.config.spectral_mean is not None:
-            averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
-            spectral_logits = self.spectral_head(torch.cat(averages, dim=-1))
+            spectral_logits = self.spectral_head(averages)
         if spectral_targets is not None:
             mean, std = (
                 torch.tensor(numbers, device=spectral_logits.device)
@@ -792,6 +801,12 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 spectral_logits, (spectral_targets - mean) / std, masks[0].channels, self.training
             )
             losses.append(self.config.spectral_loss_weight * spectral_loss)
+        if self.config.course_parts is not None:
+            course_logits = self.course_head(averages)
+            if labels is not None:
+                targets = course_target(labels, masks[0].segments, self.config.course_parts)
+                course_loss = channel_target_loss(course_logits, targets, masks[0].channels, self.training)
+                losses.append(self.config.course_loss_weight * course_loss)
         if losses and aux_loss is not None:
             losses.append(self.config.router_aux_loss_coef * aux_loss)
         return NeurIPTForPreTrainingOutput(
@@ -801,6 +816,8 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             reconstruction_loss=hidden_loss,
             spectral_loss=spectral_loss,
             spectral_logits=spectral_logits,
+            course_loss=course_loss,
+            course_logits=course_logits,
         )
 
     def decode(
@@ -829,7 +846,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         for scale, (layer, memory, memory_masks) in enumerate(zip(self.decoder, scales, masks, strict=True)):
             if scale == 0 and embedded.parts is not None:
                 memory = embedded.parts._replace(hidden=hidden, mask_token=self.mask_token)
-            elif memory_masks.hidden is not None:
+            elif memory_masks.hidden is not None and (scale == 0 or self.config.hidden_memory == "mask_token"):
                 memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
             hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
             reconstruction = reconstruction + prediction

@@ -1,0 +1,125 @@
+"""The slow course of short windows as a target, and predictions that depart from a straight line."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_batch, small_config
+from huggingface_hub.errors import StrictDataclassError
+
+from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTForPreTraining
+from neuript_hf.fillers import fill_linear
+from neuript_hf.losses import COURSE_SAMPLES, course_target
+from neuript_hf.monitoring import _look
+
+
+PARTS = 4
+SAMPLES = PARTS * COURSE_SAMPLES
+
+
+def test_a_course_of_steps_is_told_by_its_steps():
+    steps = torch.tensor([1.0, -2.0, 3.0, 6.0])
+    values = steps.repeat_interleave(COURSE_SAMPLES).expand(2, 3, -1)
+    course = course_target(values, None, PARTS)
+    deviation = values[0, 0].std()
+    torch.testing.assert_close(course, ((steps - 2) / deviation).expand(2, 3, -1))
+
+
+def test_loudness_and_level_make_no_difference():
+    values = torch.randn(2, 3, SAMPLES)
+    torch.testing.assert_close(course_target(5 * values + 7, None, PARTS), course_target(values, None, PARTS))
+
+
+def test_which_windows_have_a_course():
+    values = torch.randn(4, 2, 2 * SAMPLES)
+    lengths = torch.tensor([SAMPLES - 1, SAMPLES, SAMPLES * 3 // 2 - 1, SAMPLES * 3 // 2])
+    segments = torch.arange(2 * SAMPLES) < lengths[:, None]
+    known = course_target(values, segments, PARTS).isfinite().all(dim=-1)
+    assert known.tolist() == [[False] * 2, [True] * 2, [True] * 2, [False] * 2]
+    assert course_target(values[..., : SAMPLES - 1], None, PARTS).isnan().all()
+    flat = torch.cat([values[:1, :1, :SAMPLES], torch.ones(1, 1, SAMPLES)], dim=1)
+    assert course_target(flat, None, PARTS).isfinite().all(dim=-1).tolist() == [[True, False]]
+
+
+def test_what_is_padded_makes_no_difference():
+    values = torch.randn(2, 3, SAMPLES + 4)
+    padded = torch.nn.functional.pad(values, (0, 9), value=8.0)
+    segments = (torch.arange(SAMPLES + 13) < SAMPLES + 4).expand(2, -1)
+    torch.testing.assert_close(course_target(padded, segments, PARTS), course_target(values, None, PARTS))
+
+
+def test_the_loss_is_that_of_real_channels():
+    model = NeurIPTForPreTraining(small_config(course_parts=PARTS, course_loss_weight=0.25)).eval()
+    batch = make_batch(windows=2, channels=5)
+    labels = batch["input_values"]
+    mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    output = model(**batch, channel_mask=mask, labels=labels)
+    error = (output.course_logits - course_target(labels, None, PARTS)).square().mean(dim=-1)
+    torch.testing.assert_close(output.course_loss, error[mask].mean())
+    torch.testing.assert_close(output.loss, output.reconstruction_loss + 0.25 * output.course_loss)
+    assert model(**batch).course_loss is None
+    long = model(**make_batch(samples=SAMPLES * 2), labels=torch.randn(3, 5, SAMPLES * 2))
+    assert long.course_loss == 0 and long.loss == long.reconstruction_loss
+
+
+def test_wrong_numbers_are_refused():
+    with pytest.raises(StrictDataclassError, match="course_parts must be None or at least 2, but is 1"):
+        small_config(course_parts=1)
+    with pytest.raises(StrictDataclassError, match="course_loss_weight must not be negative"):
+        small_config(course_loss_weight=-1.0)
+    with pytest.raises(StrictDataclassError):
+        small_config(reconstruction_base="ridge")
+    with pytest.raises(ValueError, match=r"replaced_share must lie in \[0, 0.2\], but is 0.3"):
+        DataCollatorForAmplitudeAwareMasking(replaced_share=0.3)
+
+
+@pytest.mark.parametrize("decoder_size", [None, 8])
+def test_predictions_are_added_to_the_line_through_visible_samples(decoder_size):
+    """The same weights with and without: the difference is the line, and nothing of hidden samples or of padding."""
+    plain = NeurIPTForPreTraining(small_config(decoder_size=decoder_size)).eval()
+    based = NeurIPTForPreTraining(small_config(decoder_size=decoder_size, reconstruction_base="line")).eval()
+    based.load_state_dict(plain.state_dict())
+    batch = make_batch() | {
+        "channel_mask": torch.tensor([[True] * 5, [True] * 5, [True, True, True, True, False]]),
+        "attention_mask": torch.arange(40).expand(3, -1) < torch.tensor([[40], [40], [31]]),
+        "hidden_positions": torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(1)) < 0.4,
+    }
+    real = batch["channel_mask"][..., None] & batch["attention_mask"][:, None]
+    visible = real & ~batch["hidden_positions"]
+    difference = based(**batch).reconstruction - plain(**batch).reconstruction
+    torch.testing.assert_close(difference, fill_linear(batch["input_values"], visible))
+    changed = batch | {"input_values": batch["input_values"].masked_fill(~visible, 9.0)}
+    torch.testing.assert_close(based(**changed).reconstruction[real], based(**batch).reconstruction[real])
+
+    predictions = _look(based, batch).predictions
+    torch.testing.assert_close(predictions.sum(dim=0), based(**batch).reconstruction)
+    torch.testing.assert_close(predictions[1:], _look(plain, batch).predictions[1:])
+
+
+def test_the_decoder_may_read_what_is_gathered_at_hidden_places():
+    """A channel that is hidden all the time: the light decoder learns of the others only by what is gathered there."""
+    batch = make_batch()
+    hidden = torch.zeros(3, 5, 40, dtype=torch.bool)
+    hidden[:, 0] = True
+    changed = batch | {"input_values": batch["input_values"].clone()}
+    changed["input_values"][:, 1, 20] += 5
+    wholes = []
+    for memory in ("mask_token", "encoded"):
+        torch.manual_seed(0)
+        model = NeurIPTForPreTraining(small_config(hidden_memory=memory, decoder_size=8)).eval()
+        plain, other = (model(**windows, hidden_positions=hidden).reconstruction for windows in (batch, changed))
+        assert (plain == other)[:, 0].all() == (memory == "mask_token")
+        wholes.append(model(**batch).reconstruction)
+    torch.testing.assert_close(*wholes)
+    with pytest.raises(StrictDataclassError, match="needs strict_masking"):
+        small_config(hidden_memory="encoded", strict_masking=False)
+
+
+def test_nothing_is_replaced_where_nothing_shall_be():
+    window = {
+        "input_values": np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32),
+        "electrode_positions": np.zeros((4, 3), dtype=np.float32),
+        "lobe_mask": np.eye(5, dtype=bool)[:4],
+    }
+    batch = DataCollatorForAmplitudeAwareMasking(ratios=0.5, replaced_share=0.0)([window])
+    assert torch.equal(batch["input_values"], batch["labels"])
+    assert batch["hidden_positions"].sum(dim=-1).tolist() == [[26] * 4]  # 0.8 of 32, as with replaced ones
