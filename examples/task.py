@@ -42,9 +42,7 @@ class TaskArguments:
     rows: list[str] = field(
         default_factory=list, metadata={"help": "Rows of the manifest to use, as column=value, e.g. set=eegmat."}
     )
-    label_column: str | None = field(
-        default="label", metadata={"help": "Column with the class of a whole recording."}
-    )
+    label_column: str | None = field(default="label", metadata={"help": "Column with the class of a whole recording."})
     events: list[str] = field(
         default_factory=list,
         metadata={

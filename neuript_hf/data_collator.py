@@ -120,7 +120,7 @@ class DataCollatorForAmplitudeAwareMasking:
         span_share: share of the windows that have something selected which get spans in time instead. A model that has
             only seen gaps of one band of amplitudes takes every gap for one. The paper has none.
         replaced_share: share of the selected samples that get another sample's value, which the model takes for true.
-            With 0 they are left alone, for a model that builds upon visible samples (`reconstruction_base`).
+            With 0 they are left alone, for a model that builds upon visible samples (`hidden_fill`).
         spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
             ([`spectral_target`]), computed from its microvolts before anything is hidden; NaN, which the loss leaves
             out, for bad channels and in windows of less than three seconds.

@@ -544,7 +544,7 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
             init.zeros_(module.down_proj_bias)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight)
-        elif isinstance(module, NeurIPTForPreTraining):
+        elif isinstance(module, NeurIPTForPreTraining) and module.config.decoder_type == "attention":
             init.normal_(module.mask_token)
 
 
@@ -585,7 +585,9 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             None if channel_mask is None else channel_mask.bool(),
             None if hidden_positions is None else hidden_positions.bool(),
         )
-        if masks.hidden is not None and self.config.strict_masking:
+        if masks.hidden is not None and self.config.hidden_fill == "line":
+            input_values = fill_linear(input_values, masks.visible(input_values))
+        elif masks.hidden is not None and self.config.strict_masking:
             input_values = input_values.masked_fill(masks.hidden, 0.0)
         embedded = self.embeddings(input_values, electrode_positions)
         hidden_states = embedded.tokens
@@ -706,6 +708,19 @@ class NeurIPTDecoderLayer(GradientCheckpointingLayer):
         return hidden_states, prediction, two_stage_loss + cross_loss
 
 
+class NeurIPTLinearDecoderLayer(nn.Module):
+    """One linear layer: what the segments of a scale tell of their own samples, hidden or not."""
+
+    def __init__(self, config: NeurIPTConfig, scale: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.readout = NeurIPTReadout(config.hidden_size, math.prod(config.merge_sizes[:scale]))
+
+    def forward(self, hidden_states: Tensor, num_samples: int) -> Tensor:
+        """One scale `[B, C, L, d]` -> prediction `[B, C, T]`."""
+        return self.readout(self.norm(hidden_states)).flatten(-2)[..., :num_samples]
+
+
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
     """
     Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden, and where the
@@ -715,10 +730,15 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
     def __init__(self, config: NeurIPTConfig):
         super().__init__(config)
         self.neuript = NeurIPTModel(config)
-        if config.decoder_size is not None:
-            self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
-        self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
-        self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        if config.decoder_type == "linear":
+            self.decoder = nn.ModuleList(
+                [NeurIPTLinearDecoderLayer(config, scale) for scale in range(config.num_scales)]
+            )
+        else:
+            if config.decoder_size is not None:
+                self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
+            self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
+            self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
         features = config.num_scales * config.hidden_size
         if config.spectral_mean is not None:
             self.spectral_head = NeurIPTReadout(features, len(config.spectral_mean))
@@ -766,8 +786,14 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         scales, masks, encoder_loss, embedded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
-        reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
-        if self.config.reconstruction_base == "line":
+        if self.config.decoder_type == "linear":
+            predictions = [
+                layer(states, input_values.shape[-1]) for layer, states in zip(self.decoder, scales, strict=True)
+            ]
+            reconstruction, decoder_loss = sum(predictions), 0.0
+        else:
+            reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
+        if self.config.hidden_fill == "line":
             reconstruction = reconstruction + fill_linear(input_values, masks[0].visible(input_values))
         aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
@@ -827,7 +853,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         embedded: NeurIPTEmbedded,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
-        """Sum of the seven predictions, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
+        """Sum of the seven predictions by attention, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
         hidden = masks[0].hidden
         hidden_states = embedded.temporal_code
         if self.config.decoder_input == "visible":
@@ -846,7 +872,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         for scale, (layer, memory, memory_masks) in enumerate(zip(self.decoder, scales, masks, strict=True)):
             if scale == 0 and embedded.parts is not None:
                 memory = embedded.parts._replace(hidden=hidden, mask_token=self.mask_token)
-            elif memory_masks.hidden is not None and (scale == 0 or self.config.hidden_memory == "mask_token"):
+            elif memory_masks.hidden is not None:
                 memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
             hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
             reconstruction = reconstruction + prediction

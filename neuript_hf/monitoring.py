@@ -25,7 +25,7 @@ from transformers.utils import is_matplotlib_available, logging
 
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .fillers import real_samples
-from .modeling_neuript import NeurIPTDecoderLayer, NeurIPTRouter
+from .modeling_neuript import NeurIPTDecoderLayer, NeurIPTLinearDecoderLayer, NeurIPTRouter
 
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
+DECODER_LAYERS = (NeurIPTDecoderLayer, NeurIPTLinearDecoderLayer)
 NUM_BANDS = 5
 # An expert with less than this share of what it would have if all had the same is dead.
 DEAD_SHARE = 0.01
@@ -141,15 +142,15 @@ def _recording(model: nn.Module) -> Iterator[tuple[list[Tensor], dict[str, Exper
     """What decoder layers predict and routers choose while the model runs, through hooks that are gone afterwards."""
     predictions, experts, hooks = [], {}, []
 
-    def keep_prediction(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        predictions.append(output[..., 0].float())
+    def keep_prediction(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        predictions.append((output if isinstance(output, Tensor) else output[1]).float())
 
     def keep_use(name: str, module: nn.Module, inputs: tuple, output: tuple) -> None:
         experts[name] = expert_use(output[0], output[2], inputs[1])
 
     for name, module in model.named_modules():
-        if isinstance(module, NeurIPTDecoderLayer):
-            hooks.append(module.prediction.register_forward_hook(keep_prediction))
+        if isinstance(module, DECODER_LAYERS):
+            hooks.append(module.register_forward_hook(keep_prediction))
         elif isinstance(module, NeurIPTRouter):
             hooks.append(module.register_forward_hook(partial(keep_use, _block_name(name))))
     try:
@@ -169,7 +170,7 @@ def _look(model: nn.Module, batch: Mapping[str, Tensor]) -> _Look:
         reconstruction = model(**batch).reconstruction
     model.train(training)
     predictions = torch.stack(predictions)
-    # what all of them are added to (`reconstruction_base`) counts with the first
+    # what all of them are added to (`hidden_fill`) counts with the first
     predictions[0] += reconstruction - predictions.sum(dim=0)
     return _Look(predictions, experts)
 
@@ -219,7 +220,7 @@ class PreTrainingMonitor(TrainerCallback):
         entropy_limit: float = 0.5,
         patience: int = 3,
     ):
-        if not any(isinstance(module, NeurIPTDecoderLayer) for module in trainer.model.modules()):
+        if not any(isinstance(module, DECODER_LAYERS) for module in trainer.model.modules()):
             raise ValueError(
                 f"The monitor watches a NeurIPTForPreTraining, but the trainer has a {type(trainer.model).__name__}."
             )

@@ -65,7 +65,7 @@ def test_any_number_of_channels_and_samples(channels, samples):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"decoder_size": 8}, {"hidden_memory": "encoded", "reconstruction_base": "line", "decoder_size": 8}]
+    "fields", [{}, {"decoder_size": 8}, {"hidden_fill": "line"}, {"hidden_fill": "line", "decoder_type": "linear"}]
 )
 def test_hidden_samples_reach_no_prediction(fields):
     """Spec section 17 (6): the gradient of every prediction with respect to every hidden sample is exactly 0."""

@@ -46,6 +46,11 @@ class NeurIPTConfig(PreTrainedConfig):
         cross_num_experts (`list[int]` or `None`): the same for the block behind the decoder's cross-attention.
         decoder_input (`str`): `"positions"` starts the decoder from position codes alone, `"visible"` adds the tokens
             of visible samples (paper eq. 6).
+        hidden_fill (`str`): what stands at hidden samples: `"zero"`, as in the paper, or `"line"`, a straight line in
+            time between the visible ones. The encoder then sees no holes, and the decoder tells departures from the
+            line.
+        decoder_type (`str`): `"attention"`, or `"linear"`, one linear layer for each scale, which tells the samples of
+            a segment from what the encoder has gathered there: the encoder does the work, for a fraction of the cost.
         decoder_size (`int` or `None`): `None` is the paper's decoder. A number is the width of a light one, whose
             layers have no self-attention and a feed-forward block of twice that width: an hour then holds several
             times as many steps.
@@ -64,11 +69,6 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
-        hidden_memory (`str`): what the decoder reads where a segment is hidden: `"mask_token"`, as in the paper, or
-            `"encoded"`, what the encoder has gathered there from other places and other channels (behind the tokens
-            themselves, where nothing is gathered yet).
-        reconstruction_base (`str`): what the decoder's prediction is added to: `"zero"`, as in the paper, or `"line"`,
-            a straight line in time between the visible samples, so that only what departs from it is learned.
         spectral_mean (`list[float]` or `None`): mean, over the training windows, of the numbers that tell a channel's
             spectrum (`spectral_target`). With it, pre-training also predicts these numbers, standardised, from the
             time averages of all scales; with `None`, as in the paper, it does not.
@@ -114,6 +114,8 @@ class NeurIPTConfig(PreTrainedConfig):
     decoder_num_experts: list[int] | tuple[int, ...] | None = None
     cross_num_experts: list[int] | tuple[int, ...] | None = None
     decoder_input: Literal["positions", "visible"] = "positions"
+    hidden_fill: Literal["zero", "line"] = "zero"
+    decoder_type: Literal["attention", "linear"] = "attention"
     decoder_size: int | None = None
     position_encoding: Literal["3d", "channel_index", "learned_1d", "learned_2d"] = "3d"
     max_channels: int = 128
@@ -126,8 +128,6 @@ class NeurIPTConfig(PreTrainedConfig):
     prior_weight: float | int = 0.0
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
-    hidden_memory: Literal["mask_token", "encoded"] = "mask_token"
-    reconstruction_base: Literal["zero", "line"] = "zero"
     spectral_mean: list[float] | tuple[float, ...] | None = None
     spectral_scale: list[float] | tuple[float, ...] | None = None
     spectral_loss_weight: float | int = 1.0
@@ -234,14 +234,22 @@ class NeurIPTConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not fall below {least}: {entries}.")
 
     def validate_decoder(self):
-        """A light decoder that its heads divide, without experts."""
+        """A light decoder that its heads divide, and no settings that a light or linear one does not read."""
+        by_attention = (
+            any(self.decoder_num_experts) or any(self.cross_num_experts) or self.decoder_input != "positions"
+        )
+        if self.decoder_type == "linear" and (by_attention or self.decoder_size is not None):
+            raise ValueError(
+                "A linear decoder has no experts, no positions and no width of its own: leave decoder_num_experts, "
+                "cross_num_experts, decoder_input and decoder_size at their defaults, or decoder_type at 'attention'."
+            )
         if self.decoder_size is None:
             return
         if self.decoder_size < 1 or self.decoder_size % self.decoder_head_size:
             raise ValueError(
                 f"decoder_size must be None, a number up to 16 or a multiple of 16, but is {self.decoder_size}."
             )
-        if any(self.decoder_num_experts) or any(self.cross_num_experts) or self.decoder_input != "positions":
+        if by_attention:
             raise ValueError(
                 "A light decoder (decoder_size) has no experts and starts from positions: leave decoder_num_experts, "
                 "cross_num_experts and decoder_input at their defaults, or decoder_size at None."
@@ -260,11 +268,12 @@ class NeurIPTConfig(PreTrainedConfig):
             if not all(scale > 0 for scale in self.spectral_scale):
                 raise ValueError(f"spectral_scale must be positive, but is {list(self.spectral_scale)}.")
 
-    def validate_hidden_memory(self):
-        """What is gathered at hidden places must not hold the hidden values."""
-        if self.hidden_memory == "encoded" and not self.strict_masking:
+    def validate_hidden_samples(self):
+        """Nothing that is read at hidden places may hold the hidden values."""
+        if not self.strict_masking and (self.hidden_fill != "zero" or self.decoder_type != "attention"):
             raise ValueError(
-                "hidden_memory='encoded' needs strict_masking: without it the decoder would read the answer."
+                "hidden_fill and decoder_type other than the paper's need strict_masking: without it the decoder "
+                "would read the answer."
             )
 
     def validate_course_target(self):

@@ -1,4 +1,4 @@
-"""The slow course of short windows as a target, and predictions that depart from a straight line."""
+"""Options of pre-training beyond the paper: departures from a line, the linear decoder, the course of short windows."""
 
 import numpy as np
 import pytest
@@ -67,51 +67,80 @@ def test_wrong_numbers_are_refused():
     with pytest.raises(StrictDataclassError, match="course_loss_weight must not be negative"):
         small_config(course_loss_weight=-1.0)
     with pytest.raises(StrictDataclassError):
-        small_config(reconstruction_base="ridge")
+        small_config(hidden_fill="ridge")
     with pytest.raises(ValueError, match=r"replaced_share must lie in \[0, 0.2\], but is 0.3"):
         DataCollatorForAmplitudeAwareMasking(replaced_share=0.3)
 
 
-@pytest.mark.parametrize("decoder_size", [None, 8])
-def test_predictions_are_added_to_the_line_through_visible_samples(decoder_size):
-    """The same weights with and without: the difference is the line, and nothing of hidden samples or of padding."""
-    plain = NeurIPTForPreTraining(small_config(decoder_size=decoder_size)).eval()
-    based = NeurIPTForPreTraining(small_config(decoder_size=decoder_size, reconstruction_base="line")).eval()
-    based.load_state_dict(plain.state_dict())
-    batch = make_batch() | {
+def masked_batch():
+    """Windows with a bad channel, padding, and hidden samples."""
+    return make_batch() | {
         "channel_mask": torch.tensor([[True] * 5, [True] * 5, [True, True, True, True, False]]),
         "attention_mask": torch.arange(40).expand(3, -1) < torch.tensor([[40], [40], [31]]),
         "hidden_positions": torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(1)) < 0.4,
     }
+
+
+@pytest.mark.parametrize("decoder", [{}, {"decoder_size": 8}, {"decoder_type": "linear"}])
+def test_predictions_are_departures_from_the_line_through_visible_samples(decoder):
+    """A decoder that says nothing leaves the line; hidden values make no difference."""
+    based = NeurIPTForPreTraining(small_config(hidden_fill="line", **decoder)).eval()
+    batch = masked_batch()
     real = batch["channel_mask"][..., None] & batch["attention_mask"][:, None]
     visible = real & ~batch["hidden_positions"]
-    difference = based(**batch).reconstruction - plain(**batch).reconstruction
-    torch.testing.assert_close(difference, fill_linear(batch["input_values"], visible))
-    changed = batch | {"input_values": batch["input_values"].masked_fill(~visible, 9.0)}
-    torch.testing.assert_close(based(**changed).reconstruction[real], based(**batch).reconstruction[real])
+    line = fill_linear(batch["input_values"], visible)
+    output = based(**batch)
+    assert ((output.reconstruction - line)[real].abs() > 1e-4).any()
+    changed = batch | {"input_values": torch.where(visible, batch["input_values"], 9.0)}
+    torch.testing.assert_close(based(**changed).reconstruction[real], output.reconstruction[real])
+    with torch.no_grad():
+        for name, parameter in based.named_parameters():
+            if name.startswith("decoder.") and ("prediction" in name or "readout" in name):
+                parameter.zero_()
+    torch.testing.assert_close(based(**batch).reconstruction, line)
 
-    predictions = _look(based, batch).predictions
-    torch.testing.assert_close(predictions.sum(dim=0), based(**batch).reconstruction)
-    torch.testing.assert_close(predictions[1:], _look(plain, batch).predictions[1:])
+
+@pytest.mark.parametrize("decoder", [{"decoder_size": 8}, {"decoder_type": "linear"}])
+def test_the_monitor_sees_the_line_under_the_first_prediction(decoder):
+    model = NeurIPTForPreTraining(small_config(hidden_fill="line", **decoder)).eval()
+    batch = masked_batch()
+    predictions = _look(model, batch).predictions
+    assert len(predictions) == model.config.num_scales
+    torch.testing.assert_close(predictions.sum(dim=0), model(**batch).reconstruction)
 
 
-def test_the_decoder_may_read_what_is_gathered_at_hidden_places():
-    """A channel that is hidden all the time: the light decoder learns of the others only by what is gathered there."""
+def test_a_linear_decoder_hears_of_other_channels():
+    """A channel that is hidden all the time: [mask] vectors know nothing of the others, the encoder's tokens do."""
     batch = make_batch()
     hidden = torch.zeros(3, 5, 40, dtype=torch.bool)
     hidden[:, 0] = True
     changed = batch | {"input_values": batch["input_values"].clone()}
     changed["input_values"][:, 1, 20] += 5
-    wholes = []
-    for memory in ("mask_token", "encoded"):
-        torch.manual_seed(0)
-        model = NeurIPTForPreTraining(small_config(hidden_memory=memory, decoder_size=8)).eval()
+    for decoder in ({"decoder_size": 8}, {"decoder_type": "linear"}):
+        model = NeurIPTForPreTraining(small_config(**decoder)).eval()
         plain, other = (model(**windows, hidden_positions=hidden).reconstruction for windows in (batch, changed))
-        assert (plain == other)[:, 0].all() == (memory == "mask_token")
-        wholes.append(model(**batch).reconstruction)
-    torch.testing.assert_close(*wholes)
-    with pytest.raises(StrictDataclassError, match="needs strict_masking"):
-        small_config(hidden_memory="encoded", strict_masking=False)
+        assert (plain == other)[:, 0].all() == ("decoder_size" in decoder)
+
+
+def test_a_linear_decoder_takes_each_sample_from_its_segment():
+    """With one scale left, a sample's prediction depends on the state of its own segment alone."""
+    model = NeurIPTForPreTraining(small_config(decoder_type="linear")).eval()
+    layer = model.decoder[2]
+    states = torch.randn(2, 3, 10, 16)
+    assert layer(states, 38).shape == (2, 3, 38)
+    changed = states.clone()
+    changed[:, :, 4] += 1
+    different = (layer(states, 38) != layer(changed, 38)).any(dim=1).any(dim=0)
+    assert different.nonzero().flatten().tolist() == [16, 17, 18, 19]
+
+
+def test_settings_that_nobody_would_read_are_refused():
+    for fields in ({"decoder_size": 8}, {"decoder_input": "visible"}, {"cross_num_experts": [2] * 7}):
+        with pytest.raises(StrictDataclassError, match="A linear decoder has no experts"):
+            small_config(decoder_type="linear", **fields)
+    for fields in ({"decoder_type": "linear"}, {"hidden_fill": "line"}):
+        with pytest.raises(StrictDataclassError, match="need strict_masking"):
+            small_config(strict_masking=False, **fields)
 
 
 def test_nothing_is_replaced_where_nothing_shall_be():
