@@ -1,4 +1,4 @@
-"""Options of pre-training beyond the paper: departures from a line, the linear decoder, the course of short windows."""
+"""Options of pre-training beyond the paper: departures from a line, the linear decoder, the course of a second."""
 
 import numpy as np
 import pytest
