@@ -798,7 +798,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
-        hidden_loss, spectral_logits, spectral_loss, course_logits, course_loss, losses = *[None] * 5, []
+        hidden_loss = None
         if labels is not None:
             selected = (
                 torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
@@ -813,26 +813,16 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 self.config.reconstruction_root,
                 self.training,
             )
-            losses.append(hidden_loss)
         averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
         averages = torch.cat(averages, dim=-1)  # [B, C, scales * d]
-        if self.config.spectral_mean is not None:
-            spectral_logits = self.spectral_head(averages)
-        if spectral_targets is not None:
-            mean, std = (
-                torch.tensor(numbers, device=spectral_logits.device)
-                for numbers in (self.config.spectral_mean, self.config.spectral_scale)
-            )
-            spectral_loss = channel_target_loss(
-                spectral_logits, (spectral_targets - mean) / std, masks[0].channels, self.training
-            )
-            losses.append(self.config.spectral_loss_weight * spectral_loss)
-        if self.config.course_parts is not None:
-            course_logits = self.course_head(averages)
-            if labels is not None:
-                targets = course_target(labels, masks[0].segments, self.config.course_parts)
-                course_loss = channel_target_loss(course_logits, targets, masks[0].channels, self.training)
-                losses.append(self.config.course_loss_weight * course_loss)
+        spectral_logits, spectral_loss = self.tell_spectrum(averages, spectral_targets, masks[0])
+        course_logits, course_loss = self.tell_course(averages, labels, masks[0])
+        parts = (
+            (1.0, hidden_loss),
+            (self.config.spectral_loss_weight, spectral_loss),
+            (self.config.course_loss_weight, course_loss),
+        )
+        losses = [weight * part for weight, part in parts if part is not None]
         if losses and aux_loss is not None:
             losses.append(self.config.router_aux_loss_coef * aux_loss)
         return NeurIPTForPreTrainingOutput(
@@ -845,6 +835,33 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             course_loss=course_loss,
             course_logits=course_logits,
         )
+
+    def tell_spectrum(
+        self, averages: Tensor, targets: Tensor | None, masks: TokenMasks
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What averages over time `[B, C, scales * d]` tell of the spectrum, `[B, C, targets]`, and its loss."""
+        if self.config.spectral_mean is None:
+            return None, None
+        logits = self.spectral_head(averages)
+        if targets is None:
+            return logits, None
+        mean, std = (
+            torch.tensor(numbers, device=logits.device)
+            for numbers in (self.config.spectral_mean, self.config.spectral_scale)
+        )
+        return logits, channel_target_loss(logits, (targets - mean) / std, masks.channels, self.training)
+
+    def tell_course(
+        self, averages: Tensor, labels: Tensor | None, masks: TokenMasks
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What averages over time `[B, C, scales * d]` tell of short courses, `[B, C, parts]`, and its loss."""
+        if self.config.course_parts is None:
+            return None, None
+        logits = self.course_head(averages)
+        if labels is None:
+            return logits, None
+        targets = course_target(labels, masks.segments, self.config.course_parts)
+        return logits, channel_target_loss(logits, targets, masks.channels, self.training)
 
     def decode(
         self,
