@@ -6,12 +6,13 @@
 # make kill-test  a preparation of data killed 20 times, and what comes of it
 # make bench   speed, memory, scaling and storage; make bench-patch-models the cost of other models
 # make pretrain  hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card; hours on a CPU
-# make results the table of real tasks in the README (DATA=manifest.csv), hours on a CPU
+# make task-weights  hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
+# make results the README's tables of fine-tuning on real tasks (DATA=folder), hours on a CPU
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style pretrain results
+.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style pretrain task-weights results
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -93,19 +94,14 @@ pretrain: .venv/installed
 	$(BIN)/python examples/write_model_card.py --folder $(FOLDER) --features $(FINDINGS)_features.json \
 		--reconstruction $(FINDINGS)_reconstruction.json
 
-SEEDS ?= 0 1 2
-FINETUNE = $(BIN)/python examples/finetune.py --data $(DATA) --config '{"hidden_dropout": 0.0, "attention_dropout": 0.0}' --save_strategy no \
-	--warmup_steps 0.1 --lr_scheduler_type cosine --weight_decay 0.005 --max_grad_norm 1.0 --logging_steps 10
+# Weights that tell a task's classes: hub/neuript-tiny-TASK.
+task-weights: .venv/installed
+	for task in $(basename $(notdir $(wildcard examples/configs/tasks/*.yaml))); do \
+		$(BIN)/python examples/finetune.py examples/configs/tasks/$$task.yaml --data $(DATA)/manifest.csv || exit 1; \
+		mkdir -p hub/neuript-tiny-$$task; \
+		cp $(foreach ending,json safetensors py,runs/neuript-tiny-$$task/*.$(ending)) hub/neuript-tiny-$$task; \
+		$(BIN)/python examples/write_model_card.py --folder hub/neuript-tiny-$$task || exit 1; \
+	done
 
 results: .venv/installed
-	for seed in $(SEEDS); do \
-		$(FINETUNE) --seed $$seed --output_dir runs/eegmat-$$seed --rows set=eegmat \
-			--learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 16 && \
-		$(FINETUNE) --seed $$seed --output_dir runs/epilepsy_gb-$$seed --rows set=epilepsy_gb --montage as_recorded \
-			--max_train_windows 500 --learning_rate 3e-5 --num_train_epochs 3 --per_device_train_batch_size 16 && \
-		$(FINETUNE) --seed $$seed --output_dir runs/ssvep_exo-$$seed --rows set=ssvep_exo --montage as_recorded \
-			--events "13 Hz" "17 Hz" "21 Hz" --window_seconds 5 --baseline tangent_space \
-			--baseline_frequencies 13 17 21 --learning_rate 3e-4 --num_train_epochs 10 \
-			--per_device_train_batch_size 8 || exit 1; \
-	done
-	$(BIN)/python examples/summarise.py --folders runs/eegmat-* runs/epilepsy_gb-* runs/ssvep_exo-*
+	$(BIN)/python examples/compare_pretraining.py examples/configs/comparison.yaml --data $(DATA)/manifest.csv

@@ -2,12 +2,13 @@
 What pre-training is worth: the same architecture fine-tuned from a checkpoint and from random weights, step by step.
 
     python examples/compare_pretraining.py --model hub/neuript-tiny --data manifest.csv
+    python examples/compare_pretraining.py examples/configs/comparison.yaml --data manifest.csv
     python examples/compare_pretraining.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial/folds
 
 Both starts get the same windows, batches, steps and learning rates, with a head of random weights and with one that
 starts from a fit on frozen features, at all labels and at a tenth of them; EEGNet and band power get the same windows.
-The first line scores the people of `val` and `test` together as training goes on; nothing is chosen on them: what
-counts is the last step. The second never opens their recordings: each seed leaves out another fold of the people of
+The first lines score the people of `val` and `test` together as training goes on; nothing is chosen on them: what
+counts is the last step. The last never opens their recordings: each seed leaves out another fold of the people of
 `train`. It is the one to choose learning rates by.
 
 Every training is kept in `--cells` when it is done, so that a run that was killed goes on where it stopped. Results
@@ -17,6 +18,7 @@ are written anew after each seed: `.json` (accuracies, differences paired over p
 
 import copy
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -29,6 +31,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from finetune import ModelArguments, draw_windows, make_model, make_trainer
+from settings_file import parse_with_file
 from task import (
     TASKS,
     AccuracyOverPeople,
@@ -462,7 +465,7 @@ def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArgument
 
 
 def main():
-    (arguments,) = HfArgumentParser(ComparisonArguments).parse_args_into_dataclasses()
+    (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), sys.argv[1:])
     logging.set_verbosity_error()  # each loading would tell anew that the decoder is not needed and the head is new
     logging.disable_progress_bar()  # a line for each training is enough
     tasks = {name: manifest_task(name, arguments.data) for name in arguments.tasks}

@@ -3,6 +3,7 @@ Fine-tunes NeurIPT on labelled EEG through `Trainer` and scores it on people tha
 
     python examples/finetune.py --data manifest.csv --rows set=eegmat --output_dir runs/eegmat
     python examples/finetune.py --data folder --events left right --model folder_of_weights --output_dir runs/hands
+    python examples/finetune.py examples/configs/tasks/eyes.yaml --data manifest.csv
 
 From files to metrics: recordings -> feature extractor -> windows split by person -> a closed-form start of the head ->
 fine-tuning -> scores of windows, recordings and people beside chance and a classical method on the same windows.
@@ -12,11 +13,13 @@ lists the rest.
 """
 
 import json
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from settings_file import parse_with_file
 from task import (
     TaskArguments,
     baseline_scores,
@@ -137,9 +140,9 @@ def training_record(
 
 
 def main():
-    task, model_arguments, training = HfArgumentParser(
-        (TaskArguments, ModelArguments, TrainingArguments)
-    ).parse_args_into_dataclasses()
+    task, model_arguments, training = parse_with_file(
+        HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments)), sys.argv[1:]
+    )
     set_seed(training.seed)
 
     seen = refuse_seen(task, model_arguments.model)

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from datasets import IterableDataset
+from settings_file import parse_with_file
 from task import provenance
 from torch.utils.data import Sampler, Subset
 from transformers import HfArgumentParser, TrainerCallback, TrainingArguments, set_seed
@@ -227,19 +227,7 @@ def parse_arguments(
     parser.set_defaults(report_to="tensorboard" if find_spec("tensorboard") else "none")
     # accelerate would fill up a smaller last batch for several processes, which then would not train as one
     parser.set_defaults(dataloader_drop_last=True)
-    if arguments and arguments[0].endswith((".yaml", ".yml")):
-        settings = yaml.safe_load(Path(arguments[0]).read_text())
-        unknown = sorted(set(settings) - {action.dest for action in parser._actions})
-        if unknown:
-            raise ValueError(f"{arguments[0]} has settings that do not exist: {', '.join(unknown)}.")
-        # options that take JSON on the command line are written plainly in the file
-        parser.set_defaults(
-            **{name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
-        )
-        for action in parser._actions:
-            action.required = action.required and action.dest not in settings
-        arguments = arguments[1:]
-    parsed = parser.parse_args_into_dataclasses(arguments)
+    parsed = parse_with_file(parser, arguments)
     started, joined = int(os.environ.get("WORLD_SIZE", 1)), parsed[-1].world_size
     if started != joined:
         raise ValueError(

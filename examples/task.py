@@ -73,6 +73,10 @@ class TaskArguments:
         default=False, metadata={"help": "Score people whom the checkpoint's weights have seen, too."}
     )
     max_train_windows: int | None = field(default=None, metadata={"help": "Train on so many windows, drawn by seed."})
+    caution: str | None = field(
+        default=None,
+        metadata={"help": "What users of the weights must know of the task's data; stands in their card."},
+    )
     baseline: str = field(
         default="band_power",
         metadata={"help": "Other method on the same windows: band_power, tangent_space, eegnet, none."},

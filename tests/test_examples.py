@@ -10,8 +10,13 @@ from pathlib import Path
 import mne
 import pandas as pd
 import pytest
+import yaml
+from compare_pretraining import ComparisonArguments
+from finetune import ModelArguments
 from PIL import Image
-from transformers import pipeline
+from settings_file import parse_with_file
+from task import TaskArguments
+from transformers import HfArgumentParser, TrainingArguments, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
 from neuript_hf.simulation import simulate_dataset
@@ -19,6 +24,7 @@ from neuript_hf.training_record import read_training_record
 
 
 ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "examples" / "configs"
 SMALL = json.dumps(
     {
         "hidden_size": 16,
@@ -55,11 +61,30 @@ def manifest(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finetuned(manifest, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "hands-0"
+    settings = {"montage": "C3,Cz,C4", "config": json.loads(SMALL), "seed": 9, "caution": "These people do not exist."}
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(settings))
     printed = run(
-        *("finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", SMALL, "--max_train_windows", "16"),
+        *("finetune.py", file, "--data", manifest, "--max_train_windows", "16"),
         *("--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no", "--output_dir", folder, "--seed", "3"),
     )
     return folder, printed
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("tasks/*.yaml")), ids=lambda file: file.stem)
+def test_settings_of_task_weights(file, tmp_path):
+    """One file, one checkpoint: it lacks nothing but the data, and says what its users must know."""
+    parser = HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments))
+    changes = ["--data", "manifest.csv", "--output_dir", str(tmp_path), "--use_cpu"]
+    task, model, training = parse_with_file(parser, [str(file), *changes])
+    assert task.data == "manifest.csv" and task.caution and Path(ROOT, model.model, "model.safetensors").exists()
+    assert training.output_dir == str(tmp_path) and training.learning_rate == 3e-4
+
+
+def test_settings_of_the_comparison():
+    file = str(CONFIGS / "comparison.yaml")
+    (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), [file, "--data", "manifest.csv"])
+    assert len(arguments.tasks) == 5 and arguments.shares == [1.0, 0.1] and len(arguments.seeds) == 3
 
 
 def test_finetune_from_files_to_metrics(finetuned):
@@ -113,6 +138,7 @@ def test_model_card_from_results(finetuned):
     assert card.startswith("---\n") and "hands-0" in card and "left_hand, right_hand" in card
     assert f"{results['model']['balanced_accuracy']:.3f}" in card and results["provenance"]["command"] in card
     assert "{{" not in card and "{%" not in card
+    assert "## Limits\n\nThese people do not exist.\n\nResearch software" in card
     # tables without holes
     assert "| | | | |\n| fine-tuned |" in card and " |\n| classes | left_hand, right_hand |\n" in card
 

@@ -1,0 +1,34 @@
+"""
+Settings of a program in a file, overruled on the command line:
+
+    python examples/pretrain.py examples/configs/tiny.yaml --max_steps 200
+"""
+
+import json
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+
+def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
+    """
+    The parser's dataclasses, from the settings of the file (.yaml) that is named first, if one is, overruled by the
+    arguments behind it.
+
+    Raises:
+        ValueError: for a setting in the file that does not exist.
+    """
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        settings = yaml.safe_load(Path(arguments[0]).read_text())
+        unknown = sorted(set(settings) - {action.dest for action in parser._actions})
+        if unknown:
+            raise ValueError(f"{arguments[0]} has settings that do not exist: {', '.join(unknown)}.")
+        # options that take JSON on the command line are written plainly in the file
+        parser.set_defaults(
+            **{name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
+        )
+        for action in parser._actions:
+            action.required = action.required and action.dest not in settings
+        arguments = arguments[1:]
+    return parser.parse_args_into_dataclasses(arguments)
