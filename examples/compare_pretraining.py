@@ -350,32 +350,37 @@ def as_json(results: dict[str, dict[str, dict]]) -> dict:
 
 
 def as_table(results: dict[str, dict[str, dict]]) -> str:
-    """Markdown: one table for each share, a line for each task; accuracies are means over the seeds."""
+    """
+    Markdown: one table for each share, a line for each task; accuracies are means over the seeds. The table has what
+    pre-training brings over random weights; what it brings over other methods stands below.
+    """
     lines = []
     for share, tasks in results.items():
         first = next(iter(tasks.values()))
         methods, differences = list(first["accuracies"]), list(first["differences"])
+        columns = [name for name in differences if name.endswith(FINE_TUNED)]
         lines += [
-            f"\n{float(share):.0%} of the labels\n",
-            f"| task | people, windows | trained on | chance | {' | '.join(methods + differences)} |",
-            "|---" * (4 + len(methods) + len(differences)) + "|",
+            f"{float(share):.0%} of the labels:\n",
+            f"| task | people, windows | trained on | chance | {' | '.join(methods + columns)} |",
+            "|---" * (4 + len(methods) + len(columns)) + "|",
         ]
         for task, result in tasks.items():
             cells = [f"{result['accuracies'][method].value:.3f}" for method in methods]
-            cells += [signed(result["differences"][name].to_dict()) for name in differences]
+            cells += [signed(result["differences"][name].to_dict()) for name in columns]
             about = f"{result['people']}, {result['windows']['scored']} | {result['windows']['train']}"
             lines.append(f"| {task} | {about} | {1 / len(result['classes']):.3f} | {' | '.join(cells)} |")
         means = overall(tasks)
         cells = [f"{means[method]['value']:.3f}" for method in methods]
-        cells += [signed(means[name]) for name in differences]
+        cells += [signed(means[name]) for name in columns]
         lines += [f"| mean of {len(tasks)} tasks | | | | {' | '.join(cells)} |", ""]
         for name in differences:
-            worst = means[name]["worst"]
+            mean, worst = means[name], means[name]["worst"]
             lines.append(
-                f"{name}: above 0 on {means[name]['tasks_above_0']} of {len(tasks)} tasks; the worst is "
-                f"{worst['task']}, {signed(worst)}."
+                f"- {name}: {signed(mean)} in the mean, above 0 on {mean['tasks_above_0']} of {len(tasks)} tasks, "
+                f"worst on {worst['task']}, {signed(worst)}"
             )
-    return "\n".join(lines)
+        lines.append("")
+    return "\n".join(lines).strip()
 
 
 def curve_table(cells: dict[Cell, dict]) -> pd.DataFrame:
@@ -460,7 +465,9 @@ def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArgument
         "commits_of_trainings": sorted({str(content["commit"]) for content in cells.values()}),
         "provenance": provenance(),
     }
-    write_json(output.with_name(f"{output.name}.json"), about | {"shares": as_json(results)})
+    write_json(
+        output.with_name(f"{output.name}.json"), about | {"table": as_table(results), "shares": as_json(results)}
+    )
     return results
 
 

@@ -69,7 +69,7 @@ def test_a_comparison_and_its_files(compared):
     results = json.loads((folder / "compared.json").read_text())
     curves = pd.read_csv(folder / "compared_curves.csv")
     predictions = pd.read_csv(folder / "compared_predictions.csv")
-    assert "100% of the labels" in printed and "50% of the labels" in printed
+    assert "100% of the labels" in printed and "50% of the labels" in printed and results["table"] in printed
     with Image.open(folder / "compared.png") as picture:
         assert picture.width > 200
     assert not list(folder.glob("**/*.part"))
