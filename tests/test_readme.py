@@ -1,5 +1,6 @@
 """The README's code runs as it stands there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -35,3 +36,8 @@ def test_the_table_of_checkpoints_is_that_of_the_result_files(monkeypatch):
     monkeypatch.chdir(ROOT)
     folders = [str(folder) for folder in Path("hub").iterdir()]
     assert describe(folders, "benchmarks/results") in Path("README.md").read_text()
+
+
+def test_the_tables_of_fine_tuning_are_those_of_the_result_file():
+    results = json.loads((ROOT / "benchmarks/results/compare_pretraining.json").read_text())
+    assert results["table"] in (ROOT / "README.md").read_text()
