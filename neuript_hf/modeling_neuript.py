@@ -1,6 +1,6 @@
 """
-NeurIPT (arXiv 2510.16548) in the order of the data; embeddings, token masks, pooling, losses and the fast forms of the
-arithmetic have files of their own.
+NeurIPT (arXiv 2510.16548) in the order of the data; embeddings, token masks, pooling, losses, outputs and the fast
+forms of the arithmetic have files of their own.
 
 A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across
 channels; some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace
@@ -19,7 +19,6 @@ E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.integrations import use_experts_implementation
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -49,68 +47,10 @@ from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
 from .interpolation import fill_linear
 from .losses import balanced_bce_loss, channel_target_loss, course_target, expert_balance_loss, reconstruction_loss
+from .outputs import NeurIPTClassifierOutput, NeurIPTForPreTrainingOutput, NeurIPTModelOutput
 from .pooling import channel_groups, lobe_pooling, mean_over_time
 from .token_basis import ScalarTokens, TokenBasis
 from .token_masks import TokenMasks, key_mask
-
-
-@dataclass
-class NeurIPTModelOutput(ModelOutput):
-    """
-    What the encoder gives.
-
-    Args:
-        last_hidden_state (`(B, C, L6, d)`): the coarsest scale.
-        pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector, the embedding to use. `None`
-            where the pooling needs a `lobe_mask` and none was given.
-        hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
-        attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L)
-            of each layer, with `output_attentions=True` and eager attention.
-        router_logits (`tuple` of `(n, E)`): one entry for each expert block, with `output_router_logits=True`.
-        aux_loss (scalar): sum of the experts' auxiliary losses; in training only.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    pooler_output: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    router_logits: tuple[torch.FloatTensor, ...] | None = None
-    aux_loss: torch.FloatTensor | None = None
-
-
-@dataclass
-class NeurIPTClassifierOutput(ModelOutput):
-    """
-    What the classifier gives: `loss` (task loss plus weighted auxiliary loss, where `labels` are given), `logits
-    (B, num_labels)` before softmax (or sigmoid, with Bal-BCE), and the encoder's optional outputs.
-    """
-
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    aux_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-    router_logits: tuple[torch.FloatTensor, ...] | None = None
-
-
-@dataclass
-class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
-    """
-    The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
-    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and where the configuration has these
-    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, and `course_loss` with `course_logits (B, C,
-    parts)`.
-    """
-
-    reconstruction_loss: torch.FloatTensor | None = None
-    spectral_loss: torch.FloatTensor | None = None
-    spectral_logits: torch.FloatTensor | None = None
-    course_loss: torch.FloatTensor | None = None
-    course_logits: torch.FloatTensor | None = None
-
-    @property
-    def reconstruction(self) -> torch.FloatTensor:
-        return self.logits
 
 
 # Attention (spec sections 4 and 7)

@@ -49,6 +49,7 @@ HUB_FILES = {
     "interpolation.py",
     "losses.py",
     "nets.py",
+    "outputs.py",
     "pooling.py",
     "recordings.py",
     "signal_quality.py",
