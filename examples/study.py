@@ -5,8 +5,9 @@ Studies of pre-training: short runs that differ in one thing, each judged by fol
     python examples/study.py --study examples/configs/studies/scaling.yaml --data manifest.csv --parallel 2
 
 A study is a file: `base` (settings of `pretrain.py`), `settings` that all runs change, `arms` (the name of each, and
-what it changes), `seeds`, and of `evaluate_features.py` `tasks`, `fits` and `random_seeds`. The recordings of `val`
-and `test` are never opened.
+what it changes), `seeds`, and of `evaluate_features.py` `tasks`, `fits` and `random_seeds`; `probe_steps` are steps
+on the way whose checkpoints are evaluated, too (`settings` must keep them). The recordings of `val` and `test` are
+never opened.
 
 Every run is one of `pretrain.py`, resumed where it was killed and kept when it is done, so a study can be stopped and
 started at will. Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and
@@ -39,7 +40,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
 EXAMPLES = Path(__file__).resolve().parent
-KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds"}
+KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds", "probe_steps"}
 # What the curves show: entries of evaluations on people held out from pre-training.
 CURVES = {
     "eval_reconstruction_loss": "squared error at hidden samples",
@@ -79,21 +80,40 @@ class Run:
         file.write_text(text)
         _program("pretrain.py", file, "--resume_from_checkpoint", "true", environment=environment)
 
-    def evaluate(self, fit: str, study: dict, data: str, environment: dict[str, str]) -> None:
-        if not (file := self.evaluation(fit)).exists():
+    def weights(self, step: int | None) -> Path:
+        """Where the weights lie: of a step on the way, or of the end."""
+        return self.folder / f"checkpoint-{step}" if step else self.folder
+
+    def evaluate(self, fit: str, step: int | None, study: dict, data: str, environment: dict[str, str]) -> None:
+        if not (file := self.evaluation(fit, step)).exists():
             partial = file.with_suffix(".part")
             _program(
-                *("evaluate_features.py", "--model", self.folder, "--data", data, "--folds", "5", "--fit", fit),
+                *("evaluate_features.py", "--model", self.weights(step), "--data", data, "--folds", "5", "--fit", fit),
                 *("--random_seeds", study["random_seeds"], "--tasks", *study["tasks"], "--output", partial),
                 environment=environment,
             )
             partial.replace(file)  # it is written anew after each task, and whole only now
 
-    def evaluation(self, fit: str) -> Path:
-        return self.folder / f"folds_{fit}.json"
+    def evaluation(self, fit: str, step: int | None = None) -> Path:
+        return self.weights(step) / f"folds_{fit}.json"
 
-    def result(self, fits: list[str]) -> dict:
-        """Training, losses on the way, and accuracies by fit and task."""
+    def accuracies(self, fits: list[str], step: int | None = None) -> dict[str, dict[str, dict[str, dict]]]:
+        """By fit, task and method."""
+        evaluations = {fit: json.loads(self.evaluation(fit, step).read_text()) for fit in fits}
+        return {
+            fit: {
+                name: {
+                    method: accuracy
+                    for method, accuracy in task["accuracies"].items()
+                    if method in ("checkpoint", "random", "band power")
+                }
+                for name, task in evaluation["tasks"].items()
+            }
+            for fit, evaluation in evaluations.items()
+        }
+
+    def result(self, fits: list[str], probe_steps: list[int]) -> dict:
+        """Training, losses on the way, and accuracies by fit and task, at the end and on the way."""
         (stage,) = read_training_record(self.folder).stages
         log = json.loads(Path(last_checkpoint(self.folder), "trainer_state.json").read_text())["log_history"]
         curves = [
@@ -101,7 +121,6 @@ class Run:
             for entry in log
             if "eval_loss" in entry
         ]
-        evaluations = {fit: json.loads(self.evaluation(fit).read_text()) for fit in fits}
         return {
             "arm": self.arm,
             "seed": self.seed,
@@ -112,17 +131,8 @@ class Run:
             "people": len(stage.subjects),
             "hours": round(sum(dataset.hours for dataset in stage.datasets), 3),
             "curves": curves,
-            "accuracies": {
-                fit: {
-                    name: {
-                        method: accuracy
-                        for method, accuracy in task["accuracies"].items()
-                        if method in ("checkpoint", "random", "band power")
-                    }
-                    for name, task in evaluation["tasks"].items()
-                }
-                for fit, evaluation in evaluations.items()
-            },
+            "accuracies": self.accuracies(fits),
+            "accuracies_on_the_way": {str(step): self.accuracies(fits, step) for step in probe_steps},
         }
 
 
@@ -214,8 +224,14 @@ def draw(results: list[dict], study: dict) -> plt.Figure:
             if points:
                 axis.plot(*zip(*points, strict=True), color=colours[run["arm"]], marker=".", label=label)
         for fit, marker in zip(study["fits"], "osD", strict=False):
-            value = mean(task["checkpoint"]["value"] for task in run["accuracies"][fit].values())
-            axes[-1].plot(run["seconds"], value, marker, color=colours[run["arm"]], label=label)
+            parts = run["accuracies_on_the_way"] | {str(run["steps"]): run["accuracies"]}
+            axes[-1].plot(
+                [int(step) / run["steps"] * run["seconds"] for step in parts],
+                [mean(task["checkpoint"]["value"] for task in part[fit].values()) for part in parts.values()],
+                marker=marker,
+                color=colours[run["arm"]],
+                label=label,
+            )
             label = None
     for axis, title in zip(
         axes, (*CURVES.values(), f"balanced accuracy, mean of {len(study['tasks'])} tasks"), strict=True
@@ -236,9 +252,9 @@ def main():
 
     def finish(run: Run) -> dict:
         run.train(environment)
-        for fit in study["fits"]:
-            run.evaluate(fit, study, arguments.data, environment)
-        result = run.result(study["fits"])
+        for step, fit in product([*study["probe_steps"], None], study["fits"]):
+            run.evaluate(fit, step, study, arguments.data, environment)
+        result = run.result(study["fits"], study["probe_steps"])
         print(f"{run.arm}, seed {run.seed}: done after {result['seconds']:.0f} s of training", flush=True)
         return result
 

@@ -80,6 +80,7 @@ def study(tmp_path_factory):
     content = {
         **{"base": str(folder / "base.yaml"), "settings": {}, "seeds": [0], "tasks": ["arithmetic"]},
         **{"arms": {"plain": {}, "spectrum": {"spectral_target": True}}, "fits": ["ridge"], "random_seeds": 1},
+        "probe_steps": [2],
     }
     (folder / "trial.yaml").write_text(yaml.safe_dump(content))
     return folder / "trial.yaml", manifest
@@ -105,7 +106,9 @@ def test_from_a_file_to_results(study, tmp_path):
     for result in results["runs"]:
         assert result["steps"] == 4 and [entry["step"] for entry in result["curves"]] == [2, 4]
         assert ("eval_spectral_loss" in result["curves"][-1]) == (result["arm"] == "spectrum")
-        assert set(result["accuracies"]["ridge"]["arithmetic"]) == {"checkpoint", "random", "band power"}
+        (on_the_way,) = result["accuracies_on_the_way"].values()
+        for accuracies in (result["accuracies"], on_the_way):
+            assert set(accuracies["ridge"]["arithmetic"]) == {"checkpoint", "random", "band power"}
     # done is done
     trained = [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")]
     run()
