@@ -255,7 +255,7 @@ class Cell:
         return content
 
 
-def train(cell: Cell, windows: Windows, arguments: ComparisonArguments, settings: dict) -> None:
+def train(cell: Cell, windows: Windows, arguments: ComparisonArguments, settings: dict, commit: str | None) -> None:
     """Trains and scores, and keeps what came out of it."""
     start = time.monotonic()
     if cell.method in FINE_TUNED:
@@ -267,7 +267,7 @@ def train(cell: Cell, windows: Windows, arguments: ComparisonArguments, settings
         "scores": content["scores"].tolist(),
         "settings": settings,
         "seconds": time.monotonic() - start,
-        "commit": provenance()["commit"],
+        "commit": commit,
     }
     write_json(cell.file(arguments), content)
     print(f"{cell.file(arguments).stem}: {accuracy:.3f} after {content['seconds']:.0f} s", flush=True)
@@ -441,7 +441,9 @@ def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figur
     return figure
 
 
-def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments) -> dict[str, dict[str, dict]]:
+def write(
+    windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments, origin: dict
+) -> dict[str, dict[str, dict]]:
     """The four result files, of the seeds that are done for all tasks."""
     cells = read_cells(windows, arguments)
     results, curves = results_of(cells, windows, arguments), curve_table(cells)
@@ -463,7 +465,7 @@ def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArgument
         "seeds": sorted({seed for _, seed in windows}),
         "seconds": round(sum(content["seconds"] for content in cells.values())),
         "commits_of_trainings": sorted({str(content["commit"]) for content in cells.values()}),
-        "provenance": provenance(),
+        "provenance": origin,
     }
     write_json(
         output.with_name(f"{output.name}.json"), about | {"table": as_table(results), "shares": as_json(results)}
@@ -473,6 +475,7 @@ def write(windows: dict[tuple[str, int], Windows], arguments: ComparisonArgument
 
 def main():
     (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), sys.argv[1:])
+    origin = provenance()  # before results are written: they change the tree, not the code that runs
     logging.set_verbosity_error()  # each loading would tell anew that the decoder is not needed and the head is new
     logging.disable_progress_bar()  # a line for each training is enough
     tasks = {name: manifest_task(name, arguments.data) for name in arguments.tasks}
@@ -494,8 +497,8 @@ def main():
                 for method in arguments.methods:
                     cell = Cell(name, method, share, seed)
                     if cell.finished(arguments, settings[method]) is None:
-                        train(cell, windows[name, seed], arguments, settings[method])
-        results = write(windows, arguments)
+                        train(cell, windows[name, seed], arguments, settings[method], origin["commit"])
+        results = write(windows, arguments, origin)
     print(as_table(results))
 
 

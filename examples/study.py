@@ -245,6 +245,7 @@ def draw(results: list[dict], study: dict) -> plt.Figure:
 def main():
     (arguments,) = HfArgumentParser(StudyArguments).parse_args_into_dataclasses()
     study, name = read_study(arguments.study), Path(arguments.study).stem
+    origin = provenance()  # before results are written: they change the tree, not the code that runs
     output = Path(arguments.output or f"benchmarks/results/study_{name}")
     threads = max(1, (os.cpu_count() or 1) // arguments.parallel)
     environment = {"OMP_NUM_THREADS": str(threads)}
@@ -262,7 +263,7 @@ def main():
     with ThreadPoolExecutor(arguments.parallel) as pool:
         for result in pool.map(finish, runs):
             results.append(result)
-            content = {"study": study, "runs": results, "table": table(results, study), "provenance": provenance()}
+            content = {"study": study, "runs": results, "table": table(results, study), "provenance": origin}
             write_json(output.with_suffix(".json"), content)
             figure = draw(results, study)
             figure.savefig(output.with_suffix(".png"), dpi=100)
