@@ -211,11 +211,12 @@ def accuracies(runs: list[dict], fit: str, tasks: list[str], method: str) -> lis
 
 def draw(results: list[dict], study: dict) -> plt.Figure:
     """Losses on people held out and the mean accuracy over tasks, against the seconds of training."""
-    figure, axes = plt.subplots(1, len(CURVES) + 1, figsize=(15, 4.5), layout="constrained")
+    curves = {name: title for name, title in CURVES.items() if any(name in run["curves"][-1] for run in results)}
+    figure, axes = plt.subplots(1, len(curves) + 1, figsize=(5 * (len(curves) + 1), 4.5), layout="constrained")
     colours = dict(zip(study["arms"], plt.get_cmap("tab20").colors, strict=False))
     for run in results:
         label = run["arm"] if run["seed"] == study["seeds"][0] else None
-        for axis, name in zip(axes, CURVES, strict=False):
+        for axis, name in zip(axes, curves, strict=False):
             points = [
                 (entry["step"] / run["steps"] * run["seconds"], entry[name])
                 for entry in run["curves"]
@@ -230,13 +231,12 @@ def draw(results: list[dict], study: dict) -> plt.Figure:
                 [mean(task["checkpoint"]["value"] for task in part[fit].values()) for part in parts.values()],
                 marker=marker,
                 color=colours[run["arm"]],
-                label=label,
+                label=label and f"{label}, {fit}",
             )
-            label = None
     for axis, title in zip(
-        axes, (*CURVES.values(), f"balanced accuracy, mean of {len(study['tasks'])} tasks"), strict=True
+        axes, (*curves.values(), f"balanced accuracy, mean of {len(study['tasks'])} tasks"), strict=True
     ):
-        axis.set(title=title, xlabel="seconds of training", xscale="log")
+        axis.set(title=title, xlabel="seconds of training", xlim=(0, None))
         axis.title.set_fontsize(10)
     axes[-1].legend(fontsize=7)
     return figure
