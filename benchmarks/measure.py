@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from neuript_hf.training_record import machine_name
+
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,25 +78,15 @@ def provenance(device: torch.device) -> dict[str, object]:
     # the rows written so far change nothing that is measured
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}")
     commit = git("describe", "--always") + ("-dirty" if changed else "")
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
     return {
         "command": command,
         "commit": commit,
-        "machine": machine,
+        "machine": machine_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
