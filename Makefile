@@ -95,9 +95,13 @@ pretrain: .venv/installed
 		--reconstruction $(FINDINGS)_reconstruction.json
 
 # Weights that tell a task's classes: hub/neuript-tiny-TASK.
+# All are trained before the first is put into hub/, so that each names a commit and not a changed tree.
+TASKS := $(basename $(notdir $(wildcard examples/configs/tasks/*.yaml)))
 task-weights: .venv/installed
-	for task in $(basename $(notdir $(wildcard examples/configs/tasks/*.yaml))); do \
+	for task in $(TASKS); do \
 		$(BIN)/python examples/finetune.py examples/configs/tasks/$$task.yaml --data $(DATA)/manifest.csv || exit 1; \
+	done
+	for task in $(TASKS); do \
 		mkdir -p hub/neuript-tiny-$$task; \
 		cp $(foreach ending,json safetensors py,runs/neuript-tiny-$$task/*.$(ending)) hub/neuript-tiny-$$task; \
 		$(BIN)/python examples/write_model_card.py --folder hub/neuript-tiny-$$task || exit 1; \
