@@ -1,6 +1,8 @@
 """What `Trainer` lacks for NeurIPT, and nothing else."""
 
 from collections import defaultdict
+from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from transformers import Trainer, TrainerCallback
@@ -24,7 +26,7 @@ class _SetEpoch(TrainerCallback):
 
 class NeurIPTTrainer(Trainer):
     """
-    `Trainer` with four additions:
+    `Trainer` with five additions:
 
     - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as
       soon as it is given the feature extractor as `processing_class`);
@@ -32,6 +34,8 @@ class NeurIPTTrainer(Trainer):
       pre-training the error of the reconstruction and of the spectral target;
     - a new epoch reaches data and collators that draw at random (those with `set_epoch`), so that masks differ from
       epoch to epoch and come back the same after a resume;
+    - evaluations have the masks of epoch 0 whenever they come, so that a curve shows what was learned and not what was
+      hidden, and runs of different length can be compared;
     - each of several processes reads its own part of a stream: accelerate would let the first one read for all and cut
       its batches by the shapes of one of them, which mixed montages do not share.
 
@@ -46,6 +50,26 @@ class NeurIPTTrainer(Trainer):
         drawing = [thing for thing in (self.train_dataset, self.data_collator) if hasattr(thing, "set_epoch")]
         if drawing:
             self.add_callback(_SetEpoch(drawing))
+
+    def get_eval_dataloader(self, *args, **kwargs):
+        with self._masks_of_epoch_0():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args, **kwargs):
+        with self._masks_of_epoch_0():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _masks_of_epoch_0(self):
+        """Loaders get a collator of their own: workers may make batches of training during an evaluation."""
+        collator = self.data_collator
+        if hasattr(collator, "set_epoch"):
+            self.data_collator = deepcopy(collator)
+            self.data_collator.set_epoch(0)
+        try:
+            yield
+        finally:
+            self.data_collator = collator
 
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)

@@ -119,6 +119,16 @@ def test_a_new_epoch_gets_new_masks(tmp_path):
     assert "eval_loss" in trainer.evaluate()
 
 
+def test_evaluations_have_the_same_masks_in_every_epoch(tmp_path):
+    trainer = pretraining_trainer(tmp_path, dataloader_num_workers=1, dataloader_persistent_workers=True)
+    reference = trainer.evaluate()["eval_loss"]
+    assert trainer.predict(trainer.eval_dataset).metrics["test_loss"] == reference
+    trainer.data_collator.set_epoch(1)
+    assert trainer.evaluate()["eval_loss"] == reference
+    assert trainer.predict(trainer.eval_dataset).metrics["test_loss"] == reference
+    assert trainer.data_collator.epoch == 1, "training goes on with its own masks"
+
+
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """Stopped in the middle of an epoch and resumed from the checkpoint: the same weights, bit for bit."""
     whole = pretraining_trainer(tmp_path / "whole", num_train_epochs=3)
