@@ -220,7 +220,7 @@ class NeurIPTExperts(nn.Module):
     def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
         parameters = (self.gate_up_proj, self.gate_up_proj_bias, self.down_proj, self.down_proj_bias)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or tokens.device.type != "cpu":
             return self.all_experts(tokens, experts, weights)
         if self.hidden_act == "swiglu" and usable(tokens, weights, *parameters):
             return swiglu_experts(tokens, experts, weights, *parameters)
@@ -234,13 +234,17 @@ class NeurIPTExperts(nn.Module):
 
     def all_experts(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """
-        Every expert runs on every token and those that were not kept have weight 0: no shape depends on the data, so
-        it compiles without a graph break and exports to ONNX.
+        Every expert runs on every token and those that were not kept have weight 0, all of them in two products: no
+        shape depends on the data, so it compiles without a graph break, exports to ONNX and never keeps a GPU waiting.
+        Half of the experts are kept by default, so it computes twice what is needed, and is still the fastest there
+        (docs/ecosystem.md).
         """
         shares = torch.zeros_like(tokens[:, :1]).expand(-1, self.num_experts).scatter(1, experts, weights)  # [n, E]
-        states = tokens @ self.gate_up_proj.transpose(1, 2) + self.gate_up_proj_bias[:, None]  # [E, n, 2w]
-        states = self._apply_gate(states) @ self.down_proj.transpose(1, 2) + self.down_proj_bias[:, None]  # [E, n, d]
-        return (states * shares.t()[..., None]).sum(0)
+        states = F.linear(tokens, self.gate_up_proj.flatten(0, 1), self.gate_up_proj_bias.flatten())
+        states = self._apply_gate(states.unflatten(-1, (self.num_experts, -1)))  # [n, E, w]
+        shares = shares.to(states.dtype)
+        mixed = F.linear((states * shares[..., None]).flatten(-2), self.down_proj.transpose(0, 1).flatten(1))
+        return (mixed + shares @ self.down_proj_bias.to(shares.dtype)).to(tokens.dtype)
 
 
 class NeurIPTSparseMoE(nn.Module):
@@ -456,10 +460,8 @@ class NeurIPTPreTrainedModel(PreTrainedModel):
         return super()._grouped_mm_can_dispatch()
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
-        """Where none is asked for: "grouped_mm" on a machine with a GPU, else "eager" (blocks, see `blockwise`)."""
-        if requested_experts is None and not torch.cuda.is_available():
-            requested_experts = "eager"
-        return super().get_correct_experts_implementation(requested_experts)
+        """Where none is asked for: "eager", the fastest on a CPU and on a GPU (docs/ecosystem.md)."""
+        return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
