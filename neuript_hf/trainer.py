@@ -1,15 +1,21 @@
 """What `Trainer` lacks for NeurIPT, and nothing else."""
 
+import math
 from collections import defaultdict
 from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
 from transformers import Trainer, TrainerCallback
+from transformers.utils import logging
 
 from .data_collator import DataCollatorForEEG
 
 
+logger = logging.get_logger(__name__)
+
+# Steps in a row without a finite gradient, after which a training has no use.
+MOST_STEPS_LEFT_OUT = 10
 LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "course_loss", "aux_loss")
 
 
@@ -26,7 +32,7 @@ class _SetEpoch(TrainerCallback):
 
 class NeurIPTTrainer(Trainer):
     """
-    `Trainer` with five additions:
+    `Trainer` with six additions:
 
     - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as
       soon as it is given the feature extractor as `processing_class`);
@@ -36,15 +42,21 @@ class NeurIPTTrainer(Trainer):
       epoch to epoch and come back the same after a resume;
     - evaluations have the masks of epoch 0 whenever they come, so that a curve shows what was learned and not what was
       hidden, and runs of different length can be compared;
+    - a step whose gradient is not finite changes no weight and is warned of, where `Trainer` would spoil all of them
+      and go on with a loss that is logged as 0; after ten of them in a row training ends with an error;
     - each of several processes reads its own part of a stream: accelerate would let the first one read for all and cut
       its batches by the shapes of one of them, which mixed montages do not share.
 
     All arguments are those of `transformers.Trainer`.
+
+    Raises:
+        FloatingPointError: in training, after ten steps in a row without a finite gradient.
     """
 
     def __init__(self, *args, data_collator=None, **kwargs):
         super().__init__(*args, data_collator=data_collator or DataCollatorForEEG(), **kwargs)
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._steps_left_out = 0  # in a row
         if self.accelerator.dataloader_config.dispatch_batches is None:
             self.accelerator.dataloader_config.dispatch_batches = False
         drawing = [thing for thing in (self.train_dataset, self.data_collator) if hasattr(thing, "set_epoch")]
@@ -78,6 +90,24 @@ class NeurIPTTrainer(Trainer):
             if (part := getattr(outputs, name, None)) is not None:
                 self._loss_parts[prefix + name].append(part.detach().mean())
         return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """`Trainer` asks for it between clipping and the optimizer's step, which passes over gradients of `None`."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if math.isfinite(float(norm)) or self.accelerator.scaler is not None:  # in float16 the scaler looks after it
+            self._steps_left_out = 0
+            return norm
+        self._steps_left_out += 1
+        step = self.state.global_step + 1
+        if self._steps_left_out == MOST_STEPS_LEFT_OUT:
+            raise FloatingPointError(
+                f"The gradient was not finite in {MOST_STEPS_LEFT_OUT} steps in a row, up to step {step}; the weights "
+                "are those from before. Lower the learning rate, look for values in the data that are not finite, or "
+                "train in float32 if this was bfloat16."
+            )
+        logger.warning(f"Step {step} is left out: its gradient is not finite ({norm}).")
+        model.zero_grad()
+        return norm
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         for prefix in ("", "eval_"):

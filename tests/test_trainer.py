@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import small_config
 from datasets import Dataset
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
+from transformers.utils import logging
 
 from neuript_hf import (
     DataCollatorForAmplitudeAwareMasking,
@@ -127,6 +128,44 @@ def test_evaluations_have_the_same_masks_in_every_epoch(tmp_path):
     assert trainer.evaluate()["eval_loss"] == reference
     assert trainer.predict(trainer.eval_dataset).metrics["test_loss"] == reference
     assert trainer.data_collator.epoch == 1, "training goes on with its own masks"
+
+
+def spoiled(trainer, steps):
+    """Gradients become NaN in these steps; gives the weights of one layer after every step."""
+    weight, kept = trainer.model.neuript.embeddings.token.weight, []
+
+    class Keep(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            kept.append(weight.detach().clone())
+
+    trainer.add_callback(Keep())
+    weight.register_hook(lambda gradient: gradient * (torch.nan if trainer.state.global_step in steps else 1))
+    return kept
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tmp_path, caplog):
+    trainer = pretraining_trainer(tmp_path, max_steps=4)
+    weights = spoiled(trainer, {1, 3})
+    logging.enable_propagation()
+    trainer.train()
+    logging.disable_propagation()
+    torch.testing.assert_close(weights[1], weights[0], atol=0, rtol=0)
+    torch.testing.assert_close(weights[3], weights[2], atol=0, rtol=0)
+    assert not torch.equal(weights[2], weights[1]), "the step between them counts"
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    warned = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert [message.split(" is")[0] for message in warned] == ["Step 2", "Step 4"]
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_training_ends_where_no_gradient_is_finite(tmp_path, max_grad_norm):
+    trainer = pretraining_trainer(tmp_path, max_steps=20, max_grad_norm=max_grad_norm)
+    weights = spoiled(trainer, range(20))
+    before = trainer.model.neuript.embeddings.token.weight.detach().clone()
+    with pytest.raises(FloatingPointError, match="10 steps in a row, up to step 10"):
+        trainer.train()
+    assert len(weights) == 9
+    torch.testing.assert_close(weights[-1], before, atol=0, rtol=0)
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
