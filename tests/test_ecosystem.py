@@ -173,6 +173,25 @@ def test_experts_implementations_agree(experts, count):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+def test_all_experts_under_autocast():
+    """What a GPU runs in pre-training: products in bfloat16, tokens come back as they were."""
+    module = NeurIPTExperts(shallow_config(), 4)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    tokens = torch.randn(50, 16)
+    weights, kept = torch.randn(50, 4).softmax(-1).topk(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module.all_experts(tokens, kept, weights)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, module.all_experts(tokens, kept, weights), atol=0.05, rtol=0.05)
+
+
+def test_eager_experts_are_the_default(monkeypatch):
+    """Also beside a GPU, where transformers would take grouped_mm, which is slower here (docs/ecosystem.md)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert NeurIPTModel(shallow_config()).config._experts_implementation == "eager"
+
+
 @pytest.mark.parametrize("experts", ["grouped_mm", "batched_mm"])
 def test_experts_implementations_agree_in_the_model(experts):
     """Different numbers of experts in the layers of one model."""
