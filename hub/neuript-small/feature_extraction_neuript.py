@@ -1,0 +1,809 @@
+"""
+Recording or array -> the batch that NeurIPT's models take, and an account of what happened to every channel.
+
+In the order of the data: channels are found by name, the signal is read block by block in microvolt, bad channels are
+judged before any filter hides them, the rate is lowered, pairs are derived, then high-pass on the whole recording,
+windows, companding (spec section 2).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels
+from .digitised import electrodes_by_position
+from .electrodes import (
+    LOBES,
+    MONTAGE_LOBES,
+    MONTAGES,
+    grid_positions,
+    lobe_membership,
+    net_name,
+    positions_of,
+    resolve_channels,
+)
+from .filtering import Resampler, high_pass, high_pass_seconds, notch
+from .recordings import Recording, as_recording, check_positive, is_recording
+from .signal_quality import SignalSurvey, check_amplitude
+
+
+try:
+    import mne
+except ImportError:  # coordinates, lobes and companding work without it; filters do not
+    mne = None
+
+
+MICROVOLTS = {"uV": 1.0, "mV": 1e3, "V": 1e6}
+HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
+# Recordings are read in blocks of this many seconds, so that only their planned channels at 64 Hz are held whole.
+BLOCK_SECONDS = 300.0
+
+
+def a_law_compress(microvolts: np.ndarray, a: float = 0.25) -> np.ndarray:
+    """
+    A-law companding (spec section 2.3): `sign(x) A|x| / k` below `1/A`, else `sign(x) (1 + ln A|x|) / k` with
+    `k = e + ln A` (for A < 1 the `1 + ln A` of G.711 would be negative).
+    """
+    scaled = a * np.abs(microvolts)
+    return (
+        np.sign(microvolts) * np.where(scaled < 1, scaled, 1 + np.log(np.maximum(scaled, 1))) / (math.e + math.log(a))
+    )
+
+
+def a_law_expand(values: np.ndarray, a: float = 0.25) -> np.ndarray:
+    """The inverse of [`a_law_compress`]: microvolts."""
+    scaled = np.abs(values) * (math.e + math.log(a))
+    return np.sign(values) * np.where(scaled < 1, scaled, np.exp(np.maximum(scaled, 1) - 1)) / a
+
+
+class NeurIPTFeatureExtractor(FeatureExtractionMixin):
+    """
+    Turns recordings into windows for NeurIPT.
+
+    Args:
+        montage: name of a montage (`"double_banana"`, `"bcic_iv_2a"`, `"bcic_iv_2a_monopolar"`, `"bcic_iv_2b"`,
+            `"bcic_iv_2b_monopolar"`, `"seed_v"`, `"sleep_edfx"`), `"as_recorded"` (the recording's own EEG channels),
+            or a list of electrodes and pairs `"A-B"` (first minus second).
+        sampling_rate: rate of the output, in hertz. The models are made for 64.
+        l_freq, h_freq: borders of the band-pass, in hertz; `None` = open on that side.
+        notch_freq: mains frequency to remove, in hertz; `None` = no notch. A band that ends at 30 Hz needs none.
+        companding: `"a-law"`, or `None` to leave microvolts.
+        companding_a: A of the A-law.
+        coordinate_frame: `"head"` (an electrode has the same coordinates in every montage) or `"montage"` (the
+            authors' rescaling, for converted checkpoints).
+        on_missing: what to do where the recording lacks a channel of the montage: `"raise"`, `"drop"` it, or
+            `"interpolate"` its electrodes (spherical splines).
+        window_seconds: length of a window.
+        net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) where the recording's names are its labels.
+        positions: `"table"` (names say where channels are; those that say nothing are found by digitised positions
+            where the recording has them) or `"digitised"` (digitised positions alone).
+
+    Raises:
+        ValueError: where an argument can't be; names what is possible.
+    """
+
+    model_input_names = ["input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask"]
+
+    def __init__(
+        self,
+        montage: str | Sequence[str] = "double_banana",
+        sampling_rate: int = 64,
+        l_freq: float | None = 0.1,
+        h_freq: float | None = 30.0,
+        notch_freq: float | None = None,
+        companding: str | None = "a-law",
+        companding_a: float = 0.25,
+        coordinate_frame: str = "head",
+        on_missing: str = "raise",
+        window_seconds: float = 4.0,
+        net: str | None = None,
+        positions: str = "table",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.montage = montage if isinstance(montage, str) else list(montage)
+        self.sampling_rate = sampling_rate
+        self.l_freq = l_freq
+        self.h_freq = h_freq
+        self.notch_freq = notch_freq
+        self.companding = companding
+        self.companding_a = companding_a
+        self.coordinate_frame = coordinate_frame
+        self.on_missing = on_missing
+        self.window_seconds = window_seconds
+        self.net = net
+        self.positions = positions
+        self._validate()
+
+    def _validate(self) -> None:
+        for name, choices in (
+            ("companding", ("a-law", None)),
+            ("coordinate_frame", ("head", "montage")),
+            ("on_missing", ("raise", "drop", "interpolate")),
+            ("positions", ("table", "digitised")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, but is {getattr(self, name)!r}.")
+        for name in ("sampling_rate", "window_seconds", "companding_a"):
+            check_positive(name, getattr(self, name))
+        if math.e + math.log(self.companding_a) <= 0:
+            raise ValueError(f"companding_a must be above exp(-e) = 0.066, but is {self.companding_a}.")
+        low, high, nyquist = self.l_freq or 0.0, self.h_freq, self.sampling_rate / 2
+        if not 0 <= low < (high or nyquist) <= nyquist:
+            raise ValueError(
+                f"The band must satisfy 0 <= l_freq < h_freq <= {nyquist} Hz (half the sampling rate), but is "
+                f"{self.l_freq} to {self.h_freq} Hz."
+            )
+        if isinstance(self.montage, str):
+            if self.montage != "as_recorded" and self.montage not in MONTAGES:
+                raise ValueError(
+                    f"Unknown montage {self.montage!r}. Known: as_recorded, {', '.join(MONTAGES)}; or a list of "
+                    "electrodes and pairs such as ['C3', 'Cz-C4']."
+                )
+        else:
+            canonical_names(self.montage, self.net)
+        if self.net is not None:
+            net_name(self.net)
+
+    @property
+    def channel_names(self) -> list[str] | None:
+        """The channels of the montage as electrodes and pairs; `None` for `"as_recorded"`."""
+        if isinstance(self.montage, str):
+            return None if self.montage == "as_recorded" else list(MONTAGES[self.montage])
+        return canonical_names(self.montage, self.net)
+
+    @property
+    def num_lobes(self) -> int:
+        """Columns of `lobe_mask`."""
+        return len(MONTAGE_LOBES[self.montage]) if self._montage_name in MONTAGE_LOBES else len(LOBES)
+
+    @property
+    def _montage_name(self) -> str | None:
+        return self.montage if isinstance(self.montage, str) else None
+
+    def channel_features(self, channel_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """
+        What the models have to know about channels, without a recording.
+
+        Args:
+            channel_names: electrodes or pairs in any spelling; default the montage's.
+
+        Returns:
+            `electrode_positions`, float32 `[C, 3]` in grid units, and `lobe_mask`, bool `[C, num_lobes]`.
+
+        Raises:
+            ValueError: for unknown names, or none where the montage is `"as_recorded"`.
+        """
+        if channel_names is None and self.channel_names is None:
+            raise ValueError("The montage is 'as_recorded', so channel_names are needed.")
+        channels = self.channel_names if channel_names is None else canonical_names(channel_names, self.net)
+        montage = self._montage_name
+        if self.channel_names is None or not set(channels) <= set(self.channel_names):
+            if montage in MONTAGE_LOBES:
+                foreign = sorted(set(channels) - set(self.channel_names))
+                raise ValueError(f"Montage {montage!r} has lobes for its own channels only, not for {foreign}.")
+            positions, lobes = grid_positions(channels, self.coordinate_frame), lobe_membership(channels)
+        else:
+            # A part of the montage keeps the places and lobes that it has in the whole.
+            chosen = [self.channel_names.index(channel) for channel in channels]
+            positions = grid_positions(self.channel_names, self.coordinate_frame, montage)[chosen]
+            lobes = lobe_membership(self.channel_names, montage)[chosen]
+        return {"electrode_positions": positions, "lobe_mask": lobes}
+
+    def invert(self, values: np.ndarray) -> np.ndarray:
+        """Companded values -> microvolts."""
+        values = np.asarray(values)
+        return values if self.companding is None else a_law_expand(values, self.companding_a)
+
+    def __call__(
+        self,
+        recordings: Any,
+        *,
+        sampling_rate: float | None = None,
+        channel_names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        unit: str | None = None,
+        window_seconds: float | None = None,
+        stride_seconds: float | None = None,
+        onsets: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """
+        Args:
+            recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs`, an array `[C, T]` (one recording) or
+                `[n, C, T]` (n pieces, such as epochs), or a list of these.
+            sampling_rate: of arrays, in hertz.
+            channel_names: of arrays, in order; for a list of arrays also a list of such lists.
+            unit: of arrays, `"uV"`, `"mV"` or `"V"`. For MNE objects only where their numbers are not in volts, for
+                files where they do not say it.
+            window_seconds: length of a window; default the extractor's, for epochs and `[n, C, T]` the whole piece.
+            stride_seconds: distance of window starts; default the window's length.
+            onsets: starts of the windows, in seconds from the first sample (by the clock, where there are gaps); in
+                place of a stride. Only the stretch around them is read, and channels are judged on it. For a list of
+                recordings a list of such lists.
+            return_tensors: `"pt"` for tensors; default numpy arrays.
+
+        Returns:
+            `BatchFeature` with `input_values` float32 `[B, C, T]`, `electrode_positions` float32 `[B, C, 3]`,
+            `lobe_mask` bool `[B, C, num_lobes]`, `channel_mask` bool `[B, C]` (false = bad or padding),
+            `attention_mask` bool `[B, T]` (false = padding). `.report` is the [`ChannelReport`], `.onsets` float
+            `[B]` says where the windows begin, in seconds; for a list of recordings both are lists.
+
+        Raises:
+            ValueError: where channels, unit, rate, type or length do not allow it; says what to do.
+            ImportError: where MNE is not installed.
+        """
+        if mne is None:
+            raise ImportError("The feature extractor filters with MNE: pip install mne.")
+        several = _is_list_of_recordings(recordings)
+        items = list(recordings) if several else [recordings]
+        if not items:
+            raise ValueError("Expected at least one recording, got an empty list.")
+        names = [channel_names] * len(items)
+        if several and channel_names is not None and not isinstance(channel_names[0], str):
+            names = list(channel_names)
+        starts = list(onsets) if several and onsets is not None else [onsets] * len(items)
+        for what, values in (("channel_names", names), ("onsets", starts)):
+            if len(values) != len(items):
+                raise ValueError(f"Expected {what} for each of {len(items)} recordings, got {len(values)}.")
+        for what, value in (("window_seconds", window_seconds), ("stride_seconds", stride_seconds)):
+            if value is not None:
+                check_positive(what, value)
+
+        parts, reports, begins = [], [], []
+        for item, item_names, item_starts in zip(items, names, starts, strict=True):
+            source = as_recording(item, sampling_rate=sampling_rate, channel_names=item_names, unit=unit)
+            part, report, begin = self._extract(source, window_seconds, stride_seconds, item_starts)
+            parts.append(part)
+            reports.append(report)
+            begins.append(begin)
+        batch = BatchFeature(_concatenate(parts), tensor_type=return_tensors)
+        batch.report, batch.onsets = (reports, begins) if several else (reports[0], begins[0])
+        return batch
+
+    def inspect(
+        self,
+        recording: Any,
+        *,
+        sampling_rate: float | None = None,
+        channel_names: Sequence[str] | None = None,
+        unit: str | None = None,
+    ) -> ChannelReport:
+        """
+        The report on a recording without its windows: what is in it, which channels would be used, which are bad. What
+        would stop the extractor all the same stands in `problems`.
+
+        Args:
+            recording, sampling_rate, channel_names, unit: as in a call; one recording.
+
+        Raises:
+            ValueError: where the recording can't be opened or read, or lacks channels of a montage that is named.
+        """
+        source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
+        if not source.seconds:
+            raise ValueError("The recording is empty: it has no samples.")
+        report = _new_report(source)
+        length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
+        report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
+        plan, channels = None, _possible_eeg(source, self.net)
+        try:
+            plan = self._plan(source, report)
+        except ValueError as error:
+            if self.channel_names is not None:
+                raise
+            report.problems.append(str(error))
+        placed = [] if plan is None else _channels_to_read(plan)
+        channels = placed + [index for index in channels if index not in placed]
+        if not channels:
+            return report
+        survey = _survey(source, channels)
+        _note_filled(survey, report)
+        faults = _faults(survey, channels, source, len(placed))
+        try:
+            self._check_rate(source.sampling_rate)
+            check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
+            if plan is not None:
+                _check_copies(survey, channels, plan, source, report)
+        except ValueError as error:
+            report.problems.append(str(error))
+        if plan is not None:
+            _mask(faults[:, : len(plan.recorded)], plan, source, report)
+        for index, reasons in zip(channels, faults.T, strict=True):
+            if index not in placed and reasons[0]:
+                name = source.names[index]
+                report.dropped[name] = f"{report.dropped.get(name, 'not placed')}; {reasons[0]}"
+        return report
+
+    def window_onsets(
+        self, recording: Recording, window_seconds: float | None = None, stride_seconds: float | None = None
+    ) -> np.ndarray:
+        """
+        Where the windows of a recording begin, in seconds by its clock; none reaches into a gap.
+
+        Args:
+            recording: of [`as_recording`] or [`open_recording`].
+            window_seconds, stride_seconds: as in a call.
+
+        Raises:
+            ValueError: where no stretch of the recording holds a window.
+        """
+        windows, _ = self._windows(recording, window_seconds, stride_seconds, None, ChannelReport())
+        return self._onsets_of(recording, windows)
+
+    def _extract(
+        self,
+        source: Recording,
+        window_seconds: float | None,
+        stride_seconds: float | None,
+        onsets: Sequence[float] | None,
+    ) -> tuple[dict[str, np.ndarray], ChannelReport, np.ndarray]:
+        """The windows of one recording, its report, and where the windows begin."""
+        report = _new_report(source)
+        self._check_rate(source.sampling_rate)
+        plan = self._plan(source, report)
+        windows, samples = self._windows(source, window_seconds, stride_seconds, onsets, report)
+        stretches, faults = self._read(source, plan, windows, samples, report)
+        masked = _mask(faults, plan, source, report)
+        _check_some_good(masked, faults, source)
+        values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
+        for first, begin, signal in stretches:
+            self._cut(values, signal, windows - (first, begin), faults != "", masked, plan, source.sampling_rate)
+        self._report_filters(source, report)
+        features = self.channel_features(plan.channels)
+        count = len(values)
+        return (
+            {
+                "input_values": values,
+                "electrode_positions": np.repeat(features["electrode_positions"][None], count, axis=0),
+                "lobe_mask": np.repeat(features["lobe_mask"][None], count, axis=0),
+                "channel_mask": ~masked[windows[:, 0] if source.in_pieces else np.zeros(count, dtype=int)],
+                "attention_mask": np.ones((count, samples), dtype=bool),
+            },
+            report,
+            self._onsets_of(source, windows),
+        )
+
+    def _check_rate(self, rate: float) -> None:
+        """A band up to h_freq can't come from fewer samples, and no amplifier for EEG takes 100,000 a second."""
+        if rate > HIGHEST_RATE:
+            raise ValueError(
+                f"A sampling rate of {rate:g} Hz is no rate of EEG: expected at most {HIGHEST_RATE:,} Hz."
+            )
+        needed = 2 * (self.h_freq or self.sampling_rate / 2)
+        if rate < needed:
+            raise ValueError(
+                f"A sampling rate of {rate:g} Hz is too low: the band up to {needed / 2:g} Hz needs at least "
+                f"{needed:g} Hz. Check the rate, or lower h_freq."
+            )
+
+    def _plan(self, source: Recording, report: ChannelReport) -> ChannelPlan:
+        """Which channels make which output: by name, or by digitised position."""
+        located = self._located(source, report)
+        names = [located.get(name, name) for name in source.names]
+        plan = plan_channels(names, source.types, self.channel_names, self.on_missing, report, self.net)
+        own = {electrode: name for name, electrode in located.items()}
+        for row in report.channels:
+            row.sources = [_with_own_name(text, own) for text in row.sources]
+        report.dropped = {own.get(name, name): reason for name, reason in report.dropped.items()}
+        return plan
+
+    def _located(self, source: Recording, report: ChannelReport) -> dict[str, str]:
+        """Electrodes of channels that are known by their digitised position, with a line in the report."""
+        meanings = resolve_channels(source.names, source.types, self.net)
+        asked = self.positions == "digitised"
+        wanted = {
+            name
+            for name, kind, meaning in zip(source.names, source.types, meanings, strict=True)
+            if kind == "eeg" and not meaning.startswith("non-eeg") and (asked or meaning in ("unknown", "ambiguous"))
+        }
+        if not wanted or not hasattr(source.source, "info"):
+            if asked:
+                raise ValueError("positions='digitised', but the recording has no digitised positions.")
+            return {}
+        try:
+            found = electrodes_by_position(source.source.info)
+        except ValueError as error:
+            if asked:
+                raise ValueError(f"positions='digitised', but {error}") from error
+            return {}
+        taken = {meaning for name, meaning in zip(source.names, meanings, strict=True) if name not in wanted}
+        found = {name: place for name, place in found.items() if name in wanted and place[0] not in taken}
+        if found:
+            places = ", ".join(f"{name} = {site} ({distance:.0f} mm)" for name, (site, distance) in found.items())
+            report.steps.append(f"by digitised position: {places}")
+        return {name: site for name, (site, _) in found.items()}
+
+    def _resampler(self, source: Recording) -> Resampler:
+        return Resampler(source.sampling_rate, self.sampling_rate, self.h_freq)
+
+    def _windows(
+        self,
+        source: Recording,
+        window_seconds: float | None,
+        stride_seconds: float | None,
+        onsets: Sequence[float] | None,
+        report: ChannelReport,
+    ) -> tuple[np.ndarray, int]:
+        """
+        The windows, whole numbers `[B, 2]`: which segment, and which of its samples at the output's rate is the first;
+        and their length in samples.
+        """
+        rate, resampler = self.sampling_rate, self._resampler(source)
+        lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
+        longest = max(lengths, default=0)
+        if not longest or not source.segments[0].stop:
+            raise ValueError("The recording is empty: it has no samples.")
+        if window_seconds is None and not source.in_pieces:
+            window_seconds = self.window_seconds
+        samples = longest if window_seconds is None else round(min(window_seconds * rate, longest + 1))
+        if samples < 1:
+            raise ValueError(
+                f"A window of {window_seconds} s holds no sample at {rate} Hz. Give a longer window_seconds."
+            )
+        if samples > longest:
+            stretch = max(segment.stop - segment.start for segment in source.segments) / source.sampling_rate
+            what = "recording" if len(source.segments) == 1 else "longest stretch of the recording"
+            raise ValueError(
+                f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
+                f"{window_seconds:g} s. Give a shorter window_seconds."
+            )
+        if onsets is not None:
+            if stride_seconds is not None:
+                raise ValueError("Give onsets or stride_seconds, not both.")
+            return self._windows_at(source, onsets, samples, report), samples
+        stride = stride_seconds or samples / rate
+        if stride * rate < 1:
+            raise ValueError(
+                f"stride_seconds is {stride:g} s, less than one sample at {rate} Hz: give at least {1 / rate:g} s."
+            )
+        windows, rest = [], 0.0
+        for number, length in enumerate(lengths):
+            count = int((length - samples) / rate / stride + 1e-9) + 1 if length >= samples else 0
+            starts = np.rint(np.arange(count) * stride * rate).astype(int)
+            windows.append(np.stack([np.full(count, number), starts], axis=1))
+            rest += (length - (starts[-1] + samples if count else 0)) / rate
+        windows = np.concatenate(windows)
+        count = len(windows) // len(lengths) if source.in_pieces else len(windows)
+        report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
+        if rest > 0:
+            where = "the last " if len(lengths) == 1 else ""
+            report.steps.append(
+                f"note: {where}{rest / (len(lengths) if source.in_pieces else 1):.2f} s fill no window"
+            )
+        return windows, samples
+
+    def _windows_at(
+        self, source: Recording, onsets: Sequence[float], samples: int, report: ChannelReport
+    ) -> np.ndarray:
+        """Windows that begin at given seconds; of pieces, in each of them."""
+        rate = self.sampling_rate
+        if not len(onsets):
+            raise ValueError("onsets is empty: there is no window to cut.")
+        onsets = np.asarray(onsets, dtype=float)
+        if source.in_pieces:
+            numbers = [0 if source.segment_of(onset, samples / rate) == 0 else None for onset in onsets]
+        else:
+            numbers = [source.segment_of(onset, samples / rate) for onset in onsets]
+        outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
+        if outside:
+            gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""
+            last = source.segments[0 if source.in_pieces else -1]
+            end = last.onset + (last.stop - last.start) / source.sampling_rate
+            raise ValueError(
+                f"Windows of {samples / rate:g} s at {outside} s would leave the recording or reach into a gap; it "
+                f"lasts {end:.2f} s{gaps}."
+            )
+        report.steps.append(f"windows: {len(onsets)} of {samples / rate:g} s, at the onsets given")
+        resampler = self._resampler(source)
+        windows = []
+        for number, onset in zip(numbers, onsets, strict=True):
+            segment = source.segments[number]
+            last = resampler.outputs(segment.stop - segment.start) - samples
+            windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
+        if source.in_pieces:
+            windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
+        return np.array(windows)
+
+    def _onsets_of(self, source: Recording, windows: np.ndarray) -> np.ndarray:
+        """Seconds by the recording's clock."""
+        return np.array([source.segments[number].onset + start / self.sampling_rate for number, start in windows])
+
+    def _read(
+        self, source: Recording, plan: ChannelPlan, windows: np.ndarray, samples: int, report: ChannelReport
+    ) -> tuple[list[tuple[int, int, np.ndarray]], np.ndarray]:
+        """
+        The planned channels at the output's rate and what is wrong with them.
+
+        Returns:
+            number of a segment, its first sample and its signal `[1, recorded, T]`, for each with a window: the
+            stretch that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded,
+            T]`; and text `[pieces or 1, recorded]`.
+        """
+        resampler = self._resampler(source)
+        channels = _channels_to_read(plan)
+        if source.in_pieces:
+            signal = source.read_pieces(channels)
+            survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
+            survey.add(signal)
+            stretches = [(0, 0, resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1])))]
+        else:
+            survey = SignalSurvey(1, len(channels), source.sampling_rate)
+            margin = math.ceil(high_pass_seconds(self.l_freq) / 2 * self.sampling_rate) if self.l_freq else 0
+            stretches = []
+            for number in np.unique(windows[:, 0]).tolist():
+                starts = windows[windows[:, 0] == number, 1]
+                begin = max(0, int(starts.min()) - margin) // resampler.up * resampler.up
+                end = int(starts.max()) + samples + margin
+                signal = _read_stretch(source, number, channels, begin, end, resampler, survey)
+                stretches.append((number, begin, signal[None]))
+        _note_filled(survey, report)
+        _check_copies(survey, channels, plan, source, report)
+        faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
+        _check_signal(survey, faults, source)
+        recorded = len(plan.recorded)
+        return [(number, begin, signal[:, :recorded]) for number, begin, signal in stretches], faults
+
+    def _cut(
+        self,
+        values: np.ndarray,
+        signal: np.ndarray,
+        windows: np.ndarray,
+        bad: np.ndarray,
+        masked: np.ndarray,
+        plan: ChannelPlan,
+        rate: float,
+    ) -> None:
+        """
+        Derives and filters the outputs of a stretch, one after the other, and writes its windows.
+
+        Args:
+            values: `[B, C, T]`, where they are written.
+            signal: the recorded channels, `[n, recorded, samples]` in microvolt.
+            windows: number of the piece and first sample of each window, counted from the stretch's own.
+            bad, masked: recorded channels `[n, recorded]` and outputs `[n, C]` that count as zero.
+            plan: which channels make which output.
+            rate: the recording's.
+        """
+        signal[bad] = 0.0
+        if plan.interpolated:
+            pieces = zip(signal, bad, strict=True)
+            signal = np.stack([_interpolate(*piece, self.sampling_rate, plan) for piece in pieces])
+        chosen = np.flatnonzero((windows[:, 0] >= 0) & (windows[:, 0] < len(signal)))
+        pieces, samples = windows[chosen, :1], windows[chosen, 1:] + np.arange(values.shape[-1])
+        for channel, weights in enumerate(plan.weights):
+            used = np.flatnonzero(weights)
+            output = weights[used] @ signal[:, used]
+            output[masked[:, channel]] = 0.0
+            if self._notches(rate):
+                output = notch(output, self.sampling_rate, self.notch_freq)
+            if self.l_freq:
+                output = high_pass(output, self.sampling_rate, self.l_freq)
+            values[chosen, channel] = self._compress(output[pieces, samples])
+
+    def _notches(self, rate: float) -> bool:
+        """Whether there is anything to remove at `notch_freq`: the low-pass ends below half the output's rate."""
+        return self.notch_freq is not None and self.notch_freq < min(rate, self.sampling_rate) / 2
+
+    def _compress(self, microvolts: np.ndarray) -> np.ndarray:
+        return microvolts if self.companding is None else a_law_compress(microvolts, self.companding_a)
+
+    def _report_filters(self, source: Recording, report: ChannelReport) -> None:
+        """Lines on notch, band, rate and companding."""
+        rate, resampler = source.sampling_rate, self._resampler(source)
+        if self._notches(rate):
+            report.steps.append(f"notch: {self.notch_freq:g} Hz")
+        elif self.notch_freq is not None:
+            report.steps.append(f"notch: none, {self.notch_freq:g} Hz lies above the band")
+        report.steps.append(
+            f"band-pass: {self.l_freq or 0:g} to {resampler.border or self.sampling_rate / 2:g} Hz, zero phase"
+        )
+        shortest = min(segment.stop - segment.start for segment in source.segments) / rate
+        if self.l_freq and shortest < high_pass_seconds(self.l_freq):
+            report.steps.append(
+                f"note: the high-pass is {high_pass_seconds(self.l_freq):.0f} s long, but the signal {shortest:.1f} s:"
+                " its ends are mirrored"
+            )
+        change = "unchanged" if rate == self.sampling_rate else f"to {self.sampling_rate} Hz"
+        report.steps.append(f"rate: {rate:g} Hz{', ' if rate == self.sampling_rate else ' '}{change}")
+        if self.companding is not None:
+            report.steps.append(f"companding: A-law, A = {self.companding_a}")
+
+
+def _is_list_of_recordings(recordings: Any) -> bool:
+    """A list of paths, Raw, Epochs or arrays with channels; nested lists of numbers are one array."""
+    if not isinstance(recordings, list | tuple):
+        return False
+    known = (mne.io.BaseRaw, mne.BaseEpochs, str)
+    return all(
+        isinstance(item, known) or is_recording(item) or hasattr(item, "__fspath__") or getattr(item, "ndim", 0) >= 2
+        for item in recordings
+    )
+
+
+def _with_own_name(text: str, own: dict[str, str]) -> str:
+    """A source of the report (`"+Fp1"`) by the name that the recording has for it."""
+    name = text.lstrip("+-")
+    return text[: len(text) - len(name)] + own.get(name, name)
+
+
+def _new_report(source: Recording) -> ChannelReport:
+    """A report that begins with what is known about the file."""
+    report = ChannelReport(dropped=dict(source.left_out), steps=list(source.notes))
+    report.steps.append(f"unit: {source.unit} to microvolt")
+    report.steps += [f"gap: {start:g} to {end:g} s, no window reaches into it" for start, end in source.gaps]
+    return report
+
+
+def _channels_to_read(plan: ChannelPlan) -> list[int]:
+    """The recorded channels, then those that must be copies of others."""
+    return plan.recorded + [later for later, _ in plan.duplicates]
+
+
+def _read_stretch(
+    source: Recording,
+    number: int,
+    channels: list[int],
+    begin: int,
+    end: int,
+    resampler: Resampler,
+    survey: SignalSurvey,
+) -> np.ndarray:
+    """Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block."""
+    segment = source.segments[number]
+    length = segment.stop - segment.start
+    end = min(end, resampler.outputs(length))
+    first = begin // resampler.up * resampler.step
+    last = min(length, math.ceil(end / resampler.up) * resampler.step)
+    block = math.ceil(BLOCK_SECONDS * source.sampling_rate / resampler.step) * resampler.step
+    signal = np.empty((len(channels), end - begin))
+    for start in range(first, last, block):
+        stop = min(start + block, last)
+        low, high = max(0, start - resampler.margin), min(length, stop + resampler.margin)
+        data = source.read(channels, segment.start + low, segment.start + high)
+        survey.add(data[None, :, start - low : stop - low])
+        at = start // resampler.step * resampler.up - begin
+        count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at
+        signal[:, at : at + count] = resampler(data, start - low, stop - low, count)
+    return signal
+
+
+def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
+    """What a judgement on the channels needs, without a filter."""
+    if source.in_pieces:
+        signal = source.read_pieces(channels)
+        survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
+        survey.add(signal)
+        return survey
+    survey = SignalSurvey(1, len(channels), source.sampling_rate)
+    block = math.ceil(BLOCK_SECONDS * source.sampling_rate)
+    for segment in source.segments:
+        for start in range(segment.start, segment.stop, block):
+            survey.add(source.read(channels, start, min(start + block, segment.stop))[None])
+    return survey
+
+
+def _possible_eeg(source: Recording, net: str | None) -> list[int]:
+    """Channels that may be EEG, whether or not their names say where."""
+    meanings = resolve_channels(source.names, source.types, net)
+    return [
+        index
+        for index, (kind, meaning) in enumerate(zip(source.types, meanings, strict=True))
+        if kind == "eeg" and not meaning.startswith("non-eeg")
+    ]
+
+
+def _faults(survey: SignalSurvey, channels: list[int], source: Recording, compared: int | None = None) -> np.ndarray:
+    """
+    What is wrong with channels, text `[pieces or 1, channels]`, empty where they are good; the first `compared` are
+    compared with each other.
+    """
+    faults = survey.faults(compared).astype(object)
+    marked = np.array([source.names[index] in source.marked_bad for index in channels])
+    faults[(faults == "") & marked] = "marked as bad"
+    return faults
+
+
+def _note_filled(survey: SignalSurvey, report: ChannelReport) -> None:
+    if survey.filled and not survey.silent.all():
+        report.steps.append(f"note: every channel is exactly 0 for {survey.filled / survey.rate:.3g} s: filled up?")
+
+
+def _check_copies(
+    survey: SignalSurvey, channels: list[int], plan: ChannelPlan, source: Recording, report: ChannelReport
+) -> None:
+    """
+    Channels that two names give to one place must be copies; they are noted.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    columns = {index: column for column, index in enumerate(channels)}
+    for later, first in plan.duplicates:
+        if first in columns and (survey.checksums[:, columns[later]] != survey.checksums[:, columns[first]]).any():
+            raise ValueError(
+                f"Channels {source.names[first]!r} and {source.names[later]!r} stand for the same place, but their "
+                "signals differ. Drop one of them (raw.drop_channels)."
+            )
+        report.dropped[source.names[later]] = f"the same as {source.names[first]}"
+
+
+def _check_signal(survey: SignalSurvey, faults: np.ndarray, source: Recording) -> None:
+    """
+    Raises:
+        ValueError: where no channel varies, or the unit can't be right.
+    """
+    if survey.silent.all():
+        raise ValueError(
+            f"All channels are {_reasons(faults, ' or ')}: there is no signal to work with. Check the file and its "
+            "reader."
+        )
+    check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
+
+
+def _check_some_good(masked: np.ndarray, faults: np.ndarray, source: Recording) -> None:
+    """
+    Raises:
+        ValueError: where every output is masked, in the whole or in a piece.
+    """
+    lost = np.flatnonzero(masked.all(-1))
+    if len(lost):
+        where = f" in the pieces {lost.tolist()}" if source.in_pieces else ""
+        raise ValueError(
+            f"All channels are bad{where} ({_reasons(faults, ', ')}): there is no signal to work with. "
+            f"{'Leave these pieces out.' if where else 'Check the electrodes and info[' + repr('bads') + '].'}"
+        )
+
+
+def _reasons(faults: np.ndarray, between: str) -> str:
+    return between.join(sorted(set(faults.ravel()) - {""}))
+
+
+def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:
+    """Adds the plan's interpolated electrodes behind the recorded ones, `[C, T]`, by splines over the good ones."""
+    names = plan.electrodes + plan.interpolated
+    info = mne.create_info(names, rate, "eeg")
+    info.set_montage(
+        mne.channels.make_dig_montage(dict(zip(names, positions_of(names), strict=True)), coord_frame="head")
+    )
+    empty = np.zeros((len(plan.interpolated), signal.shape[-1]))
+    raw = mne.io.RawArray(np.concatenate([signal, empty]), info, verbose="ERROR")
+    broken = [name for name, is_bad in zip(names, bad, strict=False) if is_bad]
+    raw.info["bads"] = broken + plan.interpolated
+    raw.interpolate_bads(exclude=broken, verbose="ERROR")
+    return raw.get_data()
+
+
+def _mask(faults: np.ndarray, plan: ChannelPlan, source: Recording, report: ChannelReport) -> np.ndarray:
+    """Outputs that contain a bad channel, bool `[pieces or 1, C]`; the reasons go into the report's rows."""
+    used = plan.weights[:, : len(plan.recorded)] != 0
+    for row, uses in zip(report.channels, used, strict=True):
+        reasons = []
+        for column in np.flatnonzero(uses):
+            for fault, count in sorted(Counter(faults[:, column].tolist()).items()):
+                if fault:
+                    part = f" in {count} of {len(faults)} pieces" if source.in_pieces else ""
+                    reasons.append(f"{source.names[plan.recorded[column]]} {fault}{part}")
+        row.masked = ", ".join(reasons)
+    return (used & (faults != "")[:, None, :]).any(-1)
+
+
+def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The windows of several recordings; fewer channels or samples are padded on the right, with masks that say so."""
+    largest = np.max([part["input_values"].shape[1:] for part in parts], axis=0)
+    padded = []
+    for part in parts:
+        channels, samples = largest - part["input_values"].shape[1:]
+        widths = {"input_values": (channels, samples), "attention_mask": (samples,), "channel_mask": (channels,)}
+        padded.append(
+            {
+                name: np.pad(array, [(0, 0), *((0, width) for width in widths.get(name, (channels, 0)))])
+                for name, array in part.items()
+            }
+        )
+    return {name: np.concatenate([part[name] for part in padded]) for name in padded[0]}
+
+
+__all__ = ["NeurIPTFeatureExtractor", "a_law_compress", "a_law_expand"]

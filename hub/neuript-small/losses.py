@@ -1,0 +1,143 @@
+"""
+The losses: of the experts' balance, of pre-training and of classification (spec sections 6 and 8).
+
+Where several processes train on parts of one batch, sums and counts are those of the whole batch, so that the mean of
+the processes' losses, and of their gradients, is that of one process with all of it.
+"""
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+
+# Of one part of the course: 125 ms at 64 Hz.
+COURSE_SAMPLES = 8
+# Windows that are longer than this times the course have none.
+COURSE_LONGEST = 1.5
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def mean_over_processes(total: Tensor, count: Tensor, training: bool) -> Tensor:
+    """
+    `total / count`, scalars. In training of several processes the count is that of all of them, times this process's
+    share: the mean of the processes' results is then the sum of totals over the sum of counts.
+    """
+    count = count.to(total.dtype)
+    if training and processes() > 1:
+        count = count.clone()
+        distributed.all_reduce(count)
+        count = count / processes()
+    return total / count.clamp(min=1 / processes())
+
+
+def expert_balance_loss(
+    logits: Tensor, experts: Tensor, valid: Tensor | None, importance_coef: float, balance_loss: str
+) -> Tensor:
+    """
+    Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
+    the experts' summed probabilities, and a balance term.
+
+    `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not
+    count; `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
+    """
+    num_experts = logits.shape[-1]
+    probabilities = logits.softmax(dim=-1)
+    kept = F.one_hot(experts, num_experts).sum(dim=1).to(probabilities.dtype)  # [n, E], 0 or 1
+    count = torch.full_like(probabilities[0, 0], len(logits))
+    if valid is not None:
+        probabilities, kept = probabilities * valid[:, None], kept * valid[:, None]
+        count = valid.sum().clamp(min=1).to(probabilities.dtype)
+    total, kept_total = probabilities.sum(dim=0), kept.sum(dim=0)
+    mass = (probabilities * kept).sum(dim=0)
+    if processes() > 1:
+        from torch.distributed.nn.functional import all_reduce  # with a gradient, unlike distributed.all_reduce
+
+        total, mass = all_reduce(total), all_reduce(mass)
+        kept_total, count = kept_total.clone(), count.clone()
+        for number in (kept_total, count):
+            distributed.all_reduce(number)
+    # One expert alone has no variance (and n - 1 = 0).
+    variance = total.var() if num_experts > 1 else torch.zeros_like(total[0])
+    importance = importance_coef * variance / (total.mean() ** 2 + 1e-8)
+    if balance_loss == "fraction":
+        balance = num_experts * (kept_total / (count * experts.shape[-1]) * total / count).sum()
+    else:
+        balance = num_experts * (mass / count * mass).sum() / count**2
+    return importance + balance
+
+
+def reconstruction_loss(
+    reconstruction: Tensor,
+    labels: Tensor,
+    selected: Tensor,
+    exponent: float = 2.0,
+    root: bool = False,
+    training: bool = False,
+) -> Tensor:
+    """
+    Mean of `|error|^exponent` over the selected samples, all three `[B, C, T]`, companded; with `root` its root, as
+    paper eq. 7 prints it (of several processes then each takes the root of its own part). 0 where none is selected.
+    """
+    error = (reconstruction - labels.to(reconstruction.dtype)).abs() ** exponent
+    loss = mean_over_processes((error * selected).sum(), selected.sum(), training)
+    return loss ** (1 / exponent) if root else loss
+
+
+def channel_target_loss(predictions: Tensor, targets: Tensor, channels: Tensor | None, training: bool) -> Tensor:
+    """
+    Mean squared error of `[B, C, K]` over the real channels, bool `[B, C]` (`None` = all), that have a target: those
+    of NaN have none.
+    """
+    known = targets.isfinite().all(dim=-1)
+    if channels is not None:
+        known = known & channels
+    targets = targets.to(predictions.dtype).masked_fill(~known[..., None], 0)
+    error = F.mse_loss(predictions, targets, reduction="none").mean(dim=-1)
+    return mean_over_processes((error * known).sum(), known.sum(), training)
+
+
+def course_target(values: Tensor, segments: Tensor | None, parts: int) -> Tensor:
+    """
+    The slow course of short windows: the means of their first `parts` stretches of 8 samples, less their own mean and
+    over their own standard deviation, so that loud and quiet channels count the same.
+
+    It is what an evoked potential looks like, and what neither averages over time nor gaps to fill ask for. Only
+    windows that hold these stretches and less than half as many samples again have one: the others would need their
+    beginning told from their average, and are long enough for a spectrum.
+
+    Args:
+        values: true samples, companded, `[B, C, T]`.
+        segments: real samples, bool `[B, T]`, `None` = all.
+        parts: how many stretches.
+
+    Returns:
+        `[B, C, parts]`, NaN where a window is of another length or a channel does not change.
+    """
+    samples = parts * COURSE_SAMPLES
+    lengths = torch.full_like(values[:, 0, 0], values.shape[-1]) if segments is None else segments.sum(dim=-1)
+    short = (lengths >= samples) & (lengths < samples * COURSE_LONGEST)
+    if values.shape[-1] < samples:
+        return values.new_full((*values.shape[:2], parts), torch.nan)
+    course = values[..., :samples].unflatten(-1, (parts, COURSE_SAMPLES)).mean(dim=-1)
+    course = course - course.mean(dim=-1, keepdim=True)
+    course = course / values[..., :samples].std(dim=-1, keepdim=True)  # 0 / 0 is NaN
+    return course.masked_fill(~short[:, None, None], torch.nan)
+
+
+def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
+    """
+    Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
+    classes, mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set
+    (needed for K > 0), `prior_weight` is K.
+    """
+    if prior_weight > 0:
+        logits = logits + prior_weight * torch.logit(class_prior)
+    targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
+
+
+__all__ = ["balanced_bce_loss", "channel_target_loss", "course_target", "expert_balance_loss", "reconstruction_loss"]

@@ -1,0 +1,905 @@
+"""
+NeurIPT (arXiv 2510.16548) in the order of the data; embeddings, token masks, pooling, losses, outputs and the fast
+forms of the arithmetic have files of their own.
+
+A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across
+channels; some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace
+their feed-forward blocks by more and more experts. Electrode coordinates enter as sinusoidal codes. A seven-layer
+decoder rebuilds hidden samples in pre-training; for a task, tokens are averaged within brain lobes at every scale and
+classified.
+
+Written from the paper and from the behaviour of the authors' released code (MIT); "spec section N" in the docstrings
+names the project's contract. Where paper and code differ, the configuration has a switch and the default follows the
+paper.
+
+Letters for shapes: B windows, C channels, T samples, L segments of a scale (L = T at scale 0), d hidden size, H heads,
+E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, L, d], between the two attention stages
+[B, L, C, d]. Signals are A-law companded microvolts at 64 Hz; electrode positions are in grid units of the head frame.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.integrations import use_experts_implementation
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .blockwise import (
+    add_dropped,
+    attention_forward,
+    attention_pays,
+    is_hooked,
+    is_plain,
+    linears,
+    swiglu,
+    swiglu_experts,
+    usable,
+)
+from .configuration_neuript import NeurIPTConfig
+from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
+from .interpolation import fill_linear
+from .losses import balanced_bce_loss, channel_target_loss, course_target, expert_balance_loss, reconstruction_loss
+from .outputs import NeurIPTClassifierOutput, NeurIPTForPreTrainingOutput, NeurIPTModelOutput
+from .pooling import channel_groups, lobe_pooling, mean_over_time
+from .token_basis import ScalarTokens, TokenBasis
+from .token_masks import TokenMasks, key_mask
+
+
+# Attention (spec sections 4 and 7)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention spelled out; `[rows, H, length, d/H]` -> `[rows, length, H, d/H]` and the probabilities."""
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class NeurIPTAttention(nn.Module):
+    """
+    Multi-head attention along one axis: `[rows, queries, size]` over `[rows, keys, d]` (or over themselves). `size` is
+    d, but in a light decoder.
+    """
+
+    def __init__(self, config: NeurIPTConfig, size: int | None = None):
+        super().__init__()
+        self.config = config
+        if size is None:
+            size = config.hidden_size
+            self.head_dim = size // config.num_attention_heads
+        else:
+            self.head_dim = config.decoder_head_size
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = False  # without it, transformers' sdpa would hide the future
+        self.q_proj = nn.Linear(size, size)
+        self.k_proj = nn.Linear(config.hidden_size, size)
+        self.v_proj = nn.Linear(config.hidden_size, size)
+        self.o_proj = nn.Linear(size, size)
+
+    def forward(
+        self,
+        query_states: Tensor | TokenBasis,
+        key_value_states: Tensor | TokenBasis | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Self-attention where there are no `key_value_states`; the probabilities come with eager attention only."""
+
+        def project(states: Tensor | TokenBasis, *layers: nn.Linear) -> tuple[Tensor, ...]:
+            return states.project(*layers) if isinstance(states, TokenBasis) else linears(states, *layers)
+
+        if key_value_states is None:
+            query, key, value = project(query_states, self.q_proj, self.k_proj, self.v_proj)
+        else:
+            (query,) = project(query_states, self.q_proj)
+            key, value = project(key_value_states, self.k_proj, self.v_proj)
+        query, key, value = (
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
+        )
+        dropout = self.attention_dropout if self.training else 0.0
+        implementation = self.config._attn_implementation
+        if attention_mask is not None and ("flash" in implementation or implementation == "flex_attention"):
+            # flash attention would leave out the queries of masked keys too, which hidden samples need, and torch's
+            # flex attention for the CPU writes beyond its memory where a mask meets a short axis
+            implementation = "sdpa"
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        if implementation == "sdpa" and attention_pays(query, key, value, dropout):
+            attention_interface = attention_forward
+        attended, weights = attention_interface(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        (output,) = linears(attended.flatten(-2), self.o_proj)
+        return output, weights
+
+
+# Feed-forward blocks and experts (spec sections 4 and 6)
+
+
+def gated_activation(states: Tensor, hidden_act: str) -> Tensor:
+    """SwiGLU halves its input, `silu(first half) * second half`; GELU and ReLU keep the width."""
+    if hidden_act == "swiglu":
+        gate, values = states.chunk(2, dim=-1)
+        return F.silu(gate) * values
+    return F.gelu(states) if hidden_act == "gelu" else F.relu(states)
+
+
+class NeurIPTFeedForward(nn.Module):
+    """
+    The dense block: size -> f -> size, also the shared expert. Takes and returns what an expert block does. `size` is
+    d, but in a light decoder.
+    """
+
+    def __init__(self, config: NeurIPTConfig, intermediate_size: int, size: int | None = None):
+        super().__init__()
+        size = size or config.hidden_size
+        self.hidden_act = config.hidden_act
+        gates = 2 if config.hidden_act == "swiglu" else 1
+        self.up_proj = nn.Linear(size, gates * intermediate_size)
+        self.down_proj = nn.Linear(intermediate_size, size)
+
+    def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, float]:
+        up_proj, down_proj = self.up_proj, self.down_proj
+        if self.hidden_act == "swiglu" and is_plain(up_proj, down_proj) and usable(hidden_states, up_proj.weight):
+            return swiglu(hidden_states, up_proj, down_proj), 0.0
+        return down_proj(gated_activation(up_proj(hidden_states), self.hidden_act)), 0.0
+
+
+class NeurIPTRouter(nn.Linear):
+    """Gives every token a probability for each expert and keeps the largest (spec section 6)."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__(config.hidden_size, num_experts)
+        self.num_experts = num_experts
+        self.top_k = math.ceil(config.expert_top_k_ratio * num_experts)
+        self.noise = config.router_noise
+        self.normalize = config.normalize_router_probs
+        self.capacity_factor = config.expert_capacity_factor
+
+    def forward(self, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens `[n, d]`, `valid [n]` -> logits `[n, E]`, kept weights `[n, k]`, kept experts `[n, k]`."""
+        logits = super().forward(tokens)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 is too coarse to rank experts
+        if self.training and self.noise > 0:
+            logits = logits + self.noise * torch.randn_like(logits)
+        weights, experts = logits.softmax(dim=-1).topk(self.top_k, dim=-1)
+        if self.normalize:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        if self.capacity_factor is not None:
+            weights = weights * self._within_capacity(experts, valid)
+        return logits, weights.to(tokens.dtype), experts
+
+    def _within_capacity(self, experts: Tensor, valid: Tensor | None) -> Tensor:
+        """True for the first `floor(factor * n / E)` real tokens of each expert, in their order; `[n, k]`."""
+        taken = F.one_hot(experts, self.num_experts).sum(dim=1)  # [n, E]
+        count = experts.shape[0]
+        if valid is not None:
+            taken, count = taken * valid[:, None], valid.sum()
+        within = taken.cumsum(dim=0) <= self.capacity_factor * count // self.num_experts
+        return within.gather(1, experts)
+
+
+@use_experts_implementation(has_gate=True, has_bias=True)
+class NeurIPTExperts(nn.Module):
+    """Routed experts with stacked weights; `num_experts` differs from layer to layer. Only the kept ones run."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.num_experts = num_experts
+        self.hidden_act = config.hidden_act
+        width = config.moe_intermediate_size
+        gates = 2 if config.hidden_act == "swiglu" else 1
+        self.gate_up_proj = nn.Parameter(torch.empty(num_experts, gates * width, config.hidden_size))
+        self.gate_up_proj_bias = nn.Parameter(torch.empty(num_experts, gates * width))
+        self.down_proj = nn.Parameter(torch.empty(num_experts, config.hidden_size, width))
+        self.down_proj_bias = nn.Parameter(torch.empty(num_experts, config.hidden_size))
+
+    def _apply_gate(self, states: Tensor) -> Tensor:
+        return gated_activation(states, self.hidden_act)
+
+    def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
+        parameters = (self.gate_up_proj, self.gate_up_proj_bias, self.down_proj, self.down_proj_bias)
+        if torch.compiler.is_compiling() or tokens.device.type != "cpu":
+            return self.all_experts(tokens, experts, weights)
+        if self.hidden_act == "swiglu" and usable(tokens, weights, *parameters):
+            return swiglu_experts(tokens, experts, weights, *parameters)
+        mixed = torch.zeros_like(tokens)
+        for expert in range(self.num_experts):
+            rows, slots = torch.where(experts == expert)
+            states = F.linear(tokens[rows], self.gate_up_proj[expert], self.gate_up_proj_bias[expert])
+            states = F.linear(self._apply_gate(states), self.down_proj[expert], self.down_proj_bias[expert])
+            mixed.index_add_(0, rows, (states * weights[rows, slots, None]).to(mixed.dtype))
+        return mixed
+
+    def all_experts(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        """
+        Every expert runs on every token and those that were not kept have weight 0, all of them in two products: no
+        shape depends on the data, so it compiles without a graph break, exports to ONNX and never keeps a GPU waiting.
+        Half of the experts are kept by default, so it computes twice what is needed, and is still the fastest there
+        (docs/ecosystem.md).
+        """
+        shares = torch.zeros_like(tokens[:, :1]).expand(-1, self.num_experts).scatter(1, experts, weights)  # [n, E]
+        states = F.linear(tokens, self.gate_up_proj.flatten(0, 1), self.gate_up_proj_bias.flatten())
+        states = self._apply_gate(states.unflatten(-1, (self.num_experts, -1)))  # [n, E, w]
+        shares = shares.to(states.dtype)
+        mixed = F.linear((states * shares[..., None]).flatten(-2), self.down_proj.transpose(0, 1).flatten(1))
+        return (mixed + shares @ self.down_proj_bias.to(shares.dtype)).to(tokens.dtype)
+
+
+class NeurIPTSparseMoE(nn.Module):
+    """Progressive mixture of experts: a shared expert for every token, plus the kept routed experts."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.importance_coef = config.router_importance_coef
+        self.balance_loss = config.balance_loss
+        self.router = NeurIPTRouter(config, num_experts)
+        self.experts = NeurIPTExperts(config, num_experts)
+        self.shared_expert = NeurIPTFeedForward(config, config.shared_expert_intermediate_size)
+
+    def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor | float]:
+        """`[..., d]`, real tokens `[...]` -> `[..., d]` and the auxiliary loss, 0 outside training."""
+        tokens = hidden_states.flatten(0, -2)
+        if valid is not None:
+            valid = valid.expand(hidden_states.shape[:-1]).flatten()
+        logits, weights, experts = self.router(tokens, valid)
+        mixed = self.experts(tokens, experts, weights).view_as(hidden_states)
+        aux_loss = 0.0
+        if self.training:
+            aux_loss = expert_balance_loss(logits, experts, valid, self.importance_coef, self.balance_loss)
+        return self.shared_expert(hidden_states)[0] + mixed, aux_loss
+
+
+def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedForward | NeurIPTSparseMoE:
+    """A dense block for 0 experts, else a mixture."""
+    if num_experts == 0:
+        return NeurIPTFeedForward(config, config.intermediate_size)
+    return NeurIPTSparseMoE(config, num_experts)
+
+
+# Encoder (spec sections 4 and 5)
+
+
+def normed(norm: nn.LayerNorm, states: Tensor | ScalarTokens) -> Tensor | TokenBasis:
+    """The layer norm of tokens `[B, rows, length, d]`, or of their parts; `[B * rows, length, d]`."""
+    if isinstance(states, ScalarTokens):
+        if type(norm) is nn.LayerNorm and not is_hooked(norm):
+            return states.normed(norm)
+        states = states.tokens()  # an adapter stands in the place of the norm, or its weights are elsewhere
+    return norm(states).flatten(0, 1)
+
+
+class NeurIPTAttentionStage(nn.Module):
+    """Attention along the last axis of tokens `[B, rows, length, d]`, then a feed-forward block; both pre-norm."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.strict_masking = config.strict_masking
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = NeurIPTAttention(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = feed_forward_block(config, num_experts)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        masks: TokenMasks,
+        parts: ScalarTokens | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | float]:
+        mask = key_mask(masks, hidden_states.shape[1], self.strict_masking)
+        states = normed(self.norm, hidden_states if parts is None else parts)
+        states, _ = self.attention(states, attention_mask=mask, **kwargs)
+        hidden_states = add_dropped(hidden_states, states.view_as(hidden_states), self.dropout)
+        states, aux_loss = self.feed_forward(self.feed_forward_norm(hidden_states), masks.valid())
+        return add_dropped(hidden_states, states, self.dropout), aux_loss
+
+
+class NeurIPTTwoStageAttention(nn.Module):
+    """Attention along time for every channel, then across channels for every segment (spec section 4)."""
+
+    def __init__(self, config: NeurIPTConfig, num_experts: int):
+        super().__init__()
+        self.time_stage = NeurIPTAttentionStage(config, num_experts)
+        self.channel_stage = NeurIPTAttentionStage(config, num_experts)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        masks: TokenMasks,
+        spatial_code: Tensor | None = None,
+        parts: ScalarTokens | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | float]:
+        """
+        `[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between the stages,
+        `parts` are the same tokens where their parts are known.
+        """
+        hidden_states, time_loss = self.time_stage(hidden_states.contiguous(), masks, parts, **kwargs)
+        if spatial_code is not None:
+            hidden_states = hidden_states + spatial_code[:, :, None]
+        hidden_states = hidden_states.transpose(1, 2).contiguous()  # [B, L, C, d]
+        hidden_states, channel_loss = self.channel_stage(hidden_states, masks.across_channels(), **kwargs)
+        return hidden_states.transpose(1, 2), time_loss + channel_loss
+
+
+class NeurIPTSegmentMerging(nn.Module):
+    """Joins `size` neighbouring segments of every channel into one (spec section 5)."""
+
+    def __init__(self, config: NeurIPTConfig, size: int):
+        super().__init__()
+        self.size = size
+        self.norm = nn.LayerNorm(size * config.hidden_size, eps=config.layer_norm_eps)
+        self.proj = nn.Linear(size * config.hidden_size, config.hidden_size)
+
+    def source(self, segments: Tensor | None, length: int, device: torch.device) -> Tensor:
+        """
+        For each place of the padded sequence, the segment that stands there: `[B or 1, merged length * size]`.
+
+        A sequence of n segments that `size` does not divide is filled up by its last `r = size - n mod size` segments
+        once more, or, where n < r, by copies of the last one. n is counted for each window up to its last valid
+        segment.
+        """
+        places = torch.arange(-(-length // self.size) * self.size, device=device)
+        if segments is None:
+            count = torch.full((1, 1), length, device=device)
+        else:
+            count = (segments * torch.arange(1, length + 1, device=device)).amax(-1, keepdim=True).clamp(min=1)
+        missing = -count % self.size
+        repeated = torch.where(count < missing, count - 1, places - missing)
+        return torch.where(places < count, places, repeated).clamp(max=length - 1)
+
+    def forward(self, hidden_states: Tensor, masks: TokenMasks) -> tuple[Tensor, TokenMasks]:
+        """`[B, C, L, d]` -> `[B, C, ceil(L / size), d]`, and what has become of the masks."""
+        segments, hidden = masks.segments, masks.hidden
+        length = hidden_states.shape[2]
+        if segments is not None or length % self.size:
+            source = self.source(segments, length, hidden_states.device)
+            windows = torch.arange(hidden_states.shape[0], device=hidden_states.device)[:, None]
+            hidden_states = hidden_states[windows, :, source].transpose(1, 2)
+            segments = None if segments is None else segments.gather(1, source)
+            hidden = None if hidden is None else hidden[windows, :, source].transpose(1, 2)
+        merged = self.proj(self.norm(hidden_states.unflatten(2, (-1, self.size)).flatten(-2)))
+        segments = None if segments is None else segments.unflatten(-1, (-1, self.size)).any(-1)
+        hidden = None if hidden is None else hidden.unflatten(-1, (-1, self.size)).all(-1)
+        return merged, TokenMasks(segments, masks.channels, hidden)
+
+
+class NeurIPTEncoderLayer(GradientCheckpointingLayer):
+    """Merge segments where the layer does, then two-stage attention."""
+
+    def __init__(self, config: NeurIPTConfig, layer_index: int):
+        super().__init__()
+        size = config.merge_sizes[layer_index]
+        self.merging = NeurIPTSegmentMerging(config, size) if size > 1 else None
+        self.two_stage_attention = NeurIPTTwoStageAttention(config, config.num_experts[layer_index])
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        masks: TokenMasks,
+        spatial_code: Tensor | None = None,
+        parts: ScalarTokens | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, TokenMasks, Tensor | float]:
+        if self.merging is not None:
+            hidden_states, masks = self.merging(hidden_states, masks)
+            parts = None
+        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, parts, **kwargs)
+        return hidden_states, masks, aux_loss
+
+
+class NeurIPTReadout(nn.Linear):
+    """A linear layer from hidden states to an answer; apart only for its small initial weights."""
+
+
+class NeurIPTPreTrainedModel(PreTrainedModel):
+    """What the three models share: names, capabilities, initial weights."""
+
+    config: NeurIPTConfig
+    base_model_prefix = "neuript"
+    main_input_name = "input_values"
+    _input_embed_layer = "token"  # what get_ and set_input_embeddings look for in `embeddings`
+    input_modalities = ("time",)
+    # The losses are means over a batch: without this, Trainer would multiply them under gradient accumulation.
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["NeurIPTEmbeddings", "NeurIPTEncoderLayer", "NeurIPTDecoderLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {
+        "hidden_states": NeurIPTEncoderLayer,
+        "attentions": OutputRecorder(
+            NeurIPTAttention, index=1, layer_name="layers"
+        ),  # the encoder's, not the decoder's
+        "router_logits": OutputRecorder(NeurIPTRouter, index=0, layer_name="layers"),
+    }
+
+    # transformers reads these two from the source file of the class, which a head written in a notebook lacks.
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return True
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return True
+
+    def _grouped_mm_can_dispatch(self) -> bool:
+        """Raises where torch's grouped product, which wants rows of a multiple of 16 bytes, can't run the experts."""
+        sizes = {name: getattr(self.config, name) for name in ("hidden_size", "moe_intermediate_size")}
+        counts = (*self.config.num_experts, *self.config.decoder_num_experts, *self.config.cross_num_experts)
+        if any(size % 8 for size in sizes.values()) and any(counts):
+            raise ValueError(
+                f"experts_implementation='grouped_mm' needs multiples of 8, but the configuration has {sizes}. Use "
+                "'eager', which is also what runs if you name none."
+            )
+        return super()._grouped_mm_can_dispatch()
+
+    def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
+        """Where none is asked for: "eager", the fastest on a CPU and on a GPU (docs/ecosystem.md)."""
+        return super().get_correct_experts_implementation(requested_experts or "eager")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (spec section 7). The
+        # functions of transformers' `init` leave alone what a checkpoint has filled.
+        if isinstance(module, NeurIPTReadout):
+            # unnormalised features, thousands of them in the classifier, would start it with logits of 5 and more and
+            # the reconstruction with ten times the signal's variance: sure, and wrong
+            init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            init.kaiming_normal_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, NeurIPTExperts):
+            # fan-in is the last dimension; torch would count the experts of a 3-D weight into it
+            for weight in (module.gate_up_proj, module.down_proj):
+                init.normal_(weight, std=math.sqrt(2 / weight.shape[-1]))
+            init.zeros_(module.gate_up_proj_bias)
+            init.zeros_(module.down_proj_bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, NeurIPTForPreTraining) and module.config.decoder_type == "attention":
+            init.normal_(module.mask_token)
+
+
+class NeurIPTModel(NeurIPTPreTrainedModel):
+    """The encoder: a window of EEG -> seven scales of hidden states and their lobe-pooled vector."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.embeddings = NeurIPTEmbeddings(config)
+        self.layers = nn.ModuleList([NeurIPTEncoderLayer(config, i) for i in range(config.num_hidden_layers)])
+        self.post_init()
+
+    def encode(
+        self,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[list[Tensor], list[TokenMasks], Tensor | float, NeurIPTEmbedded]:
+        """All scales `[B, C, L, d]`, the masks at each of them, auxiliary loss (in training), tokens and codes."""
+        if input_values.dim() != 3 or 0 in input_values.shape:
+            raise ValueError(f"input_values must be [B, C, T], none of them 0, but are {list(input_values.shape)}.")
+        batch, num_channels, num_samples = input_values.shape
+        for name, tensor, shape in (
+            ("electrode_positions", electrode_positions, [batch, num_channels, 3]),
+            ("channel_mask", channel_mask, [batch, num_channels]),
+            ("attention_mask", attention_mask, [batch, num_samples]),
+            ("hidden_positions", hidden_positions, [batch, num_channels, num_samples]),
+        ):
+            if tensor is not None and list(tensor.shape) != shape:
+                raise ValueError(
+                    f"{name} must have shape {shape} beside these input_values, has {list(tensor.shape)}."
+                )
+        masks = TokenMasks(
+            None if attention_mask is None else attention_mask.bool(),
+            None if channel_mask is None else channel_mask.bool(),
+            None if hidden_positions is None else hidden_positions.bool(),
+        )
+        if masks.hidden is not None and self.config.hidden_fill == "line":
+            input_values = fill_linear(input_values, masks.visible(input_values))
+        elif masks.hidden is not None and self.config.strict_masking:
+            input_values = input_values.masked_fill(masks.hidden, 0.0)
+        embedded = self.embeddings(input_values, electrode_positions)
+        hidden_states = embedded.tokens
+
+        scales, scale_masks, aux_loss = [hidden_states], [masks], 0.0
+        for index, layer in enumerate(self.layers):
+            # place enters layer 1 only, whose tokens are still what the embeddings have put together
+            first = (embedded.spatial_code, embedded.parts) if index == 0 else ()
+            hidden_states, masks, layer_loss = layer(hidden_states, masks, *first, **kwargs)
+            aux_loss = aux_loss + layer_loss
+            scales.append(hidden_states)
+            scale_masks.append(masks)
+        return scales, scale_masks, aux_loss, embedded
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTModelOutput:
+        """
+        Args:
+            input_values (`torch.FloatTensor` of shape `(B, C, T)`): companded signal, 64 samples a second.
+            electrode_positions (`torch.FloatTensor` of shape `(B, C, 3)`): right, front, up, in grid units.
+            lobe_mask (`torch.BoolTensor` of shape `(B, C, num_lobes)`): lobes of each channel, for `pooler_output`.
+            channel_mask (`torch.BoolTensor` of shape `(B, C)`): true = a real and good channel; default all.
+            attention_mask (`torch.BoolTensor` of shape `(B, T)`): true = a real sample, right padding; default all.
+            hidden_positions (`torch.BoolTensor` of shape `(B, C, T)`): samples that the model must not see.
+
+        Raises:
+            ValueError: where shapes contradict each other, or positions or lobes that the configuration needs lack.
+        """
+        scales, masks, aux_loss, _ = self.encode(
+            input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
+        )
+        return NeurIPTModelOutput(
+            last_hidden_state=scales[-1],
+            pooler_output=self.pool(scales, masks, lobe_mask, electrode_positions),
+            aux_loss=aux_loss if isinstance(aux_loss, Tensor) else None,
+        )
+
+    def pool(
+        self,
+        scales: list[Tensor],
+        masks: list[TokenMasks],
+        lobe_mask: Tensor | None,
+        electrode_positions: Tensor | None,
+    ) -> Tensor | None:
+        """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
+        groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1])
+        if groups is None:
+            return None
+        groups = groups.to(scales[0].device, torch.bool)
+        pooled = [lobe_pooling(scales[scale], groups, masks[scale]) for scale in self.config.head_scales]
+        return torch.stack(pooled, dim=1).flatten(1)
+
+
+# Pre-training (spec sections 7 and 8)
+
+
+class NeurIPTDecoderLayer(GradientCheckpointingLayer):
+    """
+    Two-stage attention, then cross-attention along time to one scale of the encoder, then a prediction. A layer of the
+    light decoder is `decoder_size` wide and has no two-stage attention.
+    """
+
+    def __init__(self, config: NeurIPTConfig, scale: int):
+        super().__init__()
+        size = config.decoder_size or config.hidden_size
+        light = config.decoder_size is not None
+        self.two_stage_attention = (
+            None if light else NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
+        )
+        self.query_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.cross_attention = NeurIPTAttention(config, config.decoder_size)
+        self.feed_forward_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.feed_forward = (
+            NeurIPTFeedForward(config, 2 * size, size)
+            if light
+            else feed_forward_block(config, config.cross_num_experts[scale])
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.prediction = NeurIPTReadout(size, 1)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        memory: Tensor | ScalarTokens,
+        masks: TokenMasks,
+        memory_masks: TokenMasks,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        """
+        `[B, C, T, size]` and one scale `[B, C, L, d]` -> `[B, C, T, size]`, prediction `[B, C, T]`, auxiliary loss.
+        """
+        two_stage_loss = 0.0
+        if self.two_stage_attention is not None:
+            hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
+        query = self.query_norm(hidden_states)
+        attended, _ = self.cross_attention(
+            query.flatten(0, 1),
+            normed(self.memory_norm, memory),
+            key_mask(memory_masks._replace(hidden=None), query.shape[1], strict_masking=True),
+            **kwargs,
+        )
+        # the residual is the normed query (authors' code)
+        states = self.feed_forward_norm(add_dropped(query, attended.view_as(query), self.dropout))
+        update, cross_loss = self.feed_forward(states, masks.valid())
+        hidden_states = states + update
+        prediction = self.prediction(hidden_states)[..., 0]
+        return hidden_states, prediction, two_stage_loss + cross_loss
+
+
+class NeurIPTLinearDecoderLayer(nn.Module):
+    """One linear layer: what the segments of a scale tell of their own samples, hidden or not."""
+
+    def __init__(self, config: NeurIPTConfig, scale: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.readout = NeurIPTReadout(config.hidden_size, math.prod(config.merge_sizes[:scale]))
+
+    def forward(self, hidden_states: Tensor, num_samples: int) -> Tensor:
+        """One scale `[B, C, L, d]` -> prediction `[B, C, T]`."""
+        return self.readout(self.norm(hidden_states)).flatten(-2)[..., :num_samples]
+
+
+class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
+    """
+    Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden, and where the
+    configuration asks for it, tells the spectrum of each channel and the slow course of short windows.
+    """
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.neuript = NeurIPTModel(config)
+        if config.decoder_type == "linear":
+            self.decoder = nn.ModuleList(
+                [NeurIPTLinearDecoderLayer(config, scale) for scale in range(config.num_scales)]
+            )
+        else:
+            if config.decoder_size is not None:
+                self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
+            self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
+            self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
+        features = config.num_scales * config.hidden_size
+        if config.spectral_mean is not None:
+            self.spectral_head = NeurIPTReadout(features, len(config.spectral_mean))
+        if config.course_parts is not None:
+            self.course_head = NeurIPTReadout(features, config.course_parts)
+        self.post_init()
+
+    @can_return_tuple
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        masked_positions: Tensor | None = None,
+        hidden_positions: Tensor | None = None,
+        labels: Tensor | None = None,
+        spectral_targets: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTForPreTrainingOutput:
+        """
+        As in the encoder, and:
+
+        Args:
+            lobe_mask: part of every batch; nothing is pooled here.
+            masked_positions (`torch.BoolTensor` of shape `(B, C, T)`): selected samples, where the loss looks; default
+                every real sample.
+            labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
+            spectral_targets (`torch.FloatTensor` of shape `(B, C, targets)`): true spectrum, as `spectral_target`
+                gives it; its loss counts all real channels but those of NaN.
+
+        Raises:
+            ValueError: for spectral targets without a spectral target in the configuration, or of another number.
+        """
+        if spectral_targets is not None:
+            targets = len(self.config.spectral_mean or ())
+            if list(spectral_targets.shape) != [*input_values.shape[:2], targets]:
+                raise ValueError(
+                    f"spectral_targets must be [B, C, {targets}], one number for each of config.spectral_mean, but "
+                    f"are {list(spectral_targets.shape)} beside input_values of {list(input_values.shape)}."
+                )
+        scales, masks, encoder_loss, embedded = self.neuript.encode(
+            input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
+        )
+        if self.config.decoder_type == "linear":
+            predictions = [
+                layer(states, input_values.shape[-1]) for layer, states in zip(self.decoder, scales, strict=True)
+            ]
+            reconstruction, decoder_loss = sum(predictions), 0.0
+        else:
+            reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
+        if self.config.hidden_fill == "line":
+            reconstruction = reconstruction + fill_linear(input_values, masks[0].visible(input_values))
+        aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
+        aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
+
+        hidden_loss = None
+        if labels is not None:
+            selected = (
+                torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
+            )
+            if (valid := masks[0].valid()) is not None:
+                selected = selected & valid
+            hidden_loss = reconstruction_loss(
+                reconstruction,
+                labels,
+                selected,
+                self.config.reconstruction_exponent,
+                self.config.reconstruction_root,
+                self.training,
+            )
+        averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
+        averages = torch.cat(averages, dim=-1)  # [B, C, scales * d]
+        spectral_logits, spectral_loss = self.tell_spectrum(averages, spectral_targets, masks[0])
+        course_logits, course_loss = self.tell_course(averages, labels, masks[0])
+        parts = (
+            (1.0, hidden_loss),
+            (self.config.spectral_loss_weight, spectral_loss),
+            (self.config.course_loss_weight, course_loss),
+        )
+        losses = [weight * part for weight, part in parts if part is not None]
+        if losses and aux_loss is not None:
+            losses.append(self.config.router_aux_loss_coef * aux_loss)
+        return NeurIPTForPreTrainingOutput(
+            loss=sum(losses) if losses else None,
+            logits=reconstruction,
+            aux_loss=aux_loss,
+            reconstruction_loss=hidden_loss,
+            spectral_loss=spectral_loss,
+            spectral_logits=spectral_logits,
+            course_loss=course_loss,
+            course_logits=course_logits,
+        )
+
+    def tell_spectrum(
+        self, averages: Tensor, targets: Tensor | None, masks: TokenMasks
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What averages over time `[B, C, scales * d]` tell of the spectrum, `[B, C, targets]`, and its loss."""
+        if self.config.spectral_mean is None:
+            return None, None
+        logits = self.spectral_head(averages)
+        if targets is None:
+            return logits, None
+        mean, std = (
+            torch.tensor(numbers, device=logits.device)
+            for numbers in (self.config.spectral_mean, self.config.spectral_scale)
+        )
+        return logits, channel_target_loss(logits, (targets - mean) / std, masks.channels, self.training)
+
+    def tell_course(
+        self, averages: Tensor, labels: Tensor | None, masks: TokenMasks
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What averages over time `[B, C, scales * d]` tell of short courses, `[B, C, parts]`, and its loss."""
+        if self.config.course_parts is None:
+            return None, None
+        logits = self.course_head(averages)
+        if labels is None:
+            return logits, None
+        targets = course_target(labels, masks.segments, self.config.course_parts)
+        return logits, channel_target_loss(logits, targets, masks.channels, self.training)
+
+    def decode(
+        self,
+        scales: list[Tensor],
+        masks: list[TokenMasks],
+        embedded: NeurIPTEmbedded,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sum of the seven predictions by attention, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
+        hidden = masks[0].hidden
+        hidden_states = embedded.temporal_code
+        if self.config.decoder_input == "visible":
+            hidden_states = scales[0] if hidden is None else torch.where(hidden[..., None], hidden_states, scales[0])
+        hidden_states = hidden_states + embedded.spatial_code[:, :, None]
+        if self.config.decoder_size is not None:
+            hidden_states = self.decoder_input(hidden_states)
+        hidden_states = hidden_states.expand(scales[0].shape[0], -1, -1, -1)
+        if torch.is_grad_enabled() and self.decoder[0].gradient_checkpointing and not hidden_states.requires_grad:
+            # reentrant checkpointing lets a layer learn only where one of its inputs asks for a gradient
+            hidden_states = hidden_states.clone().requires_grad_()
+        # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
+        own_masks = masks[0]._replace(hidden=None)
+
+        reconstruction, aux_loss = 0.0, 0.0
+        for scale, (layer, memory, memory_masks) in enumerate(zip(self.decoder, scales, masks, strict=True)):
+            if scale == 0 and embedded.parts is not None:
+                memory = embedded.parts._replace(hidden=hidden, mask_token=self.mask_token)
+            elif memory_masks.hidden is not None:
+                memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
+            hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
+            reconstruction = reconstruction + prediction
+            aux_loss = aux_loss + layer_loss
+        return reconstruction, aux_loss
+
+
+# Classification (spec section 8)
+
+
+class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
+    """Encoder, intra-inter lobe pooling and one linear layer: a window of EEG -> scores of the classes."""
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.neuript = NeurIPTModel(config)
+        features = len(config.head_scales) * config.num_pooling_groups * config.hidden_size
+        self.classifier = NeurIPTReadout(features, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        electrode_positions: Tensor | None = None,
+        lobe_mask: Tensor | None = None,
+        channel_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> NeurIPTClassifierOutput:
+        """
+        As in the encoder, and:
+
+        Args:
+            labels (`torch.LongTensor` of shape `(B,)`): class of each window.
+        """
+        outputs = self.neuript(input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs)
+        if outputs.pooler_output is None:
+            raise ValueError(
+                "lobe_mask [B, C, num_lobes] is needed; take it from the feature extractor's output or from "
+                "extractor.channel_features(channel_names)."
+            )
+        logits = self.classifier(outputs.pooler_output)
+
+        loss = None
+        if labels is not None:
+            if self.config.problem_type == "regression":
+                loss = F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).squeeze(-1))
+            elif self.config.problem_type == "multi_label_classification":
+                loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+            elif self.config.loss_type == "balanced_bce":
+                prior = self.config.class_prior
+                prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
+                loss = balanced_bce_loss(logits, labels, prior, self.config.prior_weight)
+            else:
+                loss = F.cross_entropy(logits, labels)
+            if outputs.aux_loss is not None:
+                loss = loss + self.config.router_aux_loss_coef * outputs.aux_loss
+        return NeurIPTClassifierOutput(
+            loss=loss,
+            logits=logits,
+            aux_loss=outputs.aux_loss,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            router_logits=outputs.router_logits,
+        )
+
+
+__all__ = ["NeurIPTForPreTraining", "NeurIPTForSequenceClassification", "NeurIPTModel", "NeurIPTPreTrainedModel"]
