@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from datasets import Dataset
+from processes import leave, refuse_apart
 from settings_file import parse_with_file
 from task import (
     TaskArguments,
@@ -143,6 +144,7 @@ def main():
     task, model_arguments, training = parse_with_file(
         HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments)), sys.argv[1:]
     )
+    refuse_apart(training)
     set_seed(training.seed)
 
     seen = refuse_seen(task, model_arguments.model)
@@ -161,7 +163,8 @@ def main():
         model.neuript.requires_grad_(False)
     results["trainable_parameters"] = model.num_parameters(only_trainable=True)
     results["parameters"] = model.num_parameters()
-    print(f"{results['trainable_parameters']:,} of {results['parameters']:,} parameters are trained.")
+    if training.process_index == 0:
+        print(f"{results['trainable_parameters']:,} of {results['parameters']:,} parameters are trained.")
 
     trainer = make_trainer(
         model,
@@ -173,11 +176,15 @@ def main():
         compute_metrics=compute_metrics,
     )
     outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    record = training_record(task, model_arguments, trainer, extractor, outcome.metrics["train_runtime"])
-    write_training_record(training.output_dir, record)
-    save_checkpoint(model, extractor, training.output_dir)
+    if trainer.is_world_process_zero():
+        record = training_record(task, model_arguments, trainer, extractor, outcome.metrics["train_runtime"])
+        write_training_record(training.output_dir, record)
+        save_checkpoint(model, extractor, training.output_dir)
 
-    results["model"] = scores_of(trainer.predict(unseen).predictions, unseen)
+    predictions = trainer.predict(unseen).predictions  # by all processes, each a part
+    if not trainer.is_world_process_zero():
+        return
+    results["model"] = scores_of(predictions, unseen)
     results["baseline"] = baseline_scores(task, train, unseen, extractor)
     results["log"] = trainer.state.log_history
     write_results(training.output_dir, results, task, training.seed)
@@ -194,3 +201,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    leave()

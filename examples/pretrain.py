@@ -17,7 +17,6 @@ which lists the people that the weights have seen. `tensorboard --logdir runs` s
 
 import json
 import math
-import os
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -29,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import IterableDataset
+from processes import leave, refuse_apart
 from settings_file import parse_with_file
 from task import provenance
 from torch.utils.data import Sampler, Subset
@@ -228,12 +228,7 @@ def parse_arguments(
     # accelerate would fill up a smaller last batch for several processes, which then would not train as one
     parser.set_defaults(dataloader_drop_last=True)
     parsed = parse_with_file(parser, arguments)
-    started, joined = int(os.environ.get("WORLD_SIZE", 1)), parsed[-1].world_size
-    if started != joined:
-        raise ValueError(
-            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a GPU "
-            "say --use_cpu true."
-        )
+    refuse_apart(parsed[-1])
     return parsed
 
 
@@ -386,3 +381,4 @@ def describe_training(
 
 if __name__ == "__main__":
     main()
+    leave()

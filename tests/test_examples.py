@@ -10,12 +10,15 @@ from pathlib import Path
 import mne
 import pandas as pd
 import pytest
+import torch
 import yaml
 from compare_pretraining import ComparisonArguments
 from finetune import ModelArguments
 from PIL import Image
+from processes import leave
 from settings_file import parse_with_file
 from task import TaskArguments
+from torch import distributed
 from transformers import HfArgumentParser, TrainingArguments, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
@@ -37,9 +40,12 @@ SMALL = json.dumps(
 )
 
 
-def start(program, *arguments):
+TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def start(program, *arguments, launcher=()):
     return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / program), *map(str, arguments)],
+        [sys.executable, *launcher, str(ROOT / "examples" / program), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -47,8 +53,8 @@ def start(program, *arguments):
     )
 
 
-def run(program, *arguments):
-    done = start(program, *arguments)
+def run(program, *arguments, **kwargs):
+    done = start(program, *arguments, **kwargs)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -98,6 +104,40 @@ def test_finetune_from_files_to_metrics(finetuned):
     assert results["windows"]["train"] == 16 and results["model"]["people"] == 2
     assert set(results["provenance"]) == {"command", "commit", "seed", "threads", "versions", "task"}
     assert results["provenance"]["seed"] == 3
+
+
+def test_finetune_in_two_processes(manifest, tmp_path):
+    """As one: the same losses where nothing is drawn at random, one checkpoint, one table."""
+    config = json.dumps(json.loads(SMALL) | {"hidden_dropout": 0.0, "attention_dropout": 0.0, "router_noise": 0.0})
+    losses = {}
+    for name, batch, launcher in (("one", 8, ()), ("two", 4, TWO_PROCESSES)):
+        printed = run(
+            *("finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", config, "--use_cpu"),
+            *("--max_train_windows", "16", "--num_train_epochs", "2", "--per_device_train_batch_size", batch),
+            *("--optim", "sgd", "--logging_steps", "1", "--save_strategy", "no", "--output_dir", tmp_path / name),
+            launcher=launcher,
+        )
+        assert printed.count("people never seen") == 1
+        assert verify(tmp_path / name)["passed"]
+        assert len(read_training_record(tmp_path / name).stages) == 1
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        losses[name] = [entry["loss"] for entry in results["log"] if "loss" in entry]
+    assert len(losses["one"]) == 4 and losses["two"] == pytest.approx(losses["one"], rel=1e-4)
+
+
+def test_leaving_ends_what_joins_processes(tmp_path):
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    leave()
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
+def test_processes_that_would_train_apart_are_refused(manifest, tmp_path):
+    command = ("finetune.py", "--data", manifest, "--output_dir", tmp_path / "apart")
+    done = start(*command, launcher=TWO_PROCESSES)
+    assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
+    assert not (tmp_path / "apart").exists()
 
 
 def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):

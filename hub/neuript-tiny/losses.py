@@ -21,6 +21,20 @@ def processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """With a gradient, unlike `distributed.all_reduce`; torch's own is deprecated in favour of one that is private."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _SumOverProcesses.apply(gradient)
+
+
 def mean_over_processes(total: Tensor, count: Tensor, training: bool) -> Tensor:
     """
     `total / count`, scalars. In training of several processes the count is that of all of them, times this process's
@@ -28,9 +42,7 @@ def mean_over_processes(total: Tensor, count: Tensor, training: bool) -> Tensor:
     """
     count = count.to(total.dtype)
     if training and processes() > 1:
-        count = count.clone()
-        distributed.all_reduce(count)
-        count = count / processes()
+        count = _SumOverProcesses.apply(count) / processes()
     return total / count.clamp(min=1 / processes())
 
 
@@ -54,12 +66,7 @@ def expert_balance_loss(
     total, kept_total = probabilities.sum(dim=0), kept.sum(dim=0)
     mass = (probabilities * kept).sum(dim=0)
     if processes() > 1:
-        from torch.distributed.nn.functional import all_reduce  # with a gradient, unlike distributed.all_reduce
-
-        total, mass = all_reduce(total), all_reduce(mass)
-        kept_total, count = kept_total.clone(), count.clone()
-        for number in (kept_total, count):
-            distributed.all_reduce(number)
+        total, mass, kept_total, count = map(_SumOverProcesses.apply, (total, mass, kept_total, count))
     # One expert alone has no variance (and n - 1 = 0).
     variance = total.var() if num_experts > 1 else torch.zeros_like(total[0])
     importance = importance_coef * variance / (total.mean() ** 2 + 1e-8)
