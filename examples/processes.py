@@ -1,5 +1,6 @@
 """What a program does that torchrun may start as several processes: they train together, and leave in good order."""
 
+import gc
 import os
 
 from accelerate import PartialState
@@ -21,9 +22,11 @@ def refuse_apart(training: TrainingArguments) -> None:
 
 def leave() -> None:
     """
-    Ends what joins the processes; the last line of a program, after all that needs the others.
+    Ends what joins the processes; the last line of a program, when its trainer is done with and out of reach.
 
-    A process that ends without it is at times aborted by threads that still run ("terminate called without an active
-    exception", pytorch/pytorch#190489), and torchrun then kills the one that is still saving.
+    The threads of a group that still lives when Python ends can abort the process ("terminate called without an active
+    exception", pytorch/pytorch#190489), and torchrun then kills the others, one of which may still be saving. They end
+    with the last that holds the group: a wrapped model does, too, and is part of cycles that only the collector frees.
     """
     PartialState().destroy_process_group()
+    gc.collect()

@@ -1,5 +1,6 @@
 """What several tests share: where the data beside the repository lie, a tiny model, a batch of windows."""
 
+import os
 from pathlib import Path
 
 import mne
@@ -59,3 +60,24 @@ def make_batch(windows: int = 3, channels: int = 5, samples: int = 40, seed: int
         "electrode_positions": torch.randint(0, 50, (windows, channels, 3), generator=generator).float(),
         "lobe_mask": lobes,
     }
+
+
+def watch_threads(folder: Path) -> dict[str, str]:
+    """Environment in which every Python process of several leaves the names of its threads in `folder` at its end."""
+    (folder / "sitecustomize.py").write_text(
+        """
+import atexit, os, pathlib
+
+@atexit.register  # first of all, so that it runs last
+def write_threads():
+    if "RANK" in os.environ:
+        names = [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+        pathlib.Path(__file__).with_name("threads_" + os.environ["RANK"]).write_text(" ".join(names))
+"""
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def threads_at_the_end(folder: Path) -> dict[int, str]:
+    """By process what [`watch_threads`] wrote; nothing but the main thread has a name where it is not Linux."""
+    return {int(path.name.removeprefix("threads_")): path.read_text() for path in folder.glob("threads_*")}

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from compare_pretraining import ComparisonArguments
+from conftest import threads_at_the_end, watch_threads
 from finetune import ModelArguments
 from PIL import Image
 from processes import leave
@@ -43,13 +44,13 @@ SMALL = json.dumps(
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
-def start(program, *arguments, launcher=()):
+def start(program, *arguments, launcher=(), **environment):
     return subprocess.run(
         [sys.executable, *launcher, str(ROOT / "examples" / program), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
     )
 
 
@@ -116,6 +117,7 @@ def test_finetune_in_two_processes(manifest, tmp_path):
             *("--max_train_windows", "16", "--num_train_epochs", "2", "--per_device_train_batch_size", batch),
             *("--optim", "sgd", "--logging_steps", "1", "--save_strategy", "no", "--output_dir", tmp_path / name),
             launcher=launcher,
+            **watch_threads(tmp_path),
         )
         assert printed.count("people never seen") == 1
         assert verify(tmp_path / name)["passed"]
@@ -123,6 +125,8 @@ def test_finetune_in_two_processes(manifest, tmp_path):
         results = json.loads((tmp_path / name / "results.json").read_text())
         losses[name] = [entry["loss"] for entry in results["log"] if "loss" in entry]
     assert len(losses["one"]) == 4 and losses["two"] == pytest.approx(losses["one"], rel=1e-4)
+    ends = threads_at_the_end(tmp_path)
+    assert set(ends) == {0, 1} and not any("gloo" in names for names in ends.values())
 
 
 def test_leaving_ends_what_joins_processes(tmp_path):

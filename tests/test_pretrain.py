@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import threads_at_the_end, watch_threads
 from learning_curve import read_curve
 from safetensors.torch import load_file
 
@@ -73,9 +74,10 @@ def command(prepared, folder, *arguments, steps=6, changes=CHANGES, **config):
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
-def run(*program):
+def run(*program, **environment):
+    environment = ENVIRONMENT | environment
     done = subprocess.run(
-        [sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False
+        [sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -164,12 +166,14 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
             steps=50,
             **EXACT,
         )
-        run(*launcher, *program, "--learning_rate", "1e-3")
+        run(*launcher, *program, "--learning_rate", "1e-3", **watch_threads(tmp_path))
         runs.append(losses(folder))
     assert len(runs[0]) == 50 and max(runs[0]) - min(runs[0]) > 0.5
     # relative: losses are about 10, and in a few of the steps rounding sends a token to another expert (5e-4)
     assert runs[1] == pytest.approx(runs[0], rel=1e-4)
     assert np.median(np.abs(np.subtract(*runs))) < 2e-5
+    ends = threads_at_the_end(tmp_path)
+    assert set(ends) == {0, 1} and not any("gloo" in names for names in ends.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
