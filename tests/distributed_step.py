@@ -6,13 +6,13 @@ What test_ecosystem.py compares between one process and two; started there by
 Rank 0 writes what it has found into FOLDER.
 """
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 from conftest import make_batch, small_config
-from processes import leave
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
@@ -129,12 +129,13 @@ def whole_gradients(model: nn.Module) -> dict[str, Tensor]:
 def main(folder: Path) -> None:
     distributed.init_process_group("gloo")
     results = {("fsdp", kind, version): sharded_step(kind, version) for kind in MODELS for version in (1, 2)}
-    distributed.destroy_process_group()  # torch keeps what `fully_shard` was given, so this group's threads stay, idle
     for kind in MODELS:
-        results["trainer", kind] = train(kind, 2, str(folder))  # in a group of its own
+        results["trainer", kind] = train(kind, 2, str(folder))
     if distributed.get_rank() == 0:
         torch.save(results, folder / "results.pt")
-    leave()
+    distributed.barrier()
+    sys.stdout.flush()
+    os._exit(0)  # torch keeps what `fully_shard` was given, so the group's threads would live to abort Python's end
 
 
 if __name__ == "__main__":

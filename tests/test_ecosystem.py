@@ -512,8 +512,7 @@ def test_dispatched_model(tmp_path):
 def two_processes(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("two_processes")
     program = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "examples")}
-    run_python(*program, ROOT / "tests" / "distributed_step.py", folder, **environment)
+    run_python(*program, ROOT / "tests" / "distributed_step.py", folder, OMP_NUM_THREADS="1")
     return torch.load(folder / "results.pt")
 
 
