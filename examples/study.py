@@ -6,12 +6,13 @@ Studies of pre-training: short runs that differ in one thing, each judged by fol
 
 A study is a file: `base` (settings of `pretrain.py`), `settings` that all runs change, `arms` (the name of each, and
 what it changes), `seeds`, and of `evaluate_features.py` `tasks`, `fits` and `random_seeds`; `probe_steps` are steps
-on the way whose checkpoints are evaluated, too (`settings` must keep them). The recordings of `val` and `test` are
-never opened.
+on the way whose checkpoints are evaluated, too, for the first seed (`settings` must keep them). The recordings of
+`val` and `test` are never opened.
 
 Every run is one of `pretrain.py`, resumed where it was killed and kept when it is done, so a study can be stopped and
 started at will. Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and
-`.png` (losses and accuracy against the seconds of training).
+`.png` (losses and accuracy against the seconds of training). Runs that this file already has are not run again, as
+long as nothing but `seeds` was changed in the study or in its base: more seeds can be added later, and elsewhere.
 """
 
 import json
@@ -150,7 +151,7 @@ def _program(*command: str | Path | int, environment: dict[str, str]) -> None:
 
 def read_study(file: str | Path) -> dict:
     """
-    A study's file.
+    A study's file, with the contents of its base as `base_settings`.
 
     Raises:
         ValueError: where an entry lacks or is unknown.
@@ -160,18 +161,28 @@ def read_study(file: str | Path) -> dict:
         raise ValueError(
             f"{file} must have the entries {', '.join(sorted(KEYS))}, but has {', '.join(sorted(study))}."
         )
-    return study
+    return study | {"base_settings": yaml.safe_load(Path(study["base"]).read_text())}
 
 
 def runs_of(study: dict, folder: Path) -> Iterator[Run]:
     """All runs of a study: every arm with the first seed comes before the second seed."""
-    base = yaml.safe_load(Path(study["base"]).read_text())
+    base = study["base_settings"]
     for seed, (arm, changes) in product(study["seeds"], study["arms"].items()):
         place = folder / f"{re.sub('[^A-Za-z0-9]+', '-', arm).strip('-')}_{seed}"
         settings = base | study["settings"] | changes
         config = [part.get("config", {}) for part in (base, study["settings"], changes)]
         settings["config"] = config[0] | config[1] | config[2]
         yield Run(arm, seed, place, settings | {"output_dir": str(place), "seed": seed})
+
+
+def finished_runs(file: Path, study: dict) -> dict[tuple[str, int], dict]:
+    """What a result file has of the same study, whatever the seeds: the result of each arm and seed."""
+    if not file.exists():
+        return {}
+    content = json.loads(file.read_text())
+    if content["study"] | {"seeds": None} != study | {"seeds": None}:
+        return {}
+    return {(run["arm"], run["seed"]): run for run in content["runs"]}
 
 
 def table(results: list[dict], study: dict) -> str:
@@ -249,26 +260,27 @@ def main():
     output = Path(arguments.output or f"benchmarks/results/study_{name}")
     threads = max(1, (os.cpu_count() or 1) // arguments.parallel)
     environment = {"OMP_NUM_THREADS": str(threads)}
+    finished = finished_runs(output.with_suffix(".json"), study)
     runs = list(runs_of(study, Path(arguments.runs) / name))
 
-    def finish(run: Run) -> dict:
+    def finish(run: Run) -> None:
+        steps = study["probe_steps"] if run.seed == study["seeds"][0] else []
         run.train(environment)
-        for step, fit in product([*study["probe_steps"], None], study["fits"]):
+        for step, fit in product([*steps, None], study["fits"]):
             run.evaluate(fit, step, study, arguments.data, environment)
-        result = run.result(study["fits"], study["probe_steps"])
+        finished[run.arm, run.seed] = result = run.result(study["fits"], steps)
         print(f"{run.arm}, seed {run.seed}: done after {result['seconds']:.0f} s of training", flush=True)
-        return result
 
-    results = []
+    missing = [run for run in runs if (run.arm, run.seed) not in finished]
     with ThreadPoolExecutor(arguments.parallel) as pool:
-        for result in pool.map(finish, runs):
-            results.append(result)
+        for _ in pool.map(finish, missing):
+            results = [finished[run.arm, run.seed] for run in runs if (run.arm, run.seed) in finished]
             content = {"study": study, "runs": results, "table": table(results, study), "provenance": origin}
             write_json(output.with_suffix(".json"), content)
             figure = draw(results, study)
             figure.savefig(output.with_suffix(".png"), dpi=100)
             plt.close(figure)
-    print(table(results, study))
+    print(table([finished[run.arm, run.seed] for run in runs], study))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from study import Run, read_study, runs_of
+from study import Run, finished_runs, read_study, runs_of
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.preparation import RejectionRules, prepare_dataset
@@ -20,11 +21,9 @@ ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "examples" / "configs" / "studies").glob("*.yaml"))
 
 
-def test_an_arm_changes_what_it_says_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("base.yaml").write_text(yaml.safe_dump({"size": "tiny", "max_steps": 5, "config": {"decoder_size": 32}}))
+def test_an_arm_changes_what_it_says_and_nothing_else():
     study = {
-        "base": "base.yaml",
+        "base_settings": {"size": "tiny", "max_steps": 5, "config": {"decoder_size": 32}},
         "settings": {"max_steps": 2, "config": {"hidden_size": 16}},
         "arms": {"as it is": {}, "10 % of, say, it's": {"whole_share": 0.5, "config": {"decoder_size": None}}},
         "seeds": [0, 1],
@@ -59,6 +58,17 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(tmp_path):
         Run("arm", 0, tmp_path, {"seed": 0}).train({})
 
 
+def test_only_results_of_the_same_study_are_kept(tmp_path):
+    file = tmp_path / "trial.json"
+    study = {"base_settings": {"max_steps": 4}, "arms": {"plain": {}}, "seeds": [0]}
+    assert finished_runs(file, study) == {}
+    run = {"arm": "plain", "seed": 0}
+    file.write_text(json.dumps({"study": study, "runs": [run]}))
+    assert finished_runs(file, study | {"seeds": [0, 1]}) == {("plain", 0): run}
+    for change in ({"base_settings": {"max_steps": 5}}, {"arms": {"plain": {"max_steps": 5}}}):
+        assert finished_runs(file, study | change) == {}
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Simulated people stand for a task of the manifest, with one class for each recording; two arms."""
@@ -88,28 +98,44 @@ def study(tmp_path_factory):
 
 def test_from_a_file_to_results(study, tmp_path):
     file, manifest = study
-    program = [str(ROOT / "examples" / "study.py"), "--study", str(file), "--data", str(manifest)]
-    program += ["--output", str(tmp_path / "trial"), "--runs", str(tmp_path / "runs"), "--parallel", "2"]
+    program = [str(ROOT / "examples" / "study.py"), "--data", str(manifest), "--output", str(tmp_path / "trial")]
+    program += ["--runs", str(tmp_path / "runs"), "--parallel", "2"]
 
-    def run():
+    def run(file: Path) -> list[dict]:
         environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(
-            [sys.executable, *program], capture_output=True, text=True, cwd=tmp_path, env=environment
-        )
+        command = [sys.executable, *program, "--study", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
+        results = json.loads((tmp_path / "trial.json").read_text())
+        assert results["table"] in done.stdout
+        return results["runs"]
 
-    printed = run()
-    results = json.loads((tmp_path / "trial.json").read_text())
-    assert results["table"] in printed and (tmp_path / "trial.png").is_file()
-    assert [result["arm"] for result in results["runs"]] == ["plain", "spectrum"]
-    for result in results["runs"]:
+    def written() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")}
+
+    results = run(file)
+    assert (tmp_path / "trial.png").is_file()
+    assert [result["arm"] for result in results] == ["plain", "spectrum"]
+    for result in results:
         assert result["steps"] == 4 and [entry["step"] for entry in result["curves"]] == [2, 4]
         assert ("eval_spectral_loss" in result["curves"][-1]) == (result["arm"] == "spectrum")
         (on_the_way,) = result["accuracies_on_the_way"].values()
         for accuracies in (result["accuracies"], on_the_way):
             assert set(accuracies["ridge"]["arithmetic"]) == {"checkpoint", "random", "band power"}
-    # done is done
-    trained = [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")]
-    run()
-    assert [path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")] == trained
+
+    # runs that are done are not done again, where the results are lost
+    trained = written()
+    (tmp_path / "trial.json").unlink()
+    assert run(file) == results and written() == trained
+
+    # nor results, where the runs are lost: another seed comes beside them, without steps on the way
+    shutil.rmtree(tmp_path / "runs")
+    more = tmp_path / "more.yaml"
+    more.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"seeds": [0, 1]}))
+    both = run(more)
+    assert both[:2] == results and [(result["arm"], result["seed"]) for result in both[2:]] == [
+        ("plain", 1),
+        ("spectrum", 1),
+    ]
+    assert both[2]["accuracies_on_the_way"] == {} and both[2]["curves"] != results[0]["curves"]
+    assert {Path(path).relative_to(tmp_path / "runs").parts[1] for path in written()} == {"plain_1", "spectrum_1"}
