@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from neuript_hf.training_record import machine_name
+from neuript_hf.checkpoints.training_record import machine_name
 
 
 RESULTS = Path(__file__).parent / "results"

@@ -19,9 +19,9 @@ import torch
 from measure import RESULTS, provenance, write_rows
 
 from neuript_hf import DataCollatorForEEG, NeurIPTFeatureExtractor
-from neuript_hf.preparation import RejectionRules, prepare_dataset
-from neuript_hf.shards import EEGShardDataset, stream_windows
-from neuript_hf.simulation import simulate_dataset
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset
+from neuript_hf.data.shards import EEGShardDataset, stream_windows
+from neuript_hf.data.simulation import simulate_dataset
 
 
 BATCH = 64

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, NeurIPTForSequenceClassification
-from neuript_hf.checkpoint import save_checkpoint
+from neuript_hf.checkpoints.saving import save_checkpoint
 
 
 # Name parts of the authors' layout and ours, applied in this order to the whole name.

@@ -50,10 +50,10 @@ from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, Trai
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
-from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
-from neuript_hf.eegnet import EEGNetClassifier
-from neuript_hf.metrics import compute_metrics
-from neuript_hf.probing import fit_logistic, people_folds, pooled_features, start_head
+from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.evaluation.eegnet import EEGNetClassifier
+from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
+from neuript_hf.evaluation.metrics import compute_metrics
 
 
 matplotlib.use("Agg")

@@ -36,14 +36,15 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.data import channel_reports
+from neuript_hf.checkpoints.training_record import write_training_record
+from neuript_hf.data.collator import real_samples
+from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.data.windows import channel_reports
 from neuript_hf.electrodes import positions_of
-from neuript_hf.fillers import fill_channel_mean, fill_linear, real_samples
-from neuript_hf.metrics import compute_metrics
-from neuript_hf.probing import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
+from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.metrics import compute_metrics
 from neuript_hf.recordings import open_recording
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import write_training_record
 
 
 matplotlib.use("Agg")

@@ -45,9 +45,9 @@ from task import (
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
-from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
-from neuript_hf.metrics import classification_scores
-from neuript_hf.probing import FITS, class_scores, people_folds, pooled_features
+from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.evaluation.linear_probe import FITS, class_scores, people_folds, pooled_features
+from neuript_hf.evaluation.metrics import classification_scores
 
 
 # With fewer people an interval means little.
@@ -77,7 +77,7 @@ class EvaluationArguments:
         default="logistic", metadata={"help": "What is fitted to the standardised features."}
     )
     # On people of train left out in turn, 1 to 3 were best for features of early weights, and better than chosen ones.
-    penalty: float = field(default=1.0, metadata={"help": "Its penalty, see neuript_hf.probing.fit_logistic."})
+    penalty: float = field(default=1.0, metadata={"help": "Its penalty (evaluation.linear_probe.fit_logistic)."})
     choose_penalty: bool = field(
         default=False, metadata={"help": "Choose it by folds over the people that are fitted to; slower."}
     )

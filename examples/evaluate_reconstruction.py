@@ -38,16 +38,16 @@ from neuript_hf import (
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
 )
-from neuript_hf.fillers import (
+from neuript_hf.data.collator import real_samples
+from neuript_hf.evaluation.imputation import (
     ChannelStatistics,
     channel_statistics,
     fill_channel_mean,
     fill_linear,
     fill_ridge,
     fill_spline,
-    real_samples,
 )
-from neuript_hf.monitoring import NUM_BANDS, amplitude_bands
+from neuript_hf.training.monitoring import NUM_BANDS, amplitude_bands
 
 
 MODEL = "model"

@@ -37,16 +37,16 @@ from task import (
 from transformers import AutoModelForSequenceClassification, HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint
-from neuript_hf.metrics import compute_metrics
-from neuript_hf.optimization import layerwise_parameter_groups
-from neuript_hf.probing import fit_logistic, pooled_features, start_head
-from neuript_hf.training_record import (
+from neuript_hf.checkpoints.training_record import (
     TrainingRecord,
     TrainingStage,
     machine_name,
     read_training_record,
     write_training_record,
 )
+from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.metrics import compute_metrics
+from neuript_hf.training.optimization import layerwise_parameter_groups
 
 
 @dataclass

@@ -25,7 +25,7 @@ from task import (
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
-from neuript_hf.probing import class_scores, fit_logistic, pooled_features
+from neuript_hf.evaluation.linear_probe import class_scores, fit_logistic, pooled_features
 
 
 @dataclass

@@ -24,8 +24,8 @@ import pandas as pd
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
-from neuript_hf.preparation import RejectionRules
-from neuript_hf.shards import read_outcomes, read_settings
+from neuript_hf.data.preparation import RejectionRules
+from neuript_hf.data.shards import read_outcomes, read_settings
 
 
 # Recordings of 10 s are common here. Most are from consumer headsets, where slow drift reaches 500 microvolt in a good

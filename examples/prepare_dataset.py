@@ -7,7 +7,7 @@ Recordings -> windows on disk for pre-training, a folder of shards.
     python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
 
 The last line is job 3 of 20 of a cluster's array; all write to one folder. Killed, it goes on where it stopped. Read
-the result with `neuript_hf.shards.EEGShardDataset` or `stream_windows`.
+the result with `neuript_hf.data.shards.EEGShardDataset` or `stream_windows`.
 """
 
 import json
@@ -17,9 +17,9 @@ from pathlib import Path
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.data import SUBJECT_PATTERN
-from neuript_hf.preparation import RejectionRules, prepare_dataset, push_dataset
-from neuript_hf.recipes import read_recipe
+from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
+from neuript_hf.data.windows import SUBJECT_PATTERN
 
 
 @dataclass

@@ -43,12 +43,7 @@ from neuript_hf import (
     NeurIPTTrainer,
     save_checkpoint,
 )
-from neuript_hf.augmentation import PreTrainingWindows, SimilarWindowsSampler
-from neuript_hf.monitoring import PreTrainingMonitor
-from neuript_hf.optimization import one_cycle_schedule
-from neuript_hf.shards import stream_windows
-from neuript_hf.spectral_target import spectral_statistics
-from neuript_hf.training_record import (
+from neuript_hf.checkpoints.training_record import (
     RECORD_FILE,
     TrainingRecord,
     TrainingStage,
@@ -57,6 +52,11 @@ from neuript_hf.training_record import (
     seen_in_shards,
     write_training_record,
 )
+from neuript_hf.data.augmentation import PreTrainingWindows, SimilarWindowsSampler
+from neuript_hf.data.shards import stream_windows
+from neuript_hf.training.monitoring import PreTrainingMonitor
+from neuript_hf.training.optimization import one_cycle_schedule
+from neuript_hf.training.spectral_target import spectral_statistics
 
 
 # Windows on which the scale of the spectral target is measured.

@@ -33,7 +33,7 @@ from pretrain import last_checkpoint
 from task import provenance, write_json
 from transformers import HfArgumentParser
 
-from neuript_hf.training_record import read_training_record
+from neuript_hf.checkpoints.training_record import read_training_record
 
 
 matplotlib.use("Agg")

@@ -20,7 +20,7 @@ from task import signed
 from transformers import HfArgumentParser
 from write_model_card import count_parameters, read_results
 
-from neuript_hf.training_record import read_training_record
+from neuript_hf.checkpoints.training_record import read_training_record
 
 
 METHODS = {"head_start": "frozen + fit", "model": "fine-tuned", "baseline": "classical"}

@@ -19,12 +19,12 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, load_recordings
-from neuript_hf.baselines import band_power_baseline, signals_in_microvolt, tangent_space_baseline
-from neuript_hf.data import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
-from neuript_hf.eegnet import EEGNetClassifier
-from neuript_hf.metrics import bootstrap_interval, classification_scores, scores_by_person
-from neuript_hf.probing import class_scores
-from neuript_hf.training_record import SeenDataset, read_training_record, refuse_seen_people
+from neuript_hf.checkpoints.training_record import SeenDataset, read_training_record, refuse_seen_people
+from neuript_hf.data.windows import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
+from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt, tangent_space_baseline
+from neuript_hf.evaluation.eegnet import EEGNetClassifier
+from neuript_hf.evaluation.linear_probe import class_scores
+from neuript_hf.evaluation.metrics import bootstrap_interval, classification_scores, scores_by_person
 
 
 logger = logging.get_logger(__name__)

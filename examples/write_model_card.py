@@ -18,7 +18,7 @@ from transformers import HfArgumentParser
 
 import neuript_hf
 from neuript_hf import NeurIPTConfig
-from neuript_hf.training_record import TrainingRecord, overlapping_benchmarks, read_training_record
+from neuript_hf.checkpoints.training_record import TrainingRecord, overlapping_benchmarks, read_training_record
 
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"

@@ -9,18 +9,19 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .checkpoint import save_checkpoint, verify
+from .checkpoints.saving import save_checkpoint, verify
 from .configuration_neuript import NeurIPTConfig
-from .data import load_recordings
-from .data_collator import DataCollatorForAmplitudeAwareMasking, DataCollatorForEEG
+from .data.collator import DataCollatorForEEG
+from .data.preparation import prepare_dataset
+from .data.shards import EEGShardDataset, stream_windows
+from .data.windows import load_recordings
+from .evaluation.metrics import EEGMetric
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .metrics import EEGMetric
 from .modeling_neuript import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTModel
 from .pipeline_neuript import EEGPipeline
-from .preparation import prepare_dataset
 from .recordings import open_recording
-from .shards import EEGShardDataset, stream_windows
-from .trainer import NeurIPTTrainer
+from .training.masking import DataCollatorForAmplitudeAwareMasking
+from .training.trainer import NeurIPTTrainer
 
 
 __version__ = "0.1.0"

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .nets import NET_POSITIONS, NETS, POSITIONS
+from .caps import NET_POSITIONS, NETS, POSITIONS
 
 
 # Other names of the same place: the 10-20 system before 1991, mastoids and ear lobes, and the sites below O1 and O2 of

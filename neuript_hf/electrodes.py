@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .caps import NET_POSITIONS, NETS, POSITIONS
 from .channel_names import net_name, resolve_channel, resolve_channels
-from .nets import NET_POSITIONS, NETS, POSITIONS
 
 
 # fmt: off

@@ -15,7 +15,7 @@ import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
 from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels
-from .digitised import electrodes_by_position
+from .digitization import electrodes_by_position
 from .electrodes import (
     LOBES,
     MONTAGE_LOBES,

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .array_files import SUFFIXES as ARRAY_SUFFIXES
-from .array_files import read_array_file
 from .electrodes import resolve_channel
-from .file_headers import (
+from .formats.arrays import SUFFIXES as ARRAY_SUFFIXES
+from .formats.arrays import read_array_file
+from .formats.headers import (
     NO_UNIT,
     EDFHeader,
     bci2000_gains,

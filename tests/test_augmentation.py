@@ -11,10 +11,10 @@ from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import DataLoader
 
 from neuript_hf import NeurIPTFeatureExtractor, open_recording
-from neuript_hf.augmentation import PreTrainingWindows, SimilarWindowsSampler, neighbouring_pairs
+from neuript_hf.data.augmentation import PreTrainingWindows, SimilarWindowsSampler, neighbouring_pairs
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset
+from neuript_hf.data.shards import EEGShardDataset
 from neuript_hf.electrodes import DOUBLE_BANANA, grid_positions, lobe_membership
-from neuript_hf.preparation import RejectionRules, prepare_dataset
-from neuript_hf.shards import EEGShardDataset
 
 
 EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)

@@ -9,6 +9,7 @@ from conftest import SHARED_DATA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuript_hf.caps import NETS, POSITIONS
 from neuript_hf.channel_names import (
     CANONICAL,
     is_electrode,
@@ -18,7 +19,6 @@ from neuript_hf.channel_names import (
     resolve_channel,
     resolve_channels,
 )
-from neuript_hf.nets import NETS, POSITIONS
 
 
 # As files write them: what varies is case, filling, prefix, reference, numbering, sign, script.

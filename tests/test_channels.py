@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuript_hf.caps import NET_POSITIONS, NETS
 from neuript_hf.channels import ChannelReport, canonical_names, plan_channels
 from neuript_hf.electrodes import MONTAGES, grid_positions, lobe_membership
-from neuript_hf.nets import NET_POSITIONS, NETS
 
 
 ELECTRODES = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()

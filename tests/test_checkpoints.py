@@ -8,7 +8,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from neuript_hf import verify
-from neuript_hf.training_record import read_training_record, seen_people
+from neuript_hf.checkpoints.training_record import read_training_record, seen_people
 
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from conftest import small_config
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
 from neuript_hf.__main__ import main
-from neuript_hf.simulation import simulate_dataset
+from neuript_hf.data.simulation import simulate_dataset
 
 
 @pytest.fixture(scope="module")

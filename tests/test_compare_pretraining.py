@@ -18,9 +18,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint
-from neuript_hf.eegnet import EEGNetClassifier
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
+from neuript_hf.checkpoints.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
+from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.evaluation.eegnet import EEGNetClassifier
 
 
 METHODS = ("pre-trained + fit", "random", "EEGNet", "band power")

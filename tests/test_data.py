@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings
-from neuript_hf.data import channel_reports
+from neuript_hf.data.windows import channel_reports
 
 
 CHANNELS = ["C3", "Cz", "C4", "Pz"]

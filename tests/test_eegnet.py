@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from neuript_hf.eegnet import EEGNet, EEGNetClassifier
+from neuript_hf.evaluation.eegnet import EEGNet, EEGNetClassifier
 
 
 def rhythms(windows=120, seed=0):

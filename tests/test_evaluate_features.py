@@ -17,11 +17,11 @@ from summarise import compare
 from task import AccuracyOverPeople, load_splits, make_extractor, manifest_task, write_json
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTModel, save_checkpoint
-from neuript_hf.baselines import band_power_baseline, signals_in_microvolt
-from neuript_hf.metrics import balanced_accuracy, bootstrap_interval, scores_by_person
-from neuript_hf.probing import pooled_features
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
+from neuript_hf.checkpoints.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
+from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.evaluation.linear_probe import pooled_features
+from neuript_hf.evaluation.metrics import balanced_accuracy, bootstrap_interval, scores_by_person
 
 
 @pytest.fixture(scope="module")

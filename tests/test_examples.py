@@ -23,8 +23,8 @@ from torch import distributed
 from transformers import HfArgumentParser, TrainingArguments, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import read_training_record
+from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]

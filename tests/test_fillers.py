@@ -21,8 +21,11 @@ from neuript_hf import (
     NeurIPTForPreTraining,
     save_checkpoint,
 )
+from neuript_hf.checkpoints.training_record import TrainingRecord, TrainingStage, write_training_record
+from neuript_hf.data.collator import real_samples
+from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.electrodes import HEAD_ORIGIN, HEAD_SCALE, grid_positions, positions_of
-from neuript_hf.fillers import (
+from neuript_hf.evaluation.imputation import (
     HEAD_CENTRE,
     RIDGE,
     channel_statistics,
@@ -30,10 +33,7 @@ from neuript_hf.fillers import (
     fill_linear,
     fill_ridge,
     fill_spline,
-    real_samples,
 )
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import TrainingRecord, TrainingStage, write_training_record
 
 
 TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()

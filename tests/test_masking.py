@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from neuript_hf.masking import SPAN_SAMPLES, hide_and_replace, select_by_amplitude, select_random_spans
+from neuript_hf.training.masking import SPAN_SAMPLES, hide_and_replace, select_by_amplitude, select_random_spans
 
 
 STRATEGIES = [select_by_amplitude, select_random_spans]

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn import metrics
 from transformers import EvalPrediction
 
-from neuript_hf.metrics import (
+from neuript_hf.evaluation.metrics import (
     SCORES,
     EEGMetric,
     bootstrap_interval,

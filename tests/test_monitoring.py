@@ -18,9 +18,15 @@ from neuript_hf import (
     NeurIPTForPreTraining,
     NeurIPTForSequenceClassification,
     NeurIPTTrainer,
-    monitoring,
 )
-from neuript_hf.monitoring import PreTrainingMonitor, amplitude_bands, draw_look, expert_use, reconstruction_errors
+from neuript_hf.training import monitoring
+from neuript_hf.training.monitoring import (
+    PreTrainingMonitor,
+    amplitude_bands,
+    draw_look,
+    expert_use,
+    reconstruction_errors,
+)
 
 
 EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded")

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from neuript_hf import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTTrainer
-from neuript_hf.optimization import layerwise_parameter_groups, one_cycle_schedule
+from neuript_hf.training.optimization import layerwise_parameter_groups, one_cycle_schedule
 
 
 def rates(model, groups):

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.preparation import RejectionRules, prepare_dataset, push_dataset
-from neuript_hf.shards import EEGShardDataset, read_outcomes
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
+from neuript_hf.data.shards import EEGShardDataset, read_outcomes
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +67,7 @@ def content(folder):
 def fresh_processes():
     """Processes that have the package loaded when they start, and nothing of this one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuript_hf.preparation"])
+    context.set_forkserver_preload(["neuript_hf.data.preparation"])
     return context
 
 
@@ -496,7 +496,7 @@ def test_push_to_hub(manifest, tmp_path, monkeypatch):
         def upload_large_folder(self, repo_id, folder, **arguments):
             calls.append((repo_id, folder, arguments["repo_type"]))
 
-    monkeypatch.setattr("neuript_hf.preparation.HfApi", Hub)
+    monkeypatch.setattr("neuript_hf.data.preparation.HfApi", Hub)
     prepare(manifest, tmp_path / "out", shard_index=0, num_shards=2)
     with pytest.raises(ValueError, match="is not complete: it has no summary.json"):
         push_dataset(tmp_path / "out", "someone/eeg")

@@ -9,7 +9,7 @@ import pytest
 from prepare_corpus import drawn_people, held_out_people, prepare_corpus, read_rows
 
 from neuript_hf import EEGShardDataset, NeurIPTFeatureExtractor
-from neuript_hf.shards import read_outcomes
+from neuript_hf.data.shards import read_outcomes
 
 
 @pytest.mark.shared_data

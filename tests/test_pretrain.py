@@ -17,9 +17,9 @@ from learning_curve import read_curve
 from safetensors.torch import load_file
 
 from neuript_hf import NeurIPTFeatureExtractor, verify
-from neuript_hf.preparation import RejectionRules, prepare_dataset
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import read_training_record
+from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset
+from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,9 @@ from conftest import make_batch, small_config
 from huggingface_hub.errors import StrictDataclassError
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTForPreTraining
-from neuript_hf.fillers import fill_linear
+from neuript_hf.evaluation.imputation import fill_linear
 from neuript_hf.losses import COURSE_SAMPLES, course_target
-from neuript_hf.monitoring import _look
+from neuript_hf.training.monitoring import _look
 
 
 PARTS = 4

@@ -9,9 +9,13 @@ from scipy.special import softmax
 from sklearn.base import clone
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
-from neuript_hf.baselines import band_power, band_power_baseline, signals_in_microvolt, tangent_space_baseline
-from neuript_hf.metrics import balanced_accuracy
-from neuript_hf.probing import (
+from neuript_hf.evaluation.baselines import (
+    band_power,
+    band_power_baseline,
+    signals_in_microvolt,
+    tangent_space_baseline,
+)
+from neuript_hf.evaluation.linear_probe import (
     FITS,
     PENALTIES,
     _turned,
@@ -21,6 +25,7 @@ from neuript_hf.probing import (
     pooled_features,
     start_head,
 )
+from neuript_hf.evaluation.metrics import balanced_accuracy
 
 
 def dataset(classes, windows=24):

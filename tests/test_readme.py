@@ -9,7 +9,7 @@ from summarise import describe
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
-from neuript_hf.simulation import simulate_dataset
+from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from prepare_dataset import WindowArguments
 
-from neuript_hf.recipes import read_recipe
+from neuript_hf.data.descriptions import read_recipe
 
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "neuript_hf" / "data" / "descriptions").glob("*.toml"))
 ALL = {path.stem: read_recipe(path) for path in RECIPES}
 # Tables 1 and 17 of the paper.
 DOWNSTREAM_WINDOWS = {

@@ -8,9 +8,9 @@ import scipy.io
 from edfio import Edf, EdfAnnotation, EdfSignal
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.array_files import read_array_file
-from neuript_hf.file_headers import microvolts_of
 from neuript_hf.filtering import Resampler
+from neuript_hf.formats.arrays import read_array_file
+from neuript_hf.formats.headers import microvolts_of
 from neuript_hf.recordings import as_recording, open_recording
 from neuript_hf.signal_quality import SignalSurvey
 

@@ -23,8 +23,8 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTTrainer,
 )
-from neuript_hf.preparation import RejectionRules, prepare_dataset
-from neuript_hf.shards import EEGShardDataset, decode_windows, encode_windows, read_outcomes, stream_windows
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset
+from neuript_hf.data.shards import EEGShardDataset, decode_windows, encode_windows, read_outcomes, stream_windows
 
 
 CHANNELS = ["Fz", "C3", "Cz", "C4", "Pz"]

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neuript_hf.simulation import CHANNEL_NAMES, CLASS_NAMES, simulate_dataset, simulate_recording
+from neuript_hf.data.simulation import CHANNEL_NAMES, CLASS_NAMES, simulate_dataset, simulate_recording
 
 
 N_TRAIN, N_TEST, N_TRIALS = 6, 6, 30

@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTFeatureExtractor, NeurIPTForPreTraining
 from neuript_hf.losses import channel_target_loss
-from neuript_hf.spectral_target import (
+from neuript_hf.training.spectral_target import (
     BAND_EDGES,
     NUM_SPECTRAL_TARGETS,
     has_target,

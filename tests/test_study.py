@@ -13,8 +13,8 @@ import yaml
 from study import Run, finished_runs, read_study, runs_of
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.preparation import RejectionRules, prepare_dataset
-from neuript_hf.simulation import simulate_dataset
+from neuript_hf.data.preparation import RejectionRules, prepare_dataset
+from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]

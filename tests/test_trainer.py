@@ -15,7 +15,7 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTTrainer,
 )
-from neuript_hf.metrics import compute_metrics
+from neuript_hf.evaluation.metrics import compute_metrics
 
 
 def windows(count=16, labelled=True):

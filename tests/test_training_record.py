@@ -7,10 +7,7 @@ import pytest
 from task import manifest_task, refuse_seen, seen_in_training, task_table
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
-from neuript_hf.preparation import RejectionRules
-from neuript_hf.recipes import read_recipe
-from neuript_hf.simulation import simulate_dataset
-from neuript_hf.training_record import (
+from neuript_hf.checkpoints.training_record import (
     BENCHMARK_OVERLAPS,
     PAPER_CORPUS,
     SeenDataset,
@@ -24,6 +21,9 @@ from neuript_hf.training_record import (
     seen_people,
     write_training_record,
 )
+from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.preparation import RejectionRules
+from neuript_hf.data.simulation import simulate_dataset
 
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -1,0 +1,332 @@
+"""
+What weights have seen: `training.json` in a checkpoint folder, the refusal to test on people of the training, and the
+public benchmarks that a corpus overlaps with.
+
+A person is named with the data set in front, `eegmat/03`, as [`prepare_dataset`] does: person 01 of one set is nobody
+of another.
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import cached_file
+
+from ..data.shards import read_outcomes, read_settings
+
+
+RECORD_FILE = "training.json"
+
+
+@dataclass
+class SeenDataset:
+    """
+    One data set of a training.
+
+    Args:
+        name: the name that stands before its people.
+        people, windows: how many of each were trained on.
+        hours: length of these windows together.
+        licence, source: on which terms and from where; `"unknown"` where nobody said it.
+    """
+
+    name: str
+    people: int
+    windows: int
+    hours: float
+    licence: str = "unknown"
+    source: str = "unknown"
+
+
+@dataclass
+class TrainingStage:
+    """
+    One training, from the weights it started with to those it left.
+
+    Args:
+        kind: `"pre-training"`, or what the weights were tuned to.
+        datasets: where the windows came from.
+        subjects: everybody whose windows were trained on, as `dataset/person`.
+        steps: steps of the optimizer.
+        windows_seen: windows that went through the model; a window counts each time.
+        seconds: time of training, all resumed parts together.
+        threads: of the processor.
+        machine: processor or accelerator, see [`machine_name`].
+        commit: version of the code, or `None` where it isn't known.
+        command: what was run.
+        seeds: of weights, order and masks.
+        recipe: settings that decide the result.
+    """
+
+    kind: str
+    datasets: list[SeenDataset]
+    subjects: list[str]
+    steps: int
+    windows_seen: int
+    seconds: float
+    threads: int
+    machine: str
+    commit: str | None
+    command: str
+    seeds: list[int]
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainingRecord:
+    """Every training that weights went through, the first one first: those of a task come behind the pre-training."""
+
+    stages: list[TrainingStage] = field(default_factory=list)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Everybody whom the weights have seen, as `dataset/person`, in sorted order."""
+        return sorted({subject for stage in self.stages for subject in stage.subjects})
+
+    @property
+    def dataset_names(self) -> list[str]:
+        """Every data set of which the weights have seen something, in sorted order."""
+        return sorted({dataset.name for stage in self.stages for dataset in stage.datasets})
+
+    def followed_by(self, stage: TrainingStage) -> "TrainingRecord":
+        """The record of weights that went on from these: nobody whom they have seen is forgotten."""
+        return TrainingRecord([*self.stages, stage])
+
+
+def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
+    """
+    The record that stands in a checkpoint folder, `None` where there is none: nobody knows then whom the weights have
+    seen.
+
+    Args:
+        checkpoint: a folder, or a repository on the Hub.
+
+    Raises:
+        OSError: where there is no such checkpoint.
+        ValueError: where the file is not such a record.
+    """
+    path = cached_file(str(checkpoint), RECORD_FILE, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        return None
+    try:
+        stages = [
+            TrainingStage(**stage | {"datasets": [SeenDataset(**dataset) for dataset in stage["datasets"]]})
+            for stage in json.loads(Path(path).read_text())["stages"]
+        ]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        expected = ", ".join(entry.name for entry in fields(TrainingStage))
+        raise ValueError(
+            f"{path} is no record of trainings ({error!r}). Expected a list `stages` whose entries have {expected}; "
+            f"write it with write_training_record."
+        ) from error
+    return TrainingRecord(stages)
+
+
+def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
+    """Writes `training.json` into a checkpoint folder and returns its path."""
+    path = Path(folder) / RECORD_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
+    partial.replace(path)
+    return path
+
+
+def seen_in_shards(
+    folders: Sequence[str | Path], split: str = "train", origins: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[list[SeenDataset], list[str]]:
+    """
+    Whom a training on prepared data sees.
+
+    Args:
+        folders: what [`prepare_dataset`] wrote. A data set that several of them hold is counted together.
+        split: the side of the split that is trained on.
+        origins: data set -> its `licence` and `source`.
+
+    Returns:
+        The data sets in sorted order, and the people that have windows, as `dataset/person`, in sorted order.
+    """
+    windows, hours, people = {}, {}, {}
+    for folder in folders:
+        window_hours = read_settings(folder)["extractor"]["window_seconds"] / 3600
+        for outcome in read_outcomes(folder):
+            if outcome.split != split or not outcome.windows_kept:
+                continue
+            name = _parts(outcome.subject)[0]
+            windows[name] = windows.get(name, 0) + outcome.windows_kept
+            hours[name] = hours.get(name, 0.0) + outcome.windows_kept * window_hours
+            people.setdefault(name, set()).add(outcome.subject)
+    datasets = [
+        SeenDataset(name, len(people[name]), windows[name], round(hours[name], 3), **(origins or {}).get(name, {}))
+        for name in sorted(windows)
+    ]
+    return datasets, sorted(set().union(*people.values()))
+
+
+def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None) -> list[str]:
+    """
+    Those of `subjects` whom the weights have seen, in sorted order, as the record names them.
+
+    Args:
+        record: of the weights. Without one nobody is known to have been seen.
+        subjects: people, as `dataset/person`, or as their data set names them.
+        dataset: the data set of those that have none in front. Where it isn't known either, a person counts as seen
+            if anybody of that name was, in whatever data set.
+
+    Capitals and BIDS's `sub-` make no difference.
+    """
+    if record is None:
+        return []
+    named, nameless = {}, {}
+    for subject in record.subjects:
+        name, person = _parts(subject)
+        named[_plain(name), _plain(person)] = subject
+        nameless.setdefault(_plain(person), []).append(subject)
+    seen = set()
+    for subject in subjects:
+        name, person = _parts(subject)
+        name = name or dataset
+        if name is None:
+            seen.update(nameless.get(_plain(person), []))
+        elif (_plain(name), _plain(person)) in named:
+            seen.add(named[_plain(name), _plain(person)])
+    return sorted(seen)
+
+
+def refuse_seen_people(
+    record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None, allow: bool = False
+) -> list[str]:
+    """
+    Refuses to test weights on people that they have seen.
+
+    Args:
+        record, subjects, dataset: as in [`seen_people`].
+        allow: test them all the same.
+
+    Returns:
+        The people seen; empty unless they are allowed.
+
+    Raises:
+        ValueError: where there are such people and they are not allowed. It names all of them.
+    """
+    seen = seen_people(record, subjects, dataset)
+    if seen and not allow:
+        raise ValueError(
+            f"There are tested people that the weights have seen: {', '.join(seen)}. A score on them says nothing "
+            f"about new people: leave them out, or test them all the same with allow_seen_people. If they are others "
+            f"who only have the same names, say which data set they belong to."
+        )
+    return seen
+
+
+def _parts(subject: str) -> tuple[str | None, str]:
+    """Data set (`None` where it isn't named) and person."""
+    name, _, person = subject.rpartition("/")
+    return name or None, person
+
+
+def _plain(name: str) -> str:
+    return name.casefold().removeprefix("sub-")
+
+
+def machine_name(device: torch.device | str = "cpu") -> str:
+    """The accelerator's or the processor's name, as the system tells it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+@dataclass(frozen=True)
+class BenchmarkOverlap:
+    """
+    A public benchmark, and what weights may have seen of it.
+
+    Args:
+        benchmark: its usual name.
+        datasets: data sets of a training, any of which makes the overlap.
+        relation: what they share.
+    """
+
+    benchmark: str
+    datasets: tuple[str, ...]
+    relation: str
+
+
+# The pre-training corpus of the paper (spec section 12), named as in recipes/.
+PAPER_CORPUS = (
+    "eegmmidb",
+    "emobrain",
+    "grasp_and_lift",
+    "inria_bci_challenge",
+    "raw_eeg_data",
+    "resting_state_trujillo",
+    "seed_series",
+    "siena",
+    "spis",
+    "target_non_target",
+    "tuar",
+    "tuep",
+    "tusl",
+    "tusz",
+)
+SAME_RECORDINGS = "the same recordings"
+SAME_HOSPITAL = "the same parent corpus: patients may recur, compare their numbers"
+SAME_LABORATORY = "the same laboratory's series: people may recur"
+TUH = ("tuar", "tuep", "tusl", "tusz")
+# The paper leaves out its eight downstream sets by name, not by person.
+BENCHMARK_OVERLAPS = (
+    BenchmarkOverlap("PhysioNet-MI", ("eegmmidb", "physionet_mi"), SAME_RECORDINGS),
+    BenchmarkOverlap("KaggleERN / Inria BCI Challenge", ("inria_bci_challenge",), SAME_RECORDINGS),
+    BenchmarkOverlap("Siena", ("siena",), SAME_RECORDINGS),
+    BenchmarkOverlap("bi2015a (MOABB)", ("target_non_target",), SAME_RECORDINGS),
+    BenchmarkOverlap("Grasp-and-Lift", ("grasp_and_lift",), SAME_RECORDINGS),
+    BenchmarkOverlap("SEED", ("seed_series",), SAME_RECORDINGS),
+    BenchmarkOverlap("SEED-IV", ("seed_series",), SAME_RECORDINGS),
+    BenchmarkOverlap("SEED-V", ("seed_series",), SAME_LABORATORY),
+    BenchmarkOverlap("TUAR", ("tuar",), SAME_RECORDINGS),
+    BenchmarkOverlap("TUEP", ("tuep",), SAME_RECORDINGS),
+    BenchmarkOverlap("TUSL", ("tusl",), SAME_RECORDINGS),
+    BenchmarkOverlap("TUSZ", ("tusz",), SAME_RECORDINGS),
+    BenchmarkOverlap("TUAB", TUH, SAME_HOSPITAL),
+    BenchmarkOverlap("TUEV", TUH, SAME_HOSPITAL),
+    BenchmarkOverlap("MentalArithmetic", ("eegmat", "mental_arithmetic"), SAME_RECORDINGS),
+    BenchmarkOverlap("Kalunga2016 (MOABB)", ("ssvep_exo",), SAME_RECORDINGS),
+)
+
+
+def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
+    """
+    The public benchmarks on which weights must not be called tested on unseen people.
+
+    Args:
+        datasets: names of the data sets of a training, as in `recipes/` or in a [`TrainingRecord`]; `PAPER_CORPUS` for
+            weights that were trained on the paper's.
+    """
+    seen = {_plain(name) for name in datasets}
+    return [overlap for overlap in BENCHMARK_OVERLAPS if seen & set(overlap.datasets)]
+
+
+__all__ = [
+    "BENCHMARK_OVERLAPS",
+    "PAPER_CORPUS",
+    "BenchmarkOverlap",
+    "SeenDataset",
+    "TrainingRecord",
+    "TrainingStage",
+    "machine_name",
+    "overlapping_benchmarks",
+    "read_training_record",
+    "refuse_seen_people",
+    "seen_in_shards",
+    "seen_people",
+    "write_training_record",
+]

@@ -1,0 +1,503 @@
+"""
+Recordings -> a prepared data set on disk (shards.py), for collections of thousands of hours.
+
+A shard holds a fixed set of recordings, so the result does not depend on how many processes or jobs share the work, or
+on how often they were killed: a shard is either complete, under its own name, or made anew.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from huggingface_hub import HfApi
+from transformers import BatchFeature
+from transformers.utils.logging import tqdm
+
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from .shards import (
+    ENCODINGS,
+    SETTINGS_FILE,
+    RecordingOutcome,
+    RecordingWindows,
+    encode_windows,
+    pack_outcomes,
+    pack_windows,
+    read_outcomes,
+    shard_paths,
+)
+from .windows import SUBJECT_PATTERN, assign_splits, open_row, read_table
+
+
+SUMMARY_FILE = "summary.json"
+SET_ASIDE_FILE = "set_aside.csv"
+# What is known of a recording before it is opened; all but its path is hashed.
+COLUMNS = ["file", "path", "subject", "split", "montage", "net", "sampling_rate", "unit", "channel_names", "bytes"]
+COLUMNS += ["step", "trial_seconds"]
+
+
+@dataclass(frozen=True)
+class RejectionRules:
+    """
+    What is left out of pre-training data; the defaults are the paper's (spec section 2.1).
+
+    Args:
+        min_recording_seconds: shorter recordings are left out.
+        trim_seconds: cut off at both ends of a recording.
+        max_microvolts: a window with a larger magnitude is rejected (`amplitude`); `None` = none is.
+        min_microvolts: a window is rejected where a channel never reaches this magnitude (`flat`), or never comes back
+            under it (`stuck`); `None` = none is.
+        judge_masked: channels that the extractor masked as bad are zero, hence flat, and their windows rejected. With
+            `False` the rules look at the other channels only, and the windows keep their mask.
+
+    Raises:
+        ValueError: where a limit is negative.
+    """
+
+    min_recording_seconds: float = 300.0
+    trim_seconds: float = 60.0
+    max_microvolts: float | None = 100.0
+    min_microvolts: float | None = 3.0
+    judge_masked: bool = True
+
+    def __post_init__(self):
+        for name in ("min_recording_seconds", "trim_seconds", "max_microvolts", "min_microvolts"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must be zero or positive, but is {value!r}.")
+
+    def window_starts(self, parts: Sequence[tuple[float, float]], window_seconds: float) -> np.ndarray:
+        """
+        Starts of the windows of a recording, in seconds; none of them reaches into a gap.
+
+        Args:
+            parts: start and end of each part without gaps, in seconds.
+            window_seconds: length of a window.
+
+        Raises:
+            LeftOut: where the recording is too short.
+        """
+        if sum(end - start for start, end in parts) < self.min_recording_seconds:
+            raise LeftOut(f"shorter than {self.min_recording_seconds:g} s")
+        first, last = parts[0][0] + self.trim_seconds, parts[-1][1] - self.trim_seconds
+        starts = []
+        for start, end in parts:
+            start, end = max(start, first), min(end, last)
+            count = max(0, math.floor((end - start) / window_seconds + 1e-9))
+            starts.append(start + np.arange(count) * window_seconds)
+        if not np.concatenate(starts).size:
+            raise LeftOut(f"no room for a window of {window_seconds:g} s")
+        return np.concatenate(starts)
+
+    def judge(self, microvolts_largest: np.ndarray, microvolts_smallest: np.ndarray, good: np.ndarray) -> np.ndarray:
+        """
+        The rule that rejects each window, the first of amplitude, flat, stuck; `""` where none does.
+
+        Args:
+            microvolts_largest, microvolts_smallest: extremes of the magnitude over time, `[n, C]`.
+            good: `channel_mask`, bool `[n, C]`.
+        """
+        judged = np.ones_like(good) if self.judge_masked else good
+        broken = {}
+        if self.max_microvolts is not None:
+            broken["amplitude"] = microvolts_largest > self.max_microvolts
+        if self.min_microvolts is not None:
+            broken["flat"] = microvolts_largest < self.min_microvolts
+            broken["stuck"] = microvolts_smallest > self.min_microvolts
+        verdicts = np.full(len(good), "", dtype="<U9")
+        for rule, channels in broken.items():
+            verdicts[(verdicts == "") & (channels & judged).any(axis=1)] = rule
+        return verdicts
+
+
+class LeftOut(Exception):
+    """A rule leaves out the whole recording; the message is the rule."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that decides the bytes of a data set, apart from the recordings; sent to the processes."""
+
+    extractor: dict
+    rules: RejectionRules
+    encoding: str
+    recordings_per_shard: int
+
+
+def prepare_dataset(
+    source: str | Path,
+    extractor: NeurIPTFeatureExtractor,
+    output: str | Path,
+    *,
+    rows: Mapping[str, str] | None = None,
+    dataset_column: str = "dataset",
+    dataset_name: str | None = None,
+    split_column: str = "split",
+    within_subject: bool = False,
+    subject_pattern: str = SUBJECT_PATTERN,
+    rules: RejectionRules | None = None,
+    encoding: str = "int16",
+    recordings_per_shard: int = 16,
+    num_proc: int = 1,
+    shard_index: int = 0,
+    num_shards: int = 1,
+) -> dict | None:
+    """
+    Cuts recordings into windows and writes them as shards, without loss or duplicates however often it is killed: call
+    it again with the same arguments and it goes on; the result is the same, byte for byte, as that of one run.
+
+    Beside the shards stand `dataset.json` (all settings, and hashes of the recordings and of the split),
+    `summary.json` (hours, people, counts of what was rejected by each rule) and `set_aside.csv` (recordings that could
+    not be read or used, with the reason). To try a recording that was set aside again, delete its shard.
+
+    Args:
+        source: a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns `file` and `subject`, and optionally `dataset`,
+            `split`, `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`,
+            `channel_names` (with blanks between them), `step` (how much of the unit one step of the file's whole
+            numbers is) and `trial_seconds` (where trials of this length were put one after the other: neither a window
+            nor a filter reaches from one into the next); a BIDS root; or a folder of recordings.
+        extractor: turns recordings into windows of its `window_seconds`.
+        output: folder to write to.
+        rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
+        dataset_column: column with the name of the data set, which is put before the person (`eegmat/01`), so that
+            people of two sets are never taken for one.
+        dataset_name: that name where there is no such column; default the name of the source's folder.
+        split_column: column with `train`, `val` or `test`; where it lacks, everything is `train`.
+        within_subject: allow a person on several sides of the split.
+        subject_pattern: regular expression whose first group is the person, for folders without manifest.
+        rules: what is left out; default the paper's [`RejectionRules`].
+        encoding: `"int16"`, `"int8"` (half the size) or `"float32"`.
+        recordings_per_shard: recordings in a shard.
+        num_proc: processes that read recordings.
+        shard_index, num_shards: this job's number and the number of jobs, where several jobs (of a cluster's array)
+            write to one output.
+
+    Returns:
+        The content of `summary.json`; `None` while other jobs still have shards to write.
+
+    Raises:
+        FileNotFoundError: where `source` or files of the manifest do not exist.
+        ValueError: where an argument can't be, columns lack, a person is on two sides of the split, or `output` holds
+            something else.
+    """
+    source, output = Path(source), Path(output)
+    _check_arguments(encoding, recordings_per_shard, num_proc, shard_index, num_shards)
+    dataset_name = dataset_name or (source if source.is_dir() else source.parent).resolve().name
+    table = _plan(source, rows, dataset_column, dataset_name, split_column, within_subject, subject_pattern)
+    preparation = Preparation(extractor.to_dict(), rules or RejectionRules(), encoding, recordings_per_shard)
+    number = math.ceil(len(table) / recordings_per_shard)
+    _write_settings(output, preparation, table, number)
+
+    mine = range(shard_index, number, num_shards)
+    _remove_partial_files(output, mine if num_shards > 1 else None)
+    todo = [shard for shard in mine if not shard_paths(output, shard)[0].exists()]
+    shards = {shard: _recordings_of(table, shard, recordings_per_shard) for shard in todo}
+    with tqdm(total=len(mine), initial=len(mine) - len(todo), desc="Preparing", unit="shard") as progress:
+        for _ in _work(output, preparation, shards, num_proc):
+            progress.update()
+    if not all(shard_paths(output, shard)[0].exists() for shard in range(number)):
+        return None
+    return _write_summary(output)
+
+
+def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
+    """
+    Uploads a prepared data set to the Hub. EEG can identify people, so the repository is private unless you say that
+    it may be public.
+
+    Args:
+        folder: what [`prepare_dataset`] wrote, complete.
+        repo_id: name on the Hub, `user/name`.
+        private: whether others may see it.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        ValueError: where the data set is not complete.
+    """
+    if not (Path(folder) / SUMMARY_FILE).is_file():
+        raise ValueError(f"{folder} is not complete: it has no {SUMMARY_FILE}. Run prepare_dataset to its end first.")
+    api = HfApi()
+    address = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    api.upload_large_folder(repo_id, folder, repo_type="dataset", ignore_patterns=["*.part"])
+    return str(address)
+
+
+def _check_arguments(
+    encoding: str, recordings_per_shard: int, num_proc: int, shard_index: int, num_shards: int
+) -> None:
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, but is {encoding!r}.")
+    counts = {"recordings_per_shard": recordings_per_shard, "num_proc": num_proc, "num_shards": num_shards}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}.")
+    if not 0 <= shard_index < num_shards:
+        raise ValueError(f"shard_index must lie in 0 .. {num_shards - 1} (num_shards - 1), but is {shard_index}.")
+
+
+def _plan(
+    source: Path,
+    rows: Mapping[str, str] | None,
+    dataset_column: str,
+    dataset_name: str,
+    split_column: str,
+    within_subject: bool,
+    subject_pattern: str,
+) -> pd.DataFrame:
+    """One row for each recording: COLUMNS, the subject with its data set in front; in a fixed order."""
+    table = read_table(source, rows, None, None, subject_pattern)
+    datasets = table[dataset_column].replace("", dataset_name) if dataset_column in table else dataset_name
+    table["subject"] = datasets + "/" + table["subject"]
+    if split_column not in table:
+        table[split_column] = "train"
+    table = assign_splits(table, split_column, (1.0, 0.0, 0.0), 0, within_subject)
+    twice = sorted(table["file"][table["file"].duplicated()])
+    if twice:
+        raise ValueError(f"{source} names recordings twice: {twice[:3]}. Each may stand there once.")
+    for column in set(COLUMNS) - set(table):
+        table[column] = ""
+    table["bytes"] = [Path(path).stat().st_size if Path(path).is_file() else 0 for path in table["path"]]
+    return table.sort_values("file", kind="stable")[COLUMNS]
+
+
+def _recordings_of(table: pd.DataFrame, shard: int, recordings_per_shard: int) -> list[dict]:
+    first = shard * recordings_per_shard
+    return table.iloc[first : first + recordings_per_shard].to_dict("records")
+
+
+def _hash(lines: list[list]) -> str:
+    return hashlib.sha256("\n".join(json.dumps(line) for line in lines).encode()).hexdigest()
+
+
+def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame, shards: int) -> None:
+    """Writes `dataset.json`, or holds it against the one that stands there."""
+    settings = {
+        "neuript_hf": version("neuript_hf"),
+        **asdict(preparation),
+        "recordings": len(table),
+        "shards": shards,
+        "recordings_sha256": _hash(table.drop(columns="path").values.tolist()),
+        "split_sha256": _hash(sorted(table[["subject", "split"]].drop_duplicates().values.tolist())),
+    }
+    path = output / SETTINGS_FILE
+    # looked at before the settings are: jobs of an array begin together, and another one may write them now
+    foreign = output.exists() and not (output.is_dir() and all(entry.suffix == ".part" for entry in output.iterdir()))
+    if path.exists():
+        there = json.loads(path.read_text())
+        now = json.loads(json.dumps(settings))
+        changed = sorted(name for name in there | now if there.get(name) != now.get(name))
+        if changed:
+            raise ValueError(
+                f"{output} holds a data set made with other {', '.join(changed)}. Choose another output, or remove "
+                "what is there."
+            )
+        return
+    if foreign:
+        raise ValueError(f"{output} exists and is no data set of this program. Choose another output.")
+    output.mkdir(parents=True, exist_ok=True)
+    _write(path, (json.dumps(settings, indent=2) + "\n").encode())
+
+
+def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]], num_proc: int) -> Iterator[int]:
+    """Makes shards, and yields the number of each when it is written."""
+    if num_proc == 1:
+        for shard, recordings in shards.items():
+            _make_shard(output, shard, recordings, preparation)
+            yield shard
+        return
+    with ProcessPoolExecutor(num_proc, mp_context=_fresh_processes(), initializer=_end_with_parent) as pool:
+        futures = {
+            pool.submit(_make_shard, output, shard, recordings, preparation): shard
+            for shard, recordings in shards.items()
+        }
+        try:
+            for future in as_completed(futures):
+                future.result()
+                yield futures[future]
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "A process that read recordings was killed, perhaps for want of memory. Finished shards are kept: run "
+                "it again, with fewer processes if memory was short."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fresh_processes() -> BaseContext:
+    """Processes that inherit no threads and no locks; where possible from a server that imports once for all."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: Preparation) -> None:
+    """Reads the recordings of a shard and writes its files; the windows last, as the sign that all is there."""
+    outcomes, windows = [], []
+    for recording in recordings:
+        outcome = RecordingOutcome(recording["file"], recording["subject"], recording["split"])
+        outcomes.append(outcome)
+        windows.append(_windows(recording, preparation, outcome))
+    windows_path, outcomes_path = shard_paths(output, shard)
+    _write(outcomes_path, pack_outcomes(outcomes))
+    _write(windows_path, pack_windows(outcomes, windows))
+
+
+def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcome) -> RecordingWindows | None:
+    """The windows of a recording that the rules keep; `None` without any. What happened is noted in the outcome."""
+    try:
+        own = {name: recording[name] for name in ("montage", "net") if recording[name]}
+        extractor = NeurIPTFeatureExtractor.from_dict(preparation.extractor | own)
+        batch, starts, segments = _extract(recording, extractor, preparation.rules)
+    except LeftOut as rule:
+        outcome.status, outcome.reason = "left out", str(rule)
+        return None
+    except MemoryError:
+        raise  # says something about the machine, not about the recording
+    except Exception as error:  # readers of broken files raise whatever they stumble on
+        reason = f"{type(error).__name__}: {error}"
+        # the folder that the data lie in is nobody's business, and no reason for other bytes
+        for path in (str(Path(recording["path"]).absolute()), recording["path"]):
+            reason = reason.replace(path, recording["file"])
+        outcome.status, outcome.reason = "set aside", reason
+        return None
+
+    outcome.keep_report(batch.report)
+    sizes = np.abs(batch["input_values"])
+    largest, smallest = (extractor.invert(extreme) for extreme in (sizes.max(axis=-1), sizes.min(axis=-1)))
+    verdicts = preparation.rules.judge(largest, smallest, batch["channel_mask"])
+    kept = verdicts == ""
+    outcome.windows_cut, outcome.windows_kept = len(kept), int(kept.sum())
+    outcome.windows_rejected = dict(sorted(Counter(verdicts[~kept].tolist()).items()))
+    if not kept.any():
+        outcome.status, outcome.reason = "left out", "no window passes the rules"
+        return None
+    codes, scales = encode_windows(batch["input_values"][kept], preparation.encoding)
+    return RecordingWindows(
+        codes=codes,
+        scales=scales,
+        onsets=starts[kept],
+        follows=_follows(starts[kept], segments[kept], sizes.shape[-1] / extractor.sampling_rate),
+        channel_mask=batch["channel_mask"][kept],
+        electrode_positions=batch["electrode_positions"][0],
+        lobe_mask=batch["lobe_mask"][0],
+    )
+
+
+def _extract(
+    recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
+) -> tuple[BatchFeature, np.ndarray, np.ndarray]:
+    """All windows of a recording, their starts in seconds, and the number of the segment that each lies in."""
+    source = open_row(recording)
+    if source.in_pieces:
+        raise ValueError("It holds epochs, not a continuous signal.")
+    starts = rules.window_starts(source.stretches, extractor.window_seconds)
+    segments = [source.segment_of(start, extractor.window_seconds) for start in starts]
+    return extractor(source, onsets=starts.tolist()), starts, np.array(segments)
+
+
+def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.ndarray:
+    """Which windows, of so many seconds, begin where the one before them ends, in the same segment."""
+    next_to = np.isclose(np.diff(starts), seconds, rtol=0, atol=1e-6) & (np.diff(segments) == 0)
+    return np.concatenate([[False], next_to])
+
+
+def _write_summary(output: Path) -> dict:
+    """`summary.json` and `set_aside.csv` from what became of each recording."""
+    settings = json.loads((output / SETTINGS_FILE).read_text())
+    window_seconds = settings["extractor"]["window_seconds"]
+    summary = _Summary()
+    set_aside = []
+    for outcome in read_outcomes(output):
+        summary.add(outcome, window_seconds)
+        if outcome.status == "set aside":
+            set_aside.append({"recording": outcome.recording, "subject": outcome.subject, "reason": outcome.reason})
+    table = pd.DataFrame(set_aside, columns=["recording", "subject", "reason"])
+    _write(output / SET_ASIDE_FILE, table.to_csv(index=False).encode())
+    content = summary.to_dict() | {name: settings[name] for name in ("recordings_sha256", "split_sha256")}
+    _write(output / SUMMARY_FILE, (json.dumps(content, indent=2) + "\n").encode())
+    return content
+
+
+@dataclass
+class _Summary:
+    """Counts over recordings."""
+
+    recordings: Counter = field(default_factory=Counter)
+    recordings_left_out: Counter = field(default_factory=Counter)
+    windows: Counter = field(default_factory=Counter)
+    windows_rejected: Counter = field(default_factory=Counter)
+    hours_by_split: Counter = field(default_factory=Counter)
+    people_by_split: dict[str, set] = field(default_factory=dict)
+
+    def add(self, outcome: RecordingOutcome, window_seconds: float) -> None:
+        self.recordings[outcome.status] += 1
+        if outcome.status == "left out":
+            self.recordings_left_out[outcome.reason] += 1
+        self.windows["cut"] += outcome.windows_cut
+        self.windows["kept"] += outcome.windows_kept
+        self.windows_rejected.update(outcome.windows_rejected or {})
+        if outcome.windows_kept:
+            self.hours_by_split[outcome.split] += outcome.windows_kept * window_seconds / 3600
+            self.people_by_split.setdefault(outcome.split, set()).add(outcome.subject)
+
+    def to_dict(self) -> dict:
+        people = {split: len(subjects) for split, subjects in sorted(self.people_by_split.items())}
+        counts = {
+            name: dict(sorted(value.items())) for name, value in vars(self).items() if isinstance(value, Counter)
+        }
+        counts["hours_by_split"] = {split: round(hours, 4) for split, hours in counts["hours_by_split"].items()}
+        return counts | {"people_by_split": people}
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file is there in whole or not at all, also after a power cut. Two writers never share a temporary file."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if os.name == "posix":  # the new name is in the folder only once the folder is on the disk
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _remove_partial_files(output: Path, shards: range | None) -> None:
+    """What killed runs left behind. Where other jobs may be writing, only what belongs to the shards of this one."""
+    for partial in output.glob("*.part"):
+        if shards is None or partial.name.split(".")[0] in {f"{shard:05d}" for shard in shards}:
+            partial.unlink(missing_ok=True)
+
+
+__all__ = ["RejectionRules", "prepare_dataset", "push_dataset"]

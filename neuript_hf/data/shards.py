@@ -1,0 +1,330 @@
+"""
+Windows on disk: a folder of shards that training reads at random or as a stream.
+
+    dataset.json        settings of the extractor, rules, encoding, hash of the split
+    00000.safetensors   windows of a fixed set of recordings, as codes of 16 or 8 bits
+    00000.jsonl         what became of each of these recordings: counts, reasons, channel report
+
+[`prepare_dataset`](preparation.py) writes such folders. A window is stored as integers and one scale, so that
+`codes * scale` are its companded values: companding makes the steps small where EEG is small.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import IterableDataset
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from ..channels import ChannelReport
+
+
+ENCODINGS = {"int16": np.int16, "int8": np.int8, "float32": np.float32}
+SETTINGS_FILE = "dataset.json"
+SILENT = 1e-20
+
+
+def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Windows -> codes and scales: `codes * scale` is the window again. The largest value of a window gets the largest
+    code, so nothing is clipped; zero stays zero.
+
+    Args:
+        windows: `input_values`, `[n, C, T]`.
+        encoding: `"int16"`, `"int8"`, or `"float32"` (the values as they are).
+
+    Returns:
+        codes `[n, C, T]`, and scales float32 `[n]`.
+
+    Raises:
+        ValueError: for an unknown encoding, or windows that hold NaN or infinity.
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, but is {encoding!r}.")
+    windows = np.asarray(windows, dtype=np.float32)
+    peaks = np.abs(windows).max(axis=(1, 2))
+    if not np.isfinite(peaks).all():
+        raise ValueError(f"The windows {np.flatnonzero(~np.isfinite(peaks)).tolist()} hold NaN or infinity.")
+    if encoding == "float32":
+        return windows, np.ones(len(windows), dtype=np.float32)
+    code = ENCODINGS[encoding]
+    # a window of less than this is silent, and its scale would be no number of 32 bits
+    scales = (np.where(peaks > SILENT, peaks, 1) / np.iinfo(code).max).astype(np.float32)
+    return np.rint(windows / scales[:, None, None]).astype(code), scales
+
+
+def decode_windows(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Codes `[..., C, T]` and scales `[...]` -> companded values, float32 `[..., C, T]`."""
+    return codes.astype(np.float32) * np.asarray(scales, dtype=np.float32)[..., None, None]
+
+
+@dataclass
+class RecordingOutcome:
+    """
+    What became of one recording.
+
+    Args:
+        recording: its file, as the manifest names it.
+        subject: its person, with the data set in front.
+        split: its side of the split.
+        status: `"kept"`, `"left out"` (by a rule), or `"set aside"` (it could not be read or used).
+        reason: why it was left out or set aside.
+        windows_cut, windows_kept: numbers of windows before and after the rules.
+        windows_rejected: numbers of windows by the rule that rejected them.
+        channels: the output channels, electrodes and pairs.
+        report: the channel report, as a dict.
+    """
+
+    recording: str
+    subject: str
+    split: str
+    status: str = "kept"
+    reason: str = ""
+    windows_cut: int = 0
+    windows_kept: int = 0
+    windows_rejected: dict[str, int] | None = None
+    channels: list[str] | None = None
+    report: dict | None = None
+
+    def keep_report(self, report: ChannelReport) -> None:
+        self.channels = [row.name for row in report.channels]
+        self.report = report.to_dict()
+
+
+@dataclass
+class RecordingWindows:
+    """
+    The kept windows of one recording, as a shard stores them.
+
+    Args:
+        codes, scales: `[n, C, T]` and float32 `[n]`, see [`encode_windows`].
+        onsets: float64 `[n]`, seconds from the recording's start.
+        follows: bool `[n]`, the window begins where the one before it ends, with no gap between them.
+        channel_mask: bool `[n, C]`, false = bad.
+        electrode_positions, lobe_mask: float32 `[C, 3]` and bool `[C, num_lobes]`.
+    """
+
+    codes: np.ndarray
+    scales: np.ndarray
+    onsets: np.ndarray
+    follows: np.ndarray
+    channel_mask: np.ndarray
+    electrode_positions: np.ndarray
+    lobe_mask: np.ndarray
+
+
+def shard_paths(folder: Path, number: int) -> tuple[Path, Path]:
+    """The files of a shard: windows, and what became of its recordings."""
+    return folder / f"{number:05d}.safetensors", folder / f"{number:05d}.jsonl"
+
+
+def pack_windows(outcomes: Sequence[RecordingOutcome], windows: Sequence[RecordingWindows | None]) -> bytes:
+    """
+    The bytes of a shard's `.safetensors`: tensors `0.codes`, `0.scales`, ... for the recordings that have windows, and
+    who they are in the metadata. Equal windows give equal bytes.
+    """
+    tensors, index = {}, []
+    for outcome, part in zip(outcomes, windows, strict=True):
+        if part is None:
+            continue
+        tensors |= {f"{len(index)}.{name}": np.ascontiguousarray(value) for name, value in vars(part).items()}
+        index.append({"recording": outcome.recording, "subject": outcome.subject, "split": outcome.split})
+    # one key only: safetensors does not keep the order of several
+    return save(tensors, metadata={"recordings": json.dumps(index)})
+
+
+def pack_outcomes(outcomes: Sequence[RecordingOutcome]) -> bytes:
+    """The bytes of a shard's `.jsonl`."""
+    return "".join(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes).encode()
+
+
+def read_settings(folder: str | Path) -> dict:
+    """
+    The settings of a prepared data set.
+
+    Raises:
+        FileNotFoundError: where the folder holds none.
+    """
+    path = Path(folder) / SETTINGS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"No data set at {folder}: it has no {SETTINGS_FILE}. Make one with prepare_dataset.")
+    return json.loads(path.read_text())
+
+
+def read_outcomes(folder: str | Path) -> Iterator[RecordingOutcome]:
+    """What became of each recording of a data set, in its order; the channel reports stand in `.report`."""
+    for number in range(read_settings(folder)["shards"]):
+        with shard_paths(Path(folder), number)[1].open() as file:
+            for line in file:
+                yield RecordingOutcome(**json.loads(line))
+
+
+class EEGShardDataset(torch.utils.data.Dataset):
+    """
+    A prepared data set with random access; files are mapped into memory, windows decoded when they are asked for.
+
+    A window is a dict with the batch contract's `input_values` float32 `[C, T]` (companded), `electrode_positions`,
+    `lobe_mask`, `channel_mask`, and `subject`, `recording`, `onset` (seconds), `follows` (begins where the window
+    before it ends). Works with `Trainer` and with the collators of [`DataCollatorForEEG`]. The order is that of the
+    recordings, then time.
+
+    `dataset.recordings` is a table with one row for each recording: `recording`, `subject`, `split`, `windows`,
+    `channels`, `samples`, and where its windows lie (`shard`, `number`, `first`).
+
+    Args:
+        folder: what [`prepare_dataset`] wrote.
+        split: `"train"`, `"validation"` or `"test"`; default all.
+
+    Raises:
+        FileNotFoundError: where the folder is no data set.
+        ValueError: where shards lack, or no recording is in the split.
+    """
+
+    def __init__(self, folder: str | Path, split: str | None = None):
+        self.folder = Path(folder)
+        self._shards: dict[int, _Shard] = {}
+        rows = []
+        for path in _finished_shards(self.folder):
+            shard = int(path.stem)
+            rows += [{"shard": shard, **row} for row in _Shard(path).rows()]
+        columns = ["shard", "number", "recording", "subject", "split", "windows", "channels", "samples"]
+        self.recordings = pd.DataFrame(rows, columns=columns)
+        if split is not None:
+            known = sorted(self.recordings["split"].unique())
+            self.recordings = self.recordings[self.recordings["split"] == split].reset_index(drop=True)
+            if self.recordings.empty:
+                raise ValueError(f"No recording of {folder} is in the split {split!r}; its splits are {known}.")
+        ends = self.recordings["windows"].to_numpy(dtype=np.int64).cumsum()
+        self.recordings["first"] = ends - self.recordings["windows"]
+        # plain arrays and lists: a table is slow to read row by row
+        self._ends = ends
+        self._firsts = self.recordings["first"].to_list()
+        self._places = list(zip(self.recordings["shard"], self.recordings["number"], strict=True))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> dict:
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"There are {len(self)} windows.")
+        row = int(np.searchsorted(self._ends, index, side="right"))
+        shard, number = self._places[row]
+        if shard not in self._shards:
+            self._shards[shard] = _Shard(shard_paths(self.folder, shard)[0])
+        return self._shards[shard].window(number, int(index) - self._firsts[row])
+
+    def __getstate__(self) -> dict:
+        # memory maps do not travel to other processes; there they are opened anew
+        return self.__dict__ | {"_shards": {}}
+
+
+def stream_windows(folder: str | Path | Sequence[str | Path], split: str | None = None) -> IterableDataset:
+    """
+    The same windows as [`EEGShardDataset`], read shard by shard: for data on slow or distant disks.
+
+    Processes and workers get shards of their own (`datasets.distributed.split_dataset_by_node`, which `Trainer` calls,
+    and the workers of a `DataLoader`). `.shuffle(seed, buffer_size)` mixes shards and windows,
+    `state_dict`/`load_state_dict` continue where it stopped. `Trainer` wants `max_steps`, and on several processes
+    `accelerator_config={"dispatch_batches": False}`: its default makes all batches in one process and can't join those
+    of mixed montages.
+
+    Args:
+        folder: what [`prepare_dataset`] wrote; several are one stream, whose shuffling mixes the shards of all.
+        split: `"train"`, `"validation"` or `"test"`; default all.
+
+    Raises:
+        FileNotFoundError: where a folder is no data set.
+        ValueError: where shards lack.
+    """
+    folders = [folder] if isinstance(folder, str | Path) else folder
+    paths = [str(path) for folder in folders for path in _finished_shards(Path(folder))]
+    return IterableDataset.from_generator(_windows_of_shards, gen_kwargs={"paths": paths, "split": split})
+
+
+def _windows_of_shards(paths: list[str], split: str | None) -> Iterator[dict]:
+    for path in paths:
+        shard = _Shard(Path(path))
+        for row in shard.rows():
+            if split in (None, row["split"]):
+                for window in range(row["windows"]):
+                    yield shard.window(row["number"], window)
+
+
+def _finished_shards(folder: Path) -> list[Path]:
+    """The shards' files, in order; all of them must be there."""
+    paths = [shard_paths(folder, number)[0] for number in range(read_settings(folder)["shards"])]
+    lacking = [path.name for path in paths if not path.is_file()]
+    if lacking:
+        raise ValueError(
+            f"{folder} lacks {len(lacking)} of {len(paths)} shards, the first: {lacking[:3]}. Run prepare_dataset "
+            "again: it goes on where it stopped."
+        )
+    return paths
+
+
+class _Shard:
+    """One `.safetensors`, mapped into memory; windows by recording and number."""
+
+    def __init__(self, path: Path):
+        self._file = safe_open(path, framework="numpy")
+        self._recordings = json.loads(self._file.metadata()["recordings"])
+        self._parts: dict[int, _Part] = {}
+
+    def rows(self) -> Iterator[dict]:
+        """The recordings and their sizes, without reading a window."""
+        for number, recording in enumerate(self._recordings):
+            windows, channels, samples = self._file.get_slice(f"{number}.codes").get_shape()
+            yield {"number": number, **recording, "windows": windows, "channels": channels, "samples": samples}
+
+    def window(self, number: int, index: int) -> dict:
+        """A window of a recording as an example for the collators."""
+        if number not in self._parts:
+            self._parts[number] = _Part(self._file, number)
+        return self._parts[number].window(index) | {
+            "subject": self._recordings[number]["subject"],
+            "recording": self._recordings[number]["recording"],
+        }
+
+
+class _Part:
+    """One recording of a shard: codes stay on disk, what is small is read at once."""
+
+    def __init__(self, file: safe_open, number: int):
+        self._codes = file.get_slice(f"{number}.codes")
+        self._small = {
+            name: file.get_tensor(f"{number}.{name}")
+            for name in ("scales", "onsets", "follows", "channel_mask", "electrode_positions", "lobe_mask")
+        }
+
+    def window(self, index: int) -> dict:
+        small = self._small
+        return {
+            "input_values": decode_windows(self._codes[index], small["scales"][index]),
+            "electrode_positions": small["electrode_positions"],
+            "lobe_mask": small["lobe_mask"],
+            "channel_mask": small["channel_mask"][index],
+            "onset": float(small["onsets"][index]),
+            "follows": bool(small["follows"][index]),
+        }
+
+
+__all__ = [
+    "EEGShardDataset",
+    "RecordingOutcome",
+    "RecordingWindows",
+    "decode_windows",
+    "encode_windows",
+    "pack_outcomes",
+    "pack_windows",
+    "read_outcomes",
+    "read_settings",
+    "shard_paths",
+    "stream_windows",
+]

@@ -1,0 +1,86 @@
+"""Classical methods on the very windows that the model gets: the mark that it has to beat."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from datasets import Dataset
+from mne.filter import filter_data
+from scipy.signal import welch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+
+
+# Hertz; the signals end at 30 Hz.
+BANDS = ((1.0, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0))
+
+
+def signals_in_microvolt(dataset: Dataset, extractor: NeurIPTFeatureExtractor) -> np.ndarray:
+    """
+    The windows before companding, `[windows, channels, samples]`.
+
+    Raises:
+        ValueError: for windows of different channels or lengths, which a classical method can't take together.
+    """
+    windows = [np.asarray(values, dtype=np.float32) for values in dataset["input_values"]]
+    shapes = {window.shape for window in windows}
+    if len(shapes) > 1:
+        raise ValueError(f"A classical baseline needs windows of one shape, but there are {sorted(shapes)}.")
+    return extractor.invert(np.stack(windows)).astype(np.float64)
+
+
+def band_power(signals: np.ndarray, sampling_rate: float, bands: Sequence[tuple[float, float]] = BANDS) -> np.ndarray:
+    """
+    Log power of each channel in each band, `[windows, channels * bands]`, from `signals [windows, channels, samples]`.
+    A masked channel is all zeros; the smallest power counted is 1e-6 square microvolt, so that its logarithm is
+    finite.
+    """
+    length = min(signals.shape[-1], int(2 * sampling_rate))
+    frequencies, power = welch(signals, fs=sampling_rate, nperseg=length)
+    width = frequencies[1] - frequencies[0]
+    features = [power[..., (frequencies >= low) & (frequencies < high)].sum(axis=-1) * width for low, high in bands]
+    return np.log(np.maximum(np.stack(features, axis=-1), 1e-6)).reshape(len(signals), -1)
+
+
+def band_power_baseline(sampling_rate: float) -> Pipeline:
+    """Log band power, standardised, logistic regression with balanced classes; nothing tuned."""
+    return make_pipeline(
+        FunctionTransformer(band_power, kw_args={"sampling_rate": sampling_rate}),
+        StandardScaler(),
+        LogisticRegression(class_weight="balanced", max_iter=5000),
+    )
+
+
+def filter_bank(signals: np.ndarray, sampling_rate: float, frequencies: Sequence[float]) -> np.ndarray:
+    """The signals filtered around each frequency (plus and minus 1 Hz), stacked as channels."""
+    copies = [
+        filter_data(signals, sampling_rate, frequency - 1, frequency + 1, method="iir", verbose="ERROR")
+        for frequency in frequencies
+    ]
+    return np.concatenate(copies, axis=1)
+
+
+def tangent_space_baseline(sampling_rate: float, frequencies: Sequence[float] = ()) -> Pipeline:
+    """
+    Covariance (OAS) in the tangent space, logistic regression with balanced classes; needs the extra `baselines`.
+
+    Args:
+        sampling_rate: of the signals, in hertz.
+        frequencies: for steady-state responses, in hertz: the covariance is that of the [`filter_bank`] around them.
+    """
+    from pyriemann.estimation import Covariances
+    from pyriemann.tangentspace import TangentSpace
+
+    bank = [FunctionTransformer(filter_bank, kw_args={"sampling_rate": sampling_rate, "frequencies": frequencies})]
+    return make_pipeline(
+        *(bank if frequencies else []),
+        Covariances("oas"),
+        TangentSpace(),
+        StandardScaler(),
+        LogisticRegression(class_weight="balanced", max_iter=5000),
+    )
+
+
+__all__ = ["band_power", "band_power_baseline", "filter_bank", "signals_in_microvolt", "tangent_space_baseline"]

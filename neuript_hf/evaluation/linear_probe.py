@@ -1,0 +1,203 @@
+"""Linear heads in closed reach: what frozen features tell, and a good start for the classifier before fine-tuning."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from datasets import Dataset
+from sklearn.base import ClassifierMixin
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch.utils.data import DataLoader
+from transformers.utils.logging import tqdm
+
+from ..data.collator import DataCollatorForEEG
+from ..modeling_neuript import NeurIPTForSequenceClassification, NeurIPTPreTrainedModel
+
+
+# What a penalty is chosen from, the strongest first: of equally good ones it is taken.
+PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
+
+
+@torch.no_grad()
+def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16) -> np.ndarray:
+    """The lobe-pooled vectors (`pooler_output`) of all windows, `[windows, features]`, from the frozen encoder."""
+    encoder, training = model.base_model, model.training
+    model.eval()
+    loader = DataLoader(dataset.remove_columns("labels"), batch_size=batch_size, collate_fn=DataCollatorForEEG())
+    features = []
+    for batch in tqdm(loader, desc="frozen features", leave=False):
+        batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
+        features.append(encoder(**batch).pooler_output.float().cpu().numpy())
+    model.train(training)
+    return np.concatenate(features)
+
+
+def people_folds(
+    labels: np.ndarray, subjects: np.ndarray, count: int = 5, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """
+    Folds that keep a person's windows together, with classes as even as people allow.
+
+    Args:
+        labels: class of each window.
+        subjects: person of each window.
+        count: folds; with fewer people one for each.
+        seed: of the draw.
+
+    Returns:
+        For each fold the numbers of the windows to fit on and to check on. Each window is checked once.
+
+    Raises:
+        ValueError: for fewer than two people.
+    """
+    people = len(set(subjects))
+    if people < 2:
+        raise ValueError(f"Folds over people need at least two people, but there is {people}.")
+    folds = StratifiedGroupKFold(n_splits=min(count, people), shuffle=True, random_state=seed)
+    return list(folds.split(np.zeros(len(labels)), labels, subjects))
+
+
+def fit_logistic(
+    features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int = 0, penalty: float | None = None
+) -> Pipeline:
+    """
+    Standardised logistic regression with balanced classes.
+
+    Args:
+        features: `[windows, features]`.
+        labels: class of each window.
+        subjects: person of each window. The folds keep a person's windows together; no other people are looked at.
+        seed: of the draw of the folds.
+        penalty: weight of the squared size of the coefficients beside the sum of the windows' losses, as a multiple
+            of the number of features, so that it means the same for models of any size; default the best of
+            `PENALTIES` by folds over the people given.
+
+    Raises:
+        ValueError: for fewer than two people or classes, or where the penalty must be chosen and each person has only
+            some of the classes.
+    """
+
+    def regression(penalty: float) -> LogisticRegression:
+        strength = penalty * features.shape[1]
+        return LogisticRegression(C=1 / strength, class_weight="balanced", max_iter=5000)
+
+    return _fit(regression, features, labels, subjects, seed, penalty)
+
+
+def fit_ridge(
+    features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int = 0, penalty: float | None = None
+) -> Pipeline:
+    """
+    Standardised ridge regression on the classes, balanced: solved in closed form, so quicker than [`fit_logistic`],
+    whose arguments and errors it shares. Its scores are no probabilities, see [`class_scores`].
+    """
+
+    def ridge(penalty: float) -> RidgeClassifier:
+        return RidgeClassifier(alpha=penalty * features.shape[1], class_weight="balanced")
+
+    return _fit(ridge, features, labels, subjects, seed, penalty)
+
+
+def fit_svm(
+    features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int = 0, penalty: float | None = None
+) -> Pipeline:
+    """
+    Standardised support vector machine with balanced classes; its radial basis functions have the usual width, one
+    over the number of features (the paper's table 8 names no kernel), so that its penalty needs no such multiple.
+    Arguments and errors are otherwise those of [`fit_logistic`].
+    """
+
+    def machine(penalty: float) -> SVC:
+        return SVC(C=1 / penalty, gamma=1 / features.shape[1], class_weight="balanced", break_ties=True)
+
+    return _fit(machine, features, labels, subjects, seed, penalty)
+
+
+FITS = {"logistic": fit_logistic, "ridge": fit_ridge, "svm": fit_svm}
+
+
+def _fit(
+    classifier: Callable[[float], ClassifierMixin],
+    features: np.ndarray,
+    labels: np.ndarray,
+    subjects: np.ndarray,
+    seed: int,
+    penalty: float | None,
+) -> Pipeline:
+    """The classifier of that penalty, or of the one that does best on people left out, fitted to everybody."""
+    people, classes = len(set(subjects)), len(set(labels))
+    if people < 2 or classes < 2:
+        raise ValueError(f"A fit needs at least two people and two classes, but has {people} and {classes}.")
+    scaler = StandardScaler()
+    scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
+    if penalty is None:
+        # A fold without one of the classes can't be scored; with few people there may be such folds.
+        folds = [
+            (fit, check)
+            for fit, check in people_folds(labels, subjects, seed=seed)
+            if len(set(labels[fit])) == len(set(labels[check])) == classes
+        ]
+        if not folds:
+            raise ValueError(
+                "No fold over people holds every class on both sides: each person has only some of the classes."
+            )
+        turned = _turned(scaled)
+        scores = [
+            cross_val_score(classifier(penalty), turned, labels, cv=folds, scoring="balanced_accuracy").mean()
+            for penalty in PENALTIES
+        ]
+        penalty = PENALTIES[int(np.argmax(scores))]
+    return make_pipeline(scaler, classifier(penalty).fit(scaled, labels))
+
+
+def _turned(features: np.ndarray) -> np.ndarray:
+    """
+    At most as many columns as windows, with the same products between windows: a fit that pays for the squared size of
+    its coefficients, or sees distances alone, gives the same decisions and is several times as fast.
+    """
+    windows, columns = features.shape
+    return np.linalg.qr(features.T, mode="r").T if columns > windows else features
+
+
+def class_scores(fit: ClassifierMixin | Pipeline, features: np.ndarray) -> np.ndarray:
+    """
+    Scores of the classes `[windows, classes]` that a fitted classifier gives, higher where a class is likelier; those
+    of two classes are the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities.
+    """
+    if not hasattr(fit, "decision_function"):
+        return fit.predict_log_proba(features)
+    # finite also where a fit is so certain that the logarithms of its probabilities are not
+    decisions = fit.decision_function(features)
+    return np.stack([-decisions / 2, decisions / 2], axis=1) if decisions.ndim == 1 else decisions
+
+
+def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:
+    """
+    Puts a fit of [`fit_logistic`] into the model's linear head, the standardisation folded into its weights, so that
+    the untrained model gives the fit's probabilities. Two classes share the one decision as the pair (-z/2, z/2).
+    """
+    scaler, regression = fit[0], fit[-1]
+    weight, bias = regression.coef_, np.atleast_1d(regression.intercept_)
+    if len(weight) == 1:
+        weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+    weight = weight / scaler.scale_
+    bias = bias - weight @ scaler.mean_
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.as_tensor(weight))
+        model.classifier.bias.copy_(torch.as_tensor(bias))
+
+
+__all__ = [
+    "FITS",
+    "class_scores",
+    "fit_logistic",
+    "fit_ridge",
+    "fit_svm",
+    "people_folds",
+    "pooled_features",
+    "start_head",
+]

@@ -1,0 +1,1 @@
+"""Readers of files that MNE does not read, or not as their users mean them."""
