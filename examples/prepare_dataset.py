@@ -18,8 +18,8 @@ from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.manifest import SUBJECT_PATTERN
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
-from neuript_hf.data.windows import SUBJECT_PATTERN
 
 
 @dataclass

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, load_recordings
 from neuript_hf.checkpoints.training_record import SeenDataset, read_training_record, refuse_seen_people
-from neuript_hf.data.windows import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
+from neuript_hf.data.manifest import SPLIT_NAMES, SUBJECT_PATTERN, assign_splits, read_table
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt, tangent_space_baseline
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
 from neuript_hf.evaluation.linear_probe import class_scores

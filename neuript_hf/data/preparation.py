@@ -28,6 +28,7 @@ from transformers import BatchFeature
 from transformers.utils.logging import tqdm
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,
     SETTINGS_FILE,
@@ -39,7 +40,6 @@ from .shards import (
     read_outcomes,
     shard_paths,
 )
-from .windows import SUBJECT_PATTERN, assign_splits, open_row, read_table
 
 
 SUMMARY_FILE = "summary.json"
