@@ -1,11 +1,12 @@
 """
-Spec section 17 (1), (3), (4): tensors made with the authors' code, after conversion and `from_pretrained`.
+docs/model.md section 17 (1), (3), (4): tensors made with the authors' code, after conversion and `from_pretrained`.
 
 The authors' code works on plain arrays, so electrodes enter through the converted extractor's own coordinates.
 """
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,15 +18,15 @@ from conversion.convert_neuript_to_hf import convert
 from neuript_hf import verify
 
 
-pytestmark = pytest.mark.shared_data
+FIXTURES = Path(__file__).parent / "fixtures" / "conformance"
 CLASSIFICATION = ["classification_tuev", "classification_bcic2a_uneven", "classification_binary"]
 TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module", params=[*CLASSIFICATION, "pretraining"])
-def case(request, shared_data, tmp_path_factory):
+def case(request, tmp_path_factory):
     """Model and extractor of one case, converted and loaded again, with what the authors' code gives."""
-    source = shared_data / "conformance" / request.param
+    source = FIXTURES / request.param
     folder = tmp_path_factory.mktemp(request.param)
     convert(source / "weights.safetensors", source / "args.json", folder)
     auto_class = AutoModelForPreTraining if request.param == "pretraining" else AutoModelForSequenceClassification
@@ -111,9 +112,9 @@ def test_converted_checkpoint_carries_its_switches(case):
 
 
 @pytest.fixture
-def original(shared_data, tmp_path):
+def original(tmp_path):
     """A copy of the authors' files that a test may damage."""
-    source = shared_data / "conformance" / "classification_tuev"
+    source = FIXTURES / "classification_tuev"
     for name in ("weights.safetensors", "args.json"):
         shutil.copy(source / name, tmp_path / name)
     return tmp_path
@@ -185,9 +186,9 @@ def test_code_in_a_torch_file_is_not_run(original):
         convert(original / "weights.pt", original / "args.json", original / "out")
 
 
-def test_decoder_and_head_together_need_a_choice(original, shared_data):
+def test_decoder_and_head_together_need_a_choice(original):
     state = load_file(original / "weights.safetensors")
-    decoder = load_file(shared_data / "conformance" / "pretraining" / "weights.safetensors")
+    decoder = load_file(FIXTURES / "pretraining" / "weights.safetensors")
     both = state | {name: tensor for name, tensor in decoder.items() if name.startswith(("decoder", "mask_token"))}
     save_file(both, original / "weights.safetensors")
     refused(original, "Choose one: --without decoder mask_token, or --without classifier")
