@@ -76,30 +76,30 @@ style: .venv/installed
 # Goes on where it was stopped. What travels are the files of a checkpoint, without those that only training needs.
 NAME ?= tiny
 # Settings of the trainings one after the other, each from the weights of the one before it.
-PARTS = $(basename $(notdir $(sort $(wildcard $(addprefix examples/configs/,$(NAME).yaml $(NAME)_continued*.yaml)))))
+PARTS = $(basename $(notdir $(sort $(wildcard $(addprefix research/settings/,$(NAME).yaml $(NAME)_continued*.yaml)))))
 FOLDER = hub/neuript-$(NAME)
-FINDINGS = benchmarks/results/neuript-$(NAME)
+FINDINGS = research/results/neuript-$(NAME)
 
 pretrain: .venv/installed
-	$(BIN)/python examples/prepare_corpus.py --data $(DATA) --num_proc 2
+	$(BIN)/python research/prepare_corpus.py --data $(DATA) --num_proc 2
 	for part in $(PARTS); do \
-		$(BIN)/python examples/pretrain.py examples/configs/$$part.yaml --resume_from_checkpoint true || exit 1; \
+		$(BIN)/python examples/pretrain.py research/settings/$$part.yaml --resume_from_checkpoint true || exit 1; \
 	done
 	mkdir -p $(FOLDER)
 	cp $(foreach ending,json safetensors py,runs/$(lastword $(PARTS))/*.$(ending)) $(FOLDER)
-	$(BIN)/python examples/learning_curve.py --runs $(addprefix runs/,$(PARTS)) --output $(FINDINGS)_training
-	$(BIN)/python examples/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
-	$(BIN)/python examples/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
+	$(BIN)/python research/learning_curve.py --runs $(addprefix runs/,$(PARTS)) --output $(FINDINGS)_training
+	$(BIN)/python research/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
+	$(BIN)/python research/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
 		--output $(FINDINGS)_reconstruction.json
 	$(BIN)/python examples/write_model_card.py --folder $(FOLDER) --features $(FINDINGS)_features.json \
 		--reconstruction $(FINDINGS)_reconstruction.json
 
 # Weights that tell a task's classes: hub/neuript-tiny-TASK.
 # All are trained before the first is put into hub/, so that each names a commit and not a changed tree.
-TASKS := $(basename $(notdir $(wildcard examples/configs/tasks/*.yaml)))
+TASKS := $(basename $(notdir $(wildcard research/settings/tasks/*.yaml)))
 task-weights: .venv/installed
 	for task in $(TASKS); do \
-		$(BIN)/python examples/finetune.py examples/configs/tasks/$$task.yaml --data $(DATA)/manifest.csv || exit 1; \
+		$(BIN)/python examples/finetune.py research/settings/tasks/$$task.yaml --data $(DATA)/manifest.csv || exit 1; \
 	done
 	for task in $(TASKS); do \
 		mkdir -p hub/neuript-tiny-$$task; \
@@ -108,4 +108,4 @@ task-weights: .venv/installed
 	done
 
 results: .venv/installed
-	$(BIN)/python examples/compare_pretraining.py examples/configs/comparison.yaml --data $(DATA)/manifest.csv
+	$(BIN)/python research/compare_pretraining.py research/settings/comparison.yaml --data $(DATA)/manifest.csv

@@ -3,7 +3,7 @@ Recordings -> windows on disk for pre-training, a folder of shards.
 
     python examples/prepare_dataset.py --source manifest.csv --output shards --num_proc 8
     python examples/prepare_dataset.py --source bids_root --output shards --montage as_recorded --encoding int8
-    python examples/prepare_dataset.py --source tusz.csv --output shards --recipe recipes/tusz.toml
+    python examples/prepare_dataset.py --source tusz.csv --output shards --description tusz
     python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
 
 The last line is job 3 of 20 of a cluster's array; all write to one folder. Killed, it goes on where it stopped. Read
@@ -17,7 +17,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.descriptions import read_description
 from neuript_hf.data.manifest import SUBJECT_PATTERN
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
 
@@ -52,9 +52,11 @@ class SourceArguments:
 
 @dataclass
 class WindowArguments:
-    """How recordings become windows; what is not given is the recipe's, or the feature extractor's default."""
+    """How recordings become windows; what is not given comes from the description, or is the feature extractor's default."""
 
-    recipe: str | None = field(default=None, metadata={"help": "Recipe of the data set, a file of recipes/."})
+    description: str | None = field(
+        default=None, metadata={"help": "Description of the data set: a name such as tusz, or a .toml file."}
+    )
     montage: str | None = field(
         default=None, metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
     )
@@ -63,10 +65,12 @@ class WindowArguments:
     window_seconds: float | None = field(default=None, metadata={"help": "Window length."})
 
     def extractor(self) -> NeurIPTFeatureExtractor:
-        settings = {name: value for name, value in vars(self).items() if name != "recipe" and value is not None}
+        settings = {name: value for name, value in vars(self).items() if name != "description" and value is not None}
         if "," in settings.get("montage", ""):
             settings["montage"] = settings["montage"].split(",")
-        return read_recipe(self.recipe).extractor(**settings) if self.recipe else NeurIPTFeatureExtractor(**settings)
+        if self.description is None:
+            return NeurIPTFeatureExtractor(**settings)
+        return read_description(self.description).extractor(**settings)
 
 
 @dataclass
@@ -98,7 +102,7 @@ def main():
     output, repository = arguments["output"], arguments.pop("push_to_hub")
     summary = prepare_dataset(
         **arguments | {"rows": dict(row.split("=", 1) for row in source.rows) or None},
-        dataset_name=Path(window.recipe).stem if window.recipe else None,
+        dataset_name=Path(window.description).stem if window.description else None,
         extractor=window.extractor(),
         rules=RejectionRules(**vars(rule)),
     )
