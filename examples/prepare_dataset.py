@@ -52,7 +52,7 @@ class SourceArguments:
 
 @dataclass
 class WindowArguments:
-    """How recordings become windows; what is not given comes from the description, or is the feature extractor's default."""
+    """How recordings become windows; the defaults are those of the description or of the feature extractor."""
 
     description: str | None = field(
         default=None, metadata={"help": "Description of the data set: a name such as tusz, or a .toml file."}

@@ -54,4 +54,4 @@ def test_json_is_indented_with_lists_of_numbers_on_one_line(tmp_path):
     write_json(tmp_path / "a.json", content)
     text = (tmp_path / "a.json").read_text()
     assert json.loads(text) == content
-    assert '"values": [1, 2.5, -3],\n' in text and '"names": [\n    "a",' in text and text.endswith("}\n")
+    assert '"values": [ 1, 2.5, -3 ],\n' in text and '"names": [\n    "a",' in text and text.endswith("}\n")

@@ -1,7 +1,5 @@
 """What weights have seen: the record travels, nobody is forgotten, people seen are refused by name."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from task import manifest_task, refuse_seen, seen_in_training, task_table
@@ -21,12 +19,9 @@ from neuript_hf.checkpoints.training_record import (
     seen_people,
     write_training_record,
 )
-from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.descriptions import list_descriptions, read_description
 from neuript_hf.data.preparation import RejectionRules
 from neuript_hf.data.simulation import simulate_dataset
-
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def stage(*subjects, kind="pre-training"):
@@ -148,8 +143,8 @@ def test_a_task_that_does_not_exist():
         manifest_task("sleep", "manifest.csv")
 
 
-def test_the_papers_corpus_is_that_of_the_recipes():
-    uses = {path.stem: read_recipe(path).use for path in RECIPES.glob("*.toml")}
+def test_the_papers_corpus_is_that_of_the_descriptions():
+    uses = {name: read_description(name).use for name in list_descriptions()}
     assert set(PAPER_CORPUS) == {name for name, use in uses.items() if use == "pre-training"}
     ours = {"eegmat", "ssvep_exo"}
     assert {name for overlap in BENCHMARK_OVERLAPS for name in overlap.datasets} <= set(uses) | ours

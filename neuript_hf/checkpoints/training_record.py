@@ -261,7 +261,7 @@ class BenchmarkOverlap:
     relation: str
 
 
-# The pre-training corpus of the paper (spec section 12), named as in recipes/.
+# The pre-training corpus of the paper (spec section 12), named as in data/descriptions/.
 PAPER_CORPUS = (
     "eegmmidb",
     "emobrain",
@@ -308,7 +308,7 @@ def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
     The public benchmarks on which weights must not be called tested on unseen people.
 
     Args:
-        datasets: names of the data sets of a training, as in `recipes/` or in a [`TrainingRecord`]; `PAPER_CORPUS` for
+        datasets: names of the data sets of a training, as in `data/descriptions` or a [`TrainingRecord`]; `PAPER_CORPUS` for
             weights that were trained on the paper's.
     """
     seen = {_plain(name) for name in datasets}

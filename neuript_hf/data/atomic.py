@@ -50,13 +50,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Indented JSON, a list of numbers on one line; whole or not at all."""
-    text = re.sub(r"\[\n[^\[\]{}\"]*\]", lambda numbers: _on_one_line(numbers[0]), json.dumps(content, indent=2))
+    text = json.dumps(content, indent=2)
+    text = re.sub(r"\[\n[^\[\]{}\"]*\]", lambda numbers: " ".join(numbers[0].split()), text)
     with atomic_write(path) as partial:
         partial.write_text(text + "\n")
-
-
-def _on_one_line(numbers: str) -> str:
-    return f"[{' '.join(numbers[1:-1].split())}]"
 
 
 __all__ = ["PARTIAL_SUFFIX", "atomic_write", "write_json"]

@@ -1,5 +1,6 @@
 """
-Recipes: what is known about a data set, and how NeurIPT's paper used it, one `.toml` file each in `recipes/`.
+Descriptions of data sets: what is known about each, and how NeurIPT's paper used it. One `.toml` file beside this one
+describes one data set:
 
     [source]     where to get it, on which terms
     [windows]    montage, lengths, notch
@@ -8,12 +9,13 @@ Recipes: what is known about a data set, and how NeurIPT's paper used it, one `.
     [protocol]   what the paper did, and where others differ
     unknown      what could not be found out
 
-Facts that nobody knows are said to be unknown, not guessed.
+What nobody knows is listed as unknown, not guessed.
 """
 
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ from ...feature_extraction_neuript import NeurIPTFeatureExtractor
 
 @strict
 @dataclass
-class RecipeSource:
+class DatasetSource:
     """
     Where the data are.
 
@@ -45,7 +47,7 @@ class RecipeSource:
 
 @strict
 @dataclass
-class RecipeWindows:
+class DatasetWindows:
     """
     How windows are cut.
 
@@ -68,13 +70,13 @@ class RecipeWindows:
 
 @strict
 @dataclass
-class RecipeClasses:
+class DatasetClasses:
     """
-    What is to be told apart.
+    The classes of a task.
 
     Args:
         names: the classes, in the order of their numbers.
-        origin: where the class of a window is written.
+        origin: where the class of a window comes from.
         events: annotation -> class, where classes come from annotations.
     """
 
@@ -85,12 +87,12 @@ class RecipeClasses:
 
 @strict
 @dataclass
-class RecipeSplit:
+class DatasetSplit:
     """
-    Who trains, who is tested.
+    Who is in training, validation and test.
 
     Args:
-        rule: how sides are chosen; people are named where they are given.
+        rule: how people are assigned; with `"given people"` the lists below name them.
         train, validation, test: people, as the data set numbers them.
         exclude: people who are left out.
     """
@@ -104,13 +106,13 @@ class RecipeSplit:
 
 @strict
 @dataclass
-class RecipeProtocol:
+class DatasetProtocol:
     """
-    What the paper did, and what others did with the same data: figures are comparable only where these agree.
+    What the paper and others did with the same data. Scores are comparable only between equal protocols.
 
     Args:
         paper: NeurIPT's protocol.
-        others: who -> what they did otherwise.
+        others: name of the other work -> what it did differently.
     """
 
     paper: str
@@ -119,31 +121,31 @@ class RecipeProtocol:
 
 @strict
 @dataclass
-class Recipe:
+class DatasetDescription:
     """
     One data set; see the module's text for its parts.
 
     Args:
         name: what the paper, or the field, calls it.
         use: `"downstream"`, `"pre-training"` or `"benchmark"` (a set of OpenEEG-Bench that the paper did not use).
-        source, windows, split, protocol: see there.
+        source, windows, split, protocol: see their classes.
         classes: `None` for pre-training.
-        hours: what the paper reports.
+        hours: as the paper reports them.
         unknown: what could not be found out.
     """
 
     name: str
     use: Literal["downstream", "pre-training", "benchmark"]
-    source: RecipeSource
-    windows: RecipeWindows
-    split: RecipeSplit
-    protocol: RecipeProtocol
-    classes: RecipeClasses | None = None
+    source: DatasetSource
+    windows: DatasetWindows
+    split: DatasetSplit
+    protocol: DatasetProtocol
+    classes: DatasetClasses | None = None
     hours: float | None = None
     unknown: list[str] = field(default_factory=list)
 
     def extractor(self, **settings: Any) -> NeurIPTFeatureExtractor:
-        """The feature extractor with the recipe's montage, window length and notch; `settings` go first."""
+        """A feature extractor with the description's montage, window length and notch; `settings` override them."""
         own = {
             "montage": self.windows.montage,
             "window_seconds": self.windows.seconds,
@@ -152,7 +154,7 @@ class Recipe:
         return NeurIPTFeatureExtractor(**own | settings)
 
     def loading_arguments(self) -> dict[str, Any]:
-        """Arguments for [`load_recordings`] that the recipe decides."""
+        """What the description fixes of the arguments of [`load_recordings`]."""
         return {
             "events": (self.classes.events or None) if self.classes else None,
             "event_offset_seconds": self.windows.offset_seconds,
@@ -163,75 +165,95 @@ class Recipe:
 
     def assign_splits(self, table: pd.DataFrame) -> pd.DataFrame:
         """
-        A manifest with the column `split` by the recipe's people, without those who are left out.
+        A copy of a manifest with the column `split` filled in, without the people whom the description excludes.
 
         Raises:
-            ValueError: where the recipe names no people, or the manifest has people that it does not name.
+            ValueError: if the description names no people, or the manifest has people that it does not name.
         """
         if self.split.rule != "given people":
-            raise ValueError(f"The recipe {self.name!r} names no people: its split is {self.split.rule!r}.")
+            raise ValueError(f"The description of {self.name} names no people: its split is {self.split.rule!r}.")
         sides = {"train": self.split.train, "val": self.split.validation, "test": self.split.test}
         side_of = {person: side for side, people in sides.items() for person in people}
         people = table["subject"].astype(str)
         strangers = sorted(set(people) - set(side_of) - set(self.split.exclude))
         if strangers:
             raise ValueError(
-                f"The recipe {self.name!r} does not say on which side these people are: {strangers[:10]}. Its people "
-                f"are called {list(side_of)[:3]} ..."
+                f"The description of {self.name} assigns no split to these people: {strangers[:10]}. Its people are "
+                f"called {list(side_of)[:3]} ..."
             )
         kept = people.isin(list(side_of))
         return table[kept].assign(split=people[kept].map(side_of))
 
 
+FOLDER = resources.files(__name__)
 PARTS = {
-    "source": RecipeSource,
-    "windows": RecipeWindows,
-    "classes": RecipeClasses,
-    "split": RecipeSplit,
-    "protocol": RecipeProtocol,
+    "source": DatasetSource,
+    "windows": DatasetWindows,
+    "classes": DatasetClasses,
+    "split": DatasetSplit,
+    "protocol": DatasetProtocol,
 }
 
 
-def read_recipe(path: str | Path) -> Recipe:
+def list_descriptions() -> list[str]:
+    """Names of the descriptions that come with the package."""
+    return sorted(file.name.removesuffix(".toml") for file in FOLDER.iterdir() if file.name.endswith(".toml"))
+
+
+def read_description(name_or_path: str | Path) -> DatasetDescription:
     """
-    Reads and checks a recipe.
+    Reads and checks a description.
+
+    Args:
+        name_or_path: one of [`list_descriptions`], such as `"tuev"`, or the path of a `.toml` file of your own.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where it is no TOML, or fields lack, are unknown, of another type, or contradict each other; names
-            the file and the field.
+        FileNotFoundError: if there is none.
+        ValueError: if it is not valid TOML, or a field is missing, unknown, of the wrong type or contradicts another.
+            The message names the file and the field.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No recipe at {path}.")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        parts = {name: kind(**content.pop(name)) for name, kind in PARTS.items() if name in content}
-        recipe = Recipe(**parts, **content)
-        _check(recipe)
-    except (StrictDataclassError, TypeError, ValueError) as error:  # a field of another type; lacking or unknown
-        raise ValueError(f"{path.name}: {error}") from error
-    return recipe
-
-
-def _check(recipe: Recipe) -> None:
-    """What the types do not say."""
-    if (recipe.classes is None) != (recipe.use == "pre-training"):
-        raise ValueError(
-            f"a recipe for {recipe.use} must {'have no' * (recipe.classes is not None) or 'have'} classes."
+    shipped = str(name_or_path) in list_descriptions()
+    file = FOLDER / f"{name_or_path}.toml" if shipped else Path(name_or_path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"No description {name_or_path}. Give the path of a .toml file or one of {', '.join(list_descriptions())}."
         )
-    if recipe.classes is not None:
-        strangers = sorted(set(recipe.classes.events.values()) - set(recipe.classes.names))
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        parts = {name: kind(**content.pop(name)) for name, kind in PARTS.items() if name in content}
+        description = DatasetDescription(**parts, **content)
+        _check(description)
+    except (StrictDataclassError, TypeError, ValueError) as error:  # wrong types; missing and unknown fields
+        raise ValueError(f"{file.name}: {error}") from error
+    return description
+
+
+def _check(description: DatasetDescription) -> None:
+    """Checks that types alone cannot express."""
+    if (description.classes is None) != (description.use == "pre-training"):
+        number = "no classes" if description.classes else "classes"
+        raise ValueError(f"a description for {description.use} must have {number}.")
+    if description.classes is not None:
+        strangers = sorted(set(description.classes.events.values()) - set(description.classes.names))
         if strangers:
-            raise ValueError(f"classes.events names classes that classes.names lacks: {strangers}.")
-    split = recipe.split
+            raise ValueError(f"classes.events names classes that are missing in classes.names: {strangers}.")
+    split = description.split
     people = split.train + split.validation + split.test + split.exclude
     twice = sorted(person for person, count in Counter(people).items() if count > 1)
     if twice:
         raise ValueError(f"people on two sides of the split: {twice}.")
     if (split.rule == "given people") != bool(split.train and split.test):
-        raise ValueError("split.train and split.test must name people where split.rule is 'given people', only there.")
-    recipe.extractor()  # an unknown montage, a window of no length
+        raise ValueError("split.train and split.test must name people if split.rule is 'given people', and only then.")
+    description.extractor()  # refuses an unknown montage or an impossible window length
 
 
-__all__ = ["Recipe", "RecipeClasses", "RecipeProtocol", "RecipeSource", "RecipeSplit", "RecipeWindows", "read_recipe"]
+__all__ = [
+    "DatasetClasses",
+    "DatasetDescription",
+    "DatasetProtocol",
+    "DatasetSource",
+    "DatasetSplit",
+    "DatasetWindows",
+    "list_descriptions",
+    "read_description",
+]

@@ -1,16 +1,15 @@
-"""The recipes are complete, agree with the paper's tables, and drive what they say they drive."""
+"""The descriptions of data sets are complete, agree with the paper's tables, and set what they say they set."""
 
-from pathlib import Path
+from importlib import resources
 
 import pandas as pd
 import pytest
 from prepare_dataset import WindowArguments
 
-from neuript_hf.data.descriptions import read_recipe
+from neuript_hf.data.descriptions import list_descriptions, read_description
 
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "neuript_hf" / "data" / "descriptions").glob("*.toml"))
-ALL = {path.stem: read_recipe(path) for path in RECIPES}
+ALL = {name: read_description(name) for name in list_descriptions()}
 # Tables 1 and 17 of the paper.
 DOWNSTREAM_WINDOWS = {
     "mental_arithmetic": 1_707,
@@ -42,18 +41,20 @@ PRETRAINING_HOURS = {
 
 def test_all_sets_of_the_paper_are_there():
     by_use = {use: {n: r for n, r in ALL.items() if r.use == use} for use in ("downstream", "pre-training")}
-    assert {name: recipe.windows.count for name, recipe in by_use["downstream"].items()} == DOWNSTREAM_WINDOWS
-    assert {name: recipe.hours for name, recipe in by_use["pre-training"].items()} == PRETRAINING_HOURS
+    assert {
+        name: description.windows.count for name, description in by_use["downstream"].items()
+    } == DOWNSTREAM_WINDOWS
+    assert {name: description.hours for name, description in by_use["pre-training"].items()} == PRETRAINING_HOURS
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_recipe_says_what_it_does_not_know(name):
-    """An unknown address or licence stands in the list of what is unknown, too."""
-    recipe = ALL[name]
+def test_a_description_lists_what_is_unknown(name):
+    """An unknown address or licence is also in the list of what is unknown."""
+    description = ALL[name]
     for field in ("address", "licence"):
-        if getattr(recipe.source, field) == "unknown":
-            assert any(field in line.lower() for line in recipe.unknown)
-    assert recipe.protocol.paper.endswith(".") and len(recipe.source.reference) > 20
+        if getattr(description.source, field) == "unknown":
+            assert any(field in line.lower() for line in description.unknown)
+    assert description.protocol.paper.endswith(".") and len(description.source.reference) > 20
 
 
 def test_extractors():
@@ -62,9 +63,9 @@ def test_extractors():
     assert ALL["tusz"].extractor(on_missing="drop").on_missing == "drop"
 
 
-def test_the_program_takes_recipes():
-    """What is said on the command line goes before the recipe."""
-    arguments = WindowArguments(recipe=str(RECIPES[0].parent / "tuab.toml"), montage="C3,C4-Cz", window_seconds=5.0)
+def test_the_program_takes_descriptions():
+    """The command line overrides the description."""
+    arguments = WindowArguments(description="tuab", montage="C3,C4-Cz", window_seconds=5.0)
     extractor = arguments.extractor()
     assert (extractor.channel_names, extractor.window_seconds) == (["C3", "C4-Cz"], 5.0)
     assert extractor.notch_freq == 60.0
@@ -78,17 +79,17 @@ def test_arguments_for_load_recordings():
     assert ALL["mental_arithmetic"].loading_arguments()["events"] is None
 
 
-def test_people_are_put_on_their_sides():
+def test_people_get_their_split():
     people = pd.DataFrame({"file": "x.edf", "subject": [f"{number:02d}" for number in range(36)]})
     sides = ALL["mental_arithmetic"].assign_splits(people)["split"].value_counts().to_dict()
     assert sides == {"train": 28, "val": 4, "test": 4}
-    with pytest.raises(ValueError, match=r"'BCIC-IV-2A' does not say on which side these people are: \['00', '10'"):
+    with pytest.raises(ValueError, match=r"BCIC-IV-2A assigns no split to these people: \['00', '10'"):
         ALL["bcic_iv_2a"].assign_splits(people)
-    with pytest.raises(ValueError, match="'TUAB' names no people: its split is 'given files'"):
+    with pytest.raises(ValueError, match="TUAB names no people: its split is 'given files'"):
         ALL["tuab"].assign_splits(people)
 
 
-GOOD = (Path(RECIPES[0]).parent / "bcic_iv_2a.toml").read_text()
+GOOD = (resources.files("neuript_hf.data.descriptions") / "bcic_iv_2a.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -99,20 +100,20 @@ GOOD = (Path(RECIPES[0]).parent / "bcic_iv_2a.toml").read_text()
         ("seconds = 4.0", "seconds = 4.0\nmargin = 1.0", "unexpected keyword argument 'margin'"),
         ('access = "open"', "", "missing 1 required positional argument: 'access'"),
         ('montage = "bcic_iv_2a"', 'montage = "bcic"', "Unknown montage 'bcic'"),
-        ('"769" = "left"', '"769" = "hand"', r"names classes that classes.names lacks: \['hand'\]"),
+        ('"769" = "left"', '"769" = "hand"', r"names classes that are missing in classes.names: \['hand'\]"),
         ('"06", "07"', '"05", "07"', r"people on two sides of the split: \['05'\]"),
-        ('rule = "given people"', 'rule = "random by person"', "must name people where split.rule is 'given people'"),
-        ('use = "downstream"', 'use = "pre-training"', "recipe for pre-training must have no classes"),
+        ('rule = "given people"', 'rule = "random by person"', "must name people if split.rule is 'given people'"),
+        ('use = "downstream"', 'use = "pre-training"', "description for pre-training must have no classes"),
         ("[source]", "[source", "Expected"),
     ],
 )
-def test_a_recipe_that_is_wrong_is_refused(tmp_path, old, new, words):
+def test_a_wrong_description_is_refused(tmp_path, old, new, words):
     assert old in GOOD
     (tmp_path / "wrong.toml").write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ValueError, match=f"(?s)wrong.toml: .*{words}"):
-        read_recipe(tmp_path / "wrong.toml")
+        read_description(tmp_path / "wrong.toml")
 
 
-def test_no_recipe(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No recipe at .*none.toml"):
-        read_recipe(tmp_path / "none.toml")
+def test_no_description(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No description .*none.toml. Give .* one of bcic_2020_3, "):
+        read_description(tmp_path / "none.toml")
