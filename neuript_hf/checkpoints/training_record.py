@@ -308,8 +308,8 @@ def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
     The public benchmarks on which weights must not be called tested on unseen people.
 
     Args:
-        datasets: names of the data sets of a training, as in `data/descriptions` or a [`TrainingRecord`]; `PAPER_CORPUS` for
-            weights that were trained on the paper's.
+        datasets: names of the data sets of a training, as in `data/descriptions` or in a [`TrainingRecord`];
+            `PAPER_CORPUS` for weights that were trained on the paper's.
     """
     seen = {_plain(name) for name in datasets}
     return [overlap for overlap in BENCHMARK_OVERLAPS if seen & set(overlap.datasets)]
