@@ -1,8 +1,8 @@
 """
 What a step of pre-training costs beside the model's own forward and backward pass: a line of a csv.
 
-    python benchmarks/pretraining_step.py examples/configs/tiny.yaml
-    python benchmarks/pretraining_step.py examples/configs/tiny.yaml --dataloader_num_workers 0
+    python benchmarks/pretraining_step.py research/settings/tiny.yaml
+    python benchmarks/pretraining_step.py research/settings/tiny.yaml --dataloader_num_workers 0
 
 The trainer of `examples/pretrain.py` with its data, masks, targets and optimizer, without evaluations and checkpoints.
 Whatever a step takes longer than its forward and backward pass is the optimizer, the log, and waiting for the data.

@@ -6,18 +6,26 @@ A person is named with the data set in front, `eegmat/03`, as [`prepare_dataset`
 of another.
 """
 
+import hashlib
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers.utils import cached_file
+from datasets import Dataset
+from transformers import Trainer
+from transformers.utils import cached_file, logging
 
+from ..data.atomic import write_json
+from ..data.manifest import SPLIT_NAMES
 from ..data.shards import read_outcomes, read_settings
+from ..data.tasks import TaskArguments, task_table
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from .provenance import machine_name, provenance
 
+
+logger = logging.get_logger(__name__)
 
 RECORD_FILE = "training.json"
 
@@ -75,6 +83,33 @@ class TrainingStage:
     seeds: list[int]
     recipe: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        trainer: Trainer,
+        kind: str,
+        seen: tuple[list[SeenDataset], list[str]],
+        windows_seen: int,
+        seconds: float,
+        recipe: Mapping[str, Any],
+    ) -> "TrainingStage":
+        """A training that has just ended. `seen` is what [`seen_in_training`] or [`seen_in_shards`] returns."""
+        origin = provenance()
+        return cls(
+            kind=kind,
+            datasets=seen[0],
+            subjects=seen[1],
+            steps=trainer.state.global_step,
+            windows_seen=windows_seen,
+            seconds=seconds,
+            threads=origin["threads"],
+            machine=machine_name(trainer.args.device),
+            commit=origin["commit"],
+            command=origin["command"],
+            seeds=[trainer.args.seed],
+            recipe=dict(recipe),
+        )
+
 
 @dataclass
 class TrainingRecord:
@@ -129,11 +164,28 @@ def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
 def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
     """Writes `training.json` into a checkpoint folder and returns its path."""
     path = Path(folder) / RECORD_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
-    partial.replace(path)
+    write_json(path, asdict(record))
     return path
+
+
+def record_training(folder: str | Path, stage: TrainingStage, start: str | None = None) -> None:
+    """Writes `training.json`: the stages of the checkpoint that the training started from, if any, and this one."""
+    before = read_training_record(start) if start else None
+    write_training_record(folder, (before or TrainingRecord()).followed_by(stage))
+
+
+def weights_of(checkpoint: str) -> dict:
+    """Identifies weights in a result file: the hash of `model.safetensors`, and how long they were trained."""
+    file = Path(checkpoint) / "model.safetensors"
+    record = read_training_record(checkpoint)
+    stages = record.stages if record else []
+    return {
+        "checkpoint": checkpoint,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None,
+        "steps": sum(stage.steps for stage in stages),
+        "windows_seen": sum(stage.windows_seen for stage in stages),
+        "training_seconds": sum(stage.seconds for stage in stages),
+    }
 
 
 def seen_in_shards(
@@ -165,6 +217,29 @@ def seen_in_shards(
         for name in sorted(windows)
     ]
     return datasets, sorted(set().union(*people.values()))
+
+
+def seen_in_training(
+    task: TaskArguments, train: Dataset, extractor: NeurIPTFeatureExtractor
+) -> tuple[list[SeenDataset], list[str]]:
+    """
+    The data sets and people of a training on a task's windows, as [`seen_in_shards`] returns them. A data set without
+    a name is called after its folder, as in `prepare_dataset`.
+    """
+    table = task_table(task).set_index("file")
+    source = Path(task.data).resolve()
+    table["dataset"] = table["dataset"].replace("", (source if source.is_dir() else source.parent).name)
+    table["subject"] = table["dataset"] + "/" + table["subject"]
+    windows = table.loc[list(train["recording"])]
+    seconds = task.window_seconds or extractor.window_seconds
+    datasets = []
+    for name, part in windows.groupby("dataset"):
+        origin = {
+            column: "; ".join(sorted(part[column].unique())) for column in ("licence", "source") if column in part
+        }
+        hours = round(len(part) * seconds / 3600, 3)
+        datasets.append(SeenDataset(name, part["subject"].nunique(), len(part), hours, **origin))
+    return datasets, sorted(windows["subject"].unique())
 
 
 def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None) -> list[str]:
@@ -223,6 +298,27 @@ def refuse_seen_people(
     return seen
 
 
+def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
+    """
+    Refuses to score a checkpoint on people it was trained on, before any recording is opened.
+
+    Returns:
+        The people to be scored that the weights have seen; empty unless the task allows them.
+
+    Raises:
+        ValueError: as [`refuse_seen_people`].
+    """
+    if checkpoint is None:
+        return []
+    record = read_training_record(checkpoint)
+    if record is None:
+        logger.warning_once(f"{checkpoint} has no {RECORD_FILE}: it is unknown whom the weights have seen.")
+    table = task_table(task)
+    table = table[table["split"].isin({SPLIT_NAMES[name] for name in task.evaluate_on})]
+    people = table["subject"].where(table["dataset"] == "", table["dataset"] + "/" + table["subject"])
+    return refuse_seen_people(record, people, allow=task.allow_seen_people)
+
+
 def _parts(subject: str) -> tuple[str | None, str]:
     """Data set (`None` where it isn't named) and person."""
     name, _, person = subject.rpartition("/")
@@ -231,18 +327,6 @@ def _parts(subject: str) -> tuple[str | None, str]:
 
 def _plain(name: str) -> str:
     return name.casefold().removeprefix("sub-")
-
-
-def machine_name(device: torch.device | str = "cpu") -> str:
-    """The accelerator's or the processor's name, as the system tells it."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 @dataclass(frozen=True)
@@ -322,11 +406,14 @@ __all__ = [
     "SeenDataset",
     "TrainingRecord",
     "TrainingStage",
-    "machine_name",
     "overlapping_benchmarks",
     "read_training_record",
+    "record_training",
+    "refuse_seen",
     "refuse_seen_people",
     "seen_in_shards",
+    "seen_in_training",
     "seen_people",
+    "weights_of",
     "write_training_record",
 ]

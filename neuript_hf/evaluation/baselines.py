@@ -1,4 +1,4 @@
-"""Classical methods on the very windows that the model gets: the mark that it has to beat."""
+"""Classical methods on the same windows as the model: the mark it has to beat."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,15 @@ import numpy as np
 from datasets import Dataset
 from mne.filter import filter_data
 from scipy.signal import welch
+from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from .eegnet import EEGNetClassifier
+from .linear_probe import class_scores
+from .metrics import scores_of
 
 
 # Hertz; the signals end at 30 Hz.
@@ -22,7 +26,7 @@ def signals_in_microvolt(dataset: Dataset, extractor: NeurIPTFeatureExtractor) -
     The windows before companding, `[windows, channels, samples]`.
 
     Raises:
-        ValueError: for windows of different channels or lengths, which a classical method can't take together.
+        ValueError: for windows with different channels or lengths, which a classical method cannot take together.
     """
     windows = [np.asarray(values, dtype=np.float32) for values in dataset["input_values"]]
     shapes = {window.shape for window in windows}
@@ -34,8 +38,7 @@ def signals_in_microvolt(dataset: Dataset, extractor: NeurIPTFeatureExtractor) -
 def band_power(signals: np.ndarray, sampling_rate: float, bands: Sequence[tuple[float, float]] = BANDS) -> np.ndarray:
     """
     Log power of each channel in each band, `[windows, channels * bands]`, from `signals [windows, channels, samples]`.
-    A masked channel is all zeros; the smallest power counted is 1e-6 square microvolt, so that its logarithm is
-    finite.
+    A masked channel is all zeros: power is at least 1e-6 square microvolt, so that its logarithm is finite.
     """
     length = min(signals.shape[-1], int(2 * sampling_rate))
     frequencies, power = welch(signals, fs=sampling_rate, nperseg=length)
@@ -45,7 +48,7 @@ def band_power(signals: np.ndarray, sampling_rate: float, bands: Sequence[tuple[
 
 
 def band_power_baseline(sampling_rate: float) -> Pipeline:
-    """Log band power, standardised, logistic regression with balanced classes; nothing tuned."""
+    """Log band power, standardised, then logistic regression with balanced classes; nothing is tuned."""
     return make_pipeline(
         FunctionTransformer(band_power, kw_args={"sampling_rate": sampling_rate}),
         StandardScaler(),
@@ -64,7 +67,7 @@ def filter_bank(signals: np.ndarray, sampling_rate: float, frequencies: Sequence
 
 def tangent_space_baseline(sampling_rate: float, frequencies: Sequence[float] = ()) -> Pipeline:
     """
-    Covariance (OAS) in the tangent space, logistic regression with balanced classes; needs the extra `baselines`.
+    Covariance (OAS) in tangent space, then logistic regression with balanced classes; needs the extra `baselines`.
 
     Args:
         sampling_rate: of the signals, in hertz.
@@ -83,4 +86,47 @@ def tangent_space_baseline(sampling_rate: float, frequencies: Sequence[float] = 
     )
 
 
-__all__ = ["band_power", "band_power_baseline", "filter_bank", "signals_in_microvolt", "tangent_space_baseline"]
+def make_baseline(name: str, sampling_rate: float, frequencies: Sequence[float] = ()) -> ClassifierMixin | Pipeline:
+    """
+    A classical method by name.
+
+    Args:
+        name: `band_power`, `tangent_space` or `eegnet`.
+        sampling_rate: of the signals, in hertz.
+        frequencies: see [`tangent_space_baseline`].
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name == "band_power":
+        return band_power_baseline(sampling_rate)
+    if name == "tangent_space":
+        return tangent_space_baseline(sampling_rate, frequencies)
+    if name == "eegnet":
+        return EEGNetClassifier(sampling_rate)
+    raise ValueError(f"baseline must be band_power, tangent_space, eegnet or none, but is {name!r}.")
+
+
+def baseline_scores(
+    name: str, train: Dataset, unseen: Dataset, extractor: NeurIPTFeatureExtractor, frequencies: Sequence[float] = ()
+) -> dict | None:
+    """
+    [`scores_of`] a classical method that is fitted to the windows `train` and scored on `unseen`; `None` for the name
+    `none`. The other arguments are those of [`make_baseline`].
+    """
+    if name == "none":
+        return None
+    method = make_baseline(name, extractor.sampling_rate, frequencies)
+    method.fit(signals_in_microvolt(train, extractor), np.asarray(train["labels"]))
+    return scores_of(class_scores(method, signals_in_microvolt(unseen, extractor)), unseen)
+
+
+__all__ = [
+    "band_power",
+    "band_power_baseline",
+    "baseline_scores",
+    "filter_bank",
+    "make_baseline",
+    "signals_in_microvolt",
+    "tangent_space_baseline",
+]

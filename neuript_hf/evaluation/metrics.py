@@ -1,16 +1,18 @@
 """
 Scores of a classifier of EEG windows, per window, per recording and per person, with intervals over people.
 
-All take the model's scores for each class, not its decisions. `EEGMetric` is for `evaluate`, `compute_metrics` for
-`Trainer`, `classification_scores` for arrays at hand; they return the same numbers.
+All functions take the model's scores for each class, not its decisions. `EEGMetric` is for `evaluate`,
+`compute_metrics` for `Trainer`, `classification_scores` for arrays; they return the same numbers.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import evaluate
 import numpy as np
-from datasets import Features, List, Value
+from datasets import Dataset, Features, List, Value
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 from transformers import EvalPrediction
@@ -24,7 +26,7 @@ def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def cohen_kappa(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Agreement beyond chance; nan where labels and decisions are all one class, because chance agrees fully too."""
+    """Agreement beyond chance; nan where labels and decisions are all one class, where chance agrees fully too."""
     decisions = probabilities.argmax(axis=1)
     if len(np.union1d(labels, decisions)) == 1:
         return float("nan")
@@ -66,20 +68,20 @@ def classification_scores(
     from_logits: bool = True,
 ) -> dict[str, float]:
     """
-    `balanced_accuracy`, `cohen_kappa`, `weighted_f1`, `auroc` and `auc_pr` of windows and, where asked, of recordings.
+    `balanced_accuracy`, `cohen_kappa`, `weighted_f1`, `auroc` and `auc_pr` of windows and, on request, of recordings.
 
     With two classes, `auroc` and `auc_pr` are those of class 1; with more, the mean of one-vs-rest over the classes
-    present in `references`. A score that is not defined is nan: `auroc` and `auc_pr` where only one class is present,
-    `cohen_kappa` where moreover nothing else is predicted.
+    present in `references`. An undefined score is nan: `auroc` and `auc_pr` where only one class is present,
+    `cohen_kappa` where, in addition, no other class is predicted.
 
     Args:
         predictions: score of each class for each window, `[n_windows, n_classes]`, two classes or more.
         references: class of each window, `[n_windows]`, from 0.
         recordings: the recording that each window comes from, `[n_windows]`. The probabilities of a recording's
-            windows are averaged, and the same scores come again with the prefix `recording_`. They make no sense, and
-            are left out, where windows of one recording differ in class (labels for each trial, say).
-        from_logits: softmax turns `predictions` into probabilities. `False`: they are probabilities already, or any
-            scores that are higher where a class is likelier.
+            windows are averaged and scored as well, with the prefix `recording_`; not where windows of one recording
+            differ in class (labels for each trial, say).
+        from_logits: whether softmax turns `predictions` into probabilities; otherwise they are probabilities already,
+            or any scores that are higher for likelier classes.
 
     Raises:
         ValueError: where lengths or shapes disagree, there is no window, a prediction is not finite, or a label is not
@@ -119,7 +121,7 @@ class EEGMetric(evaluate.Metric):
 
         >>> metric = EEGMetric()
         >>> metric.add_batch(predictions=logits, references=labels)  # [n_windows, n_classes], [n_windows]
-        >>> metric.compute(recordings=names)  # of all windows added, in their order; or without
+        >>> metric.compute(recordings=names)  # one name for each window added, in this order; optional
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -152,50 +154,120 @@ def scores_by_person(
     }
 
 
-def bootstrap_interval(
-    predictions: np.ndarray | Sequence,
-    references: np.ndarray | Sequence,
-    subjects: Sequence,
-    score: str = "balanced_accuracy",
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    from_logits: bool = True,
-) -> tuple[float, float]:
+def draw_people(people: Sequence[str], resamples: int = 2000) -> np.ndarray:
     """
-    95 % percentile interval of a score over people: how it might have come out with others from the same population.
+    Bootstrap over people: how often each one is drawn, with replacement, as many draws as there are people,
+    `[resamples, people]`. The same people get the same draws, so methods can be compared draw by draw.
+    """
+    rng = np.random.default_rng(crc32(",".join(people).encode()))
+    return rng.multinomial(len(people), np.full(len(people), 1 / len(people)), size=resamples)
 
-    People, with all their windows, are drawn with replacement, as many as there are, and the score of their windows
-    together is computed anew. Windows of one person resemble each other, so drawing windows would give an interval far
-    too narrow. With fewer than six people the interval means little: show [`scores_by_person`] instead.
+
+def percentile_interval(draws: np.ndarray) -> list[float]:
+    """95 % percentile interval."""
+    return np.quantile(draws, [0.025, 0.975]).tolist()
+
+
+@dataclass
+class AccuracyOverPeople:
+    """
+    Balanced accuracy, or a difference of two, with its uncertainty over people: how it might have come out with other
+    people from the same population. Windows of one person resemble each other, so drawing windows instead would give
+    far too narrow an interval. With fewer than six people the interval means little: report each person.
 
     Args:
-        predictions: as in [`classification_scores`], like `references` and `from_logits`.
-        subjects: person of each window, `[n_windows]`.
-        score: a name in `SCORES`.
-        n_resamples: draws of people. Draws in which the score is not defined are left out.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        Lower and upper end; nan where the score is defined in no draw.
-
-    Raises:
-        ValueError: where `score` is unknown, or as [`classification_scores`].
+        value: of all windows together.
+        by_person: of each person's windows.
+        draws: of all windows of the people of each draw, see [`draw_people`], `[resamples]`.
     """
-    if score not in SCORES:
-        raise ValueError(f"score must be one of {sorted(SCORES)}, but is {score!r}.")
-    labels, probabilities = _checked(predictions, references, from_logits)
-    windows = list(_windows_by_group(subjects, len(labels)).values())
-    rng = np.random.default_rng(seed)
-    draws = []
-    for people in rng.integers(len(windows), size=(n_resamples, len(windows))):
-        drawn = np.concatenate([windows[person] for person in people])
-        draws.append(SCORES[score](labels[drawn], probabilities[drawn]))
-    defined = np.array(draws)[~np.isnan(draws)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return float(low), float(high)
+
+    value: float
+    by_person: dict[str, float]
+    draws: np.ndarray
+
+    @classmethod
+    def of(cls, scores: np.ndarray, dataset: Dataset) -> "AccuracyOverPeople":
+        """From scores of the classes, `[windows, classes]`; in each draw, classes without windows do not count."""
+        labels = np.asarray(dataset["labels"])
+        people, person = np.unique(np.asarray(dataset["subject"]), return_inverse=True)
+        correct, total = np.zeros((2, len(people), scores.shape[1]))
+        np.add.at(total, (person, labels), 1)
+        np.add.at(correct, (person, labels), scores.argmax(axis=1) == labels)
+        times = draw_people(people.tolist())
+        by_person = dict(zip(people.tolist(), _mean_recall(correct, total).tolist(), strict=True))
+        value = float(_mean_recall(correct.sum(axis=0), total.sum(axis=0)))
+        return cls(value, by_person, _mean_recall(times @ correct, times @ total))
+
+    @classmethod
+    def mean(cls, parts: Sequence["AccuracyOverPeople"]) -> "AccuracyOverPeople":
+        """Over methods on the same people, or over tasks; `by_person` then has the people that all tasks share."""
+        people = set.intersection(*(set(part.by_person) for part in parts))
+        by_person = {name: float(np.mean([part.by_person[name] for part in parts])) for name in sorted(people)}
+        return cls(
+            float(np.mean([part.value for part in parts])), by_person, np.mean([part.draws for part in parts], axis=0)
+        )
+
+    def __sub__(self, other: "AccuracyOverPeople") -> "AccuracyOverPeople":
+        """The difference, paired over people."""
+        by_person = {name: value - other.by_person[name] for name, value in self.by_person.items()}
+        return AccuracyOverPeople(self.value - other.value, by_person, self.draws - other.draws)
+
+    @property
+    def interval(self) -> list[float]:
+        """95 % over people."""
+        return percentile_interval(self.draws)
+
+    def to_dict(self) -> dict:
+        return {"value": self.value, "interval": self.interval, "by_person": self.by_person}
+
+
+def _mean_recall(correct: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Balanced accuracy from counts `[..., classes]`, over the classes that have windows."""
+    recalls = np.divide(correct, total, out=np.zeros(correct.shape), where=total > 0)
+    return recalls.sum(axis=-1) / (total > 0).sum(axis=-1)
+
+
+def signed(difference: dict) -> str:
+    """A difference with its interval, from `to_dict`: `+0.012 (-0.034 to +0.058)`."""
+    low, high = difference["interval"]
+    return f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def scores_of(logits: np.ndarray, dataset: Dataset) -> dict:
+    """
+    [`classification_scores`] of windows and recordings, with `balanced_accuracy_interval` ([`AccuracyOverPeople`]),
+    `chance`, the numbers of `people` and `windows`, and `by_person`, the balanced accuracy of each person. (The
+    `results.json` of the first task checkpoints in `hub/` have intervals of 1,000 draws instead of 2,000.)
+
+    Args:
+        logits: scores of the classes, `[windows, classes]`.
+        dataset: the windows, with `labels`, `subject` and `recording`.
+    """
+    accuracy = AccuracyOverPeople.of(logits, dataset)
+    return {
+        **classification_scores(logits, dataset["labels"], list(dataset["recording"])),
+        "balanced_accuracy_interval": accuracy.interval,
+        "chance": 1 / logits.shape[1],
+        "people": len(accuracy.by_person),
+        "windows": len(logits),
+        "by_person": accuracy.by_person,
+    }
+
+
+def print_scores(title: str, methods: dict[str, dict | None]) -> None:
+    """Prints a table with a line for each method that has scores, see [`scores_of`]."""
+    columns = ("balanced acc.", "95 % over people", "kappa", "F1", "AUROC", "per recording")
+    widths = (14, 19, 8, 7, 7, 15)
+    print(f"\n{title}\n{'':24}" + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True)))
+    for method, scores in methods.items():
+        if scores is None:
+            continue
+        low, high = scores["balanced_accuracy_interval"]
+        recording = scores.get("recording_balanced_accuracy")
+        cells = [f"{scores['balanced_accuracy']:.3f}", f"{low:.3f} .. {high:.3f}"]
+        cells += [f"{scores[name]:.3f}" for name in ("cohen_kappa", "weighted_f1", "auroc")]
+        cells.append("-" if recording is None else f"{recording:.3f}")
+        print(f"{method:24}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
 
 
 def _checked(
@@ -227,4 +299,16 @@ def _windows_by_group(groups: Sequence, n_windows: int) -> dict[Any, np.ndarray]
     return {group: np.flatnonzero(groups == group) for group in np.unique(groups)}
 
 
-__all__ = ["SCORES", "EEGMetric", "bootstrap_interval", "classification_scores", "compute_metrics", "scores_by_person"]
+__all__ = [
+    "SCORES",
+    "AccuracyOverPeople",
+    "EEGMetric",
+    "classification_scores",
+    "compute_metrics",
+    "draw_people",
+    "percentile_interval",
+    "print_scores",
+    "scores_by_person",
+    "scores_of",
+    "signed",
+]

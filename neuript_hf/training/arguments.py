@@ -1,7 +1,7 @@
 """
-Settings of a program in a file, overruled on the command line:
+Arguments of a program from a settings file, overridden on the command line:
 
-    python examples/pretrain.py examples/configs/tiny.yaml --max_steps 200
+    python examples/pretrain.py settings.yaml --max_steps 200
 """
 
 import json
@@ -13,8 +13,8 @@ from transformers import HfArgumentParser
 
 def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
     """
-    The parser's dataclasses, from the settings of the file (.yaml) that is named first, if one is, overruled by the
-    arguments behind it.
+    The parser's dataclasses. If the first argument is a `.yaml` file, it holds settings; the arguments after it
+    override them.
 
     Raises:
         ValueError: for a setting in the file that does not exist.
@@ -24,7 +24,7 @@ def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
         unknown = sorted(set(settings) - {action.dest for action in parser._actions})
         if unknown:
             raise ValueError(f"{arguments[0]} has settings that do not exist: {', '.join(unknown)}.")
-        # options that take JSON on the command line are written plainly in the file
+        # options that take JSON on the command line are plain YAML in the file
         parser.set_defaults(
             **{name: json.dumps(value) if isinstance(value, dict) else value for name, value in settings.items()}
         )
@@ -32,3 +32,6 @@ def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
             action.required = action.required and action.dest not in settings
         arguments = arguments[1:]
     return parser.parse_args_into_dataclasses(arguments)
+
+
+__all__ = ["parse_with_file"]

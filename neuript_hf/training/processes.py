@@ -1,4 +1,4 @@
-"""What a program does that torchrun may start as several processes: they train together, and leave in good order."""
+"""For programs that torchrun may start as several processes: they train together and exit cleanly."""
 
 import gc
 import os
@@ -10,23 +10,27 @@ from transformers import TrainingArguments
 def refuse_apart(training: TrainingArguments) -> None:
     """
     Raises:
-        ValueError: where several processes were started, but each would train by itself and all write one folder.
+        ValueError: where several processes were started that would each train alone and all write to one folder.
     """
     started, joined = int(os.environ.get("WORLD_SIZE", 1)), training.world_size
     if started != joined:
         raise ValueError(
-            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a GPU "
-            "say --use_cpu true."
+            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a GPU, "
+            "add --use_cpu true."
         )
 
 
 def leave() -> None:
     """
-    Ends what joins the processes; the last line of a program, when its trainer is done with and out of reach.
+    Ends the process group. Call it as the last line of a program, when its trainer is out of scope.
 
-    The threads of a group that still lives when Python ends can abort the process ("terminate called without an active
-    exception", pytorch/pytorch#190489), and torchrun then kills the others, one of which may still be saving. They end
-    with the last that holds the group: a wrapped model does, too, and is part of cycles that only the collector frees.
+    Threads of a group that is still alive when Python ends can abort the process ("terminate called without an active
+    exception", pytorch/pytorch#190489), and torchrun then kills the others, one of which may still be saving. The
+    threads end with the last reference to the group, which wrapped models also hold, in cycles that only the garbage
+    collector frees.
     """
     PartialState().destroy_process_group()
     gc.collect()
+
+
+__all__ = ["leave", "refuse_apart"]

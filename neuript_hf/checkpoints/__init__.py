@@ -1,0 +1,1 @@
+"""Checkpoint folders: saving, verifying, whom the weights have seen."""

@@ -1,0 +1,83 @@
+"""Fine-tuning, step by step: draw training windows, make a classifier, make a trainer."""
+
+import json
+from dataclasses import dataclass, field
+
+import pandas as pd
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from ..configuration_neuript import NeurIPTConfig
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from ..modeling_neuript import NeurIPTForSequenceClassification
+from .optimization import layerwise_parameter_groups
+from .trainer import NeurIPTTrainer
+
+
+@dataclass
+class ModelArguments:
+    """The model to start from, and what to train. For `HfArgumentParser`."""
+
+    model: str | None = field(default=None, metadata={"help": "Checkpoint to start from; default: random weights."})
+    size: str = field(default="tiny", metadata={"help": "Size of a model with random weights: tiny, small or base."})
+    config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
+    head_start: bool = field(
+        default=True,
+        metadata={"help": "Start the head from a logistic regression on frozen features of the training people."},
+    )
+    freeze_encoder: bool = field(default=False, metadata={"help": "Train only the head."})
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Learning rate of each encoder layer relative to the layer above it."}
+    )
+    train_share: float = field(
+        default=1.0,
+        metadata={"help": "Share of the training windows to use, drawn by seed and evenly over the people."},
+    )
+
+    def __post_init__(self):
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"train_share must be above 0 and at most 1 (all windows), but is {self.train_share}.")
+
+
+def draw_windows(dataset: Dataset, count: int, seed: int) -> Dataset:
+    """
+    Draws `count` windows, spread as evenly as possible over people, and over the classes of each person. A smaller
+    draw with the same seed is part of a larger one.
+    """
+    rows = pd.DataFrame({"person": dataset["subject"], "label": dataset["labels"]}).sample(frac=1, random_state=seed)
+    rows = rows.iloc[rows.groupby(["person", "label"]).cumcount().argsort(kind="stable")]
+    rows = rows.iloc[rows.groupby("person").cumcount().argsort(kind="stable")]
+    return dataset.select(sorted(rows.index[:count]))
+
+
+def task_config(train: Dataset, extractor: NeurIPTFeatureExtractor) -> dict:
+    """Fields of the configuration that a task decides: the names of its classes, and the extractor's lobes."""
+    names = train.features["labels"].names
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "num_lobes": extractor.num_lobes,
+    }
+
+
+def make_classifier(
+    arguments: ModelArguments, train: Dataset, extractor: NeurIPTFeatureExtractor
+) -> NeurIPTForSequenceClassification:
+    """A classifier of the task's classes: a checkpoint with a new head, or random weights."""
+    fields = task_config(train, extractor) | json.loads(arguments.config)
+    if arguments.model is None:
+        return NeurIPTForSequenceClassification(getattr(NeurIPTConfig, arguments.size)(**fields))
+    # a head for other classes or lobes starts anew
+    return NeurIPTForSequenceClassification.from_pretrained(arguments.model, ignore_mismatched_sizes=True, **fields)
+
+
+def make_trainer(
+    model: NeurIPTForSequenceClassification, training: TrainingArguments, layer_decay: float, **arguments
+) -> NeurIPTTrainer:
+    """A trainer with the optimizer of `training`, whose learning rates fall from layer to layer of the encoder."""
+    optimizer, settings = NeurIPTTrainer.get_optimizer_cls_and_kwargs(training, model)
+    settings["params"] = layerwise_parameter_groups(model, training.learning_rate, layer_decay, training.weight_decay)
+    return NeurIPTTrainer(model=model, args=training, optimizer_cls_and_kwargs=(optimizer, settings), **arguments)
+
+
+__all__ = ["ModelArguments", "draw_windows", "make_classifier", "make_trainer", "task_config"]
