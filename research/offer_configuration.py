@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser
-from write_model_card import write_model_card
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining
+from neuript_hf.checkpoints.card import write_model_card
 
 
 @dataclass

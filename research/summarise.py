@@ -18,8 +18,8 @@ from statistics import mean
 
 from task import signed
 from transformers import HfArgumentParser
-from write_model_card import count_parameters, read_results
 
+from neuript_hf.checkpoints.card import count_parameters, read_results
 from neuript_hf.checkpoints.training_record import read_training_record
 
 

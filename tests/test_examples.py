@@ -23,6 +23,7 @@ from torch import distributed
 from transformers import HfArgumentParser, TrainingArguments, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
+from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.data.simulation import simulate_dataset
 
@@ -176,13 +177,13 @@ def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path
 
 def test_model_card_from_results(finetuned):
     folder, _ = finetuned
-    run("write_model_card.py", "--folder", folder)
+    write_model_card(folder)
     card = (folder / "README.md").read_text()
     results = json.loads((folder / "results.json").read_text())
     assert card.startswith("---\n") and "hands-0" in card and "left_hand, right_hand" in card
     assert f"{results['model']['balanced_accuracy']:.3f}" in card and results["provenance"]["command"] in card
     assert "{{" not in card and "{%" not in card
-    assert "## Limits\n\nThese people do not exist.\n\nResearch software" in card
+    assert "## Limits\n\nThese people do not exist.\n\nThis is research software" in card
     # tables without holes
     assert "| | | | |\n| fine-tuned |" in card and " |\n| classes | left_hand, right_hand |\n" in card
 

@@ -1,0 +1,140 @@
+"""
+Writes the card of a checkpoint, its `README.md`, from the files of its folder and from results of its evaluations.
+
+    python -m neuript_hf.checkpoints.card --folder runs/eegmat-0
+    python -m neuript_hf.checkpoints.card --folder hub/neuript-tiny \
+        --features research/results/neuript-tiny_features.json \
+        --reconstruction research/results/neuript-tiny_reconstruction.json
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import AutoConfig, HfArgumentParser
+
+from .saving import AUTO_CLASS
+from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record
+
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+
+
+@dataclass
+class CardArguments:
+    folder: str = field(
+        metadata={"help": "Checkpoint folder: config.json, weights and, if any, training.json and results.json."}
+    )
+    features: str | None = field(default=None, metadata={"help": "Result file of research/evaluate_features.py."})
+    reconstruction: str | None = field(
+        default=None, metadata={"help": "Result file of research/evaluate_reconstruction.py."}
+    )
+
+
+# The text above the tables of the evaluations.
+FEATURES = "Its frozen features"
+FEATURES_TEXT = (
+    "Balanced accuracy on people that the weights have never seen, from `pooler_output`, standardised, with a {fit} "
+    "fit. For comparison, the same windows through the same architecture with random weights ({random} seeds), and "
+    "band power without a network. Nothing was fitted or chosen on these people. Intervals are over people "
+    "(bootstrap, 95 %), differences are paired."
+)
+TASKS = {
+    "arithmetic": "mental arithmetic against rest",
+    "eyes": "eyes open against eyes closed",
+    "epilepsy": "people with epilepsy against controls",
+    "ssvep": "which of three flicker frequencies a person looks at",
+    "listening": "listening to words against recalling them",
+    "anxiety": "anxious against calm",
+    "pictures": "first against second picture of a pair",
+    "alcoholism": "alcohol use disorder against controls",
+}
+RECONSTRUCTION = "How well it fills gaps"
+RECONSTRUCTION_TEXT = (
+    "People that the weights have never seen. The other methods fill the same gaps from the same samples. Intervals "
+    "are over people."
+)
+
+
+def write_model_card(folder: str | Path, features: str | None = None, reconstruction: str | None = None) -> Path:
+    """
+    Writes `README.md` into a checkpoint folder, from its configuration, feature extractor, weights, training record
+    and results.
+
+    Args:
+        folder: the checkpoint.
+        features: result file of `research/evaluate_features.py`.
+        reconstruction: result file of `research/evaluate_reconstruction.py`.
+
+    Raises:
+        FileNotFoundError: if the folder has no configuration or no feature extractor.
+        ValueError: if the results are those of other weights.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / "config.json").read_text())
+    extractor = json.loads((folder / "preprocessor_config.json").read_text())
+    architecture = config["architectures"][0]
+    results_file = folder / "results.json"
+    results = json.loads(results_file.read_text()) if results_file.is_file() else None
+    names = {"model": "fine-tuned", "head_start": "frozen features + fit", "baseline": "classical baseline"}
+    record = read_training_record(folder) or TrainingRecord()
+    tables = {}
+    if features is not None:
+        found = read_results(features, folder)
+        text = FEATURES_TEXT.format(fit=found["arguments"]["fit"], random=found["arguments"]["random_seeds"])
+        tasks = "; ".join(f"{name}: {TASKS[name]}" for name in found["tasks"] if name in TASKS)
+        tables[FEATURES] = f"{text}\n\n{found['table']}\n\nTasks: {tasks}."
+    if reconstruction is not None:
+        tables[RECONSTRUCTION] = f"{RECONSTRUCTION_TEXT}\n\n{read_results(reconstruction, folder)['table']}"
+    card = ModelCard.from_template(
+        ModelCardData(),
+        template_path=str(TEMPLATE),
+        name=folder.resolve().name,
+        architecture=architecture,
+        config=SimpleNamespace(**({"id2label": {}} | config)),
+        extractor=extractor,
+        parameters=f"{count_parameters(folder):,}",
+        has_weights=(folder / "model.safetensors").is_file(),
+        task="eeg-classification" if architecture.endswith("Classification") else "eeg-embedding",
+        stages=record.stages,
+        subjects=record.subjects,
+        overlaps=overlapping_benchmarks(record.dataset_names),
+        tables=tables,
+        results=results,
+        methods={} if results is None else {title: results[key] for key, title in names.items() if results.get(key)},
+    )
+    card.save(folder / "README.md")
+    return folder / "README.md"
+
+
+def count_parameters(folder: str | Path) -> int:
+    """Parameters of a checkpoint's model, counted on shapes alone: the folder needs no weights."""
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        return AUTO_CLASS[config.architectures[0]].from_config(config).num_parameters()
+
+
+def read_results(file: str | Path, folder: str | Path) -> dict:
+    """
+    A result file, checked to be of the weights in `folder`.
+
+    Raises:
+        ValueError: if it is of other weights.
+    """
+    results = json.loads(Path(file).read_text())
+    weights = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+    if results["weights"]["sha256"] != weights:
+        raise ValueError(f"{file} has results of other weights than those of {folder}. Evaluate these.")
+    return results
+
+
+__all__ = ["count_parameters", "read_results", "write_model_card"]
+
+
+if __name__ == "__main__":
+    (command,) = HfArgumentParser(CardArguments).parse_args_into_dataclasses()
+    print(write_model_card(**vars(command)))
