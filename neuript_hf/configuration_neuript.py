@@ -5,6 +5,8 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .link_safe_saving import LinkSafeSaving
+
 
 # Where a Hub folder's code files hold the classes, for trust_remote_code.
 AUTO_MAP = {
@@ -16,11 +18,11 @@ AUTO_MAP = {
 
 
 @strict
-class NeurIPTConfig(PreTrainedConfig):
+class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     r"""
-    Everything that decides what a NeurIPT model computes. The defaults are the paper's base model with the decisions
-    of spec section 16; wherever the authors' released code differs, a field switches to its behaviour, so that a
-    converted checkpoint carries its own switches.
+    Everything that decides what a NeurIPT model computes (docs/model.md), in three blocks: the paper's model, whose
+    base size is the default; switches for the authors' released code, which a converted checkpoint sets by itself; and
+    our own research, off by default.
 
     Args:
         hidden_size (`int`): dimension d of every token; even, and a multiple of `num_attention_heads`.
@@ -32,7 +34,7 @@ class NeurIPTConfig(PreTrainedConfig):
         num_experts (`list[int]`): for each encoder layer, the routed experts of each of its two feed-forward blocks
             (0 = dense block).
         moe_intermediate_size (`int`): inner width of a routed expert.
-        shared_expert_intermediate_size (`int`): inner width of the expert that sees every token.
+        shared_expert_intermediate_size (`int`): inner width of the expert that processes every token.
         expert_top_k_ratio (`float`): a token uses `ceil(ratio * experts)` routed experts.
         router_noise (`float`): standard deviation of the noise on the router logits in training.
         router_importance_coef (`float`): weight of the importance term inside the auxiliary loss.
@@ -43,22 +45,14 @@ class NeurIPTConfig(PreTrainedConfig):
         layer_norm_eps (`float`): epsilon of every layer norm.
         decoder_num_experts (`list[int]` or `None`): experts of the feed-forward blocks in the decoder's two-stage
             attention, one entry for each scale; `None` = all dense.
-        cross_num_experts (`list[int]` or `None`): the same for the block behind the decoder's cross-attention.
+        cross_num_experts (`list[int]` or `None`): the same for the block after the decoder's cross-attention.
         decoder_input (`str`): `"positions"` starts the decoder from position codes alone, `"visible"` adds the tokens
             of visible samples (paper eq. 6).
-        hidden_fill (`str`): what stands at hidden samples: `"zero"`, as in the paper, or `"line"`, a straight line in
-            time between the visible ones. The encoder then sees no holes, and the decoder tells departures from the
-            line.
-        decoder_type (`str`): `"attention"`, or `"linear"`, one linear layer for each scale, which tells the samples of
-            a segment from what the encoder has gathered there: the encoder does the work, for a fraction of the cost.
-        decoder_size (`int` or `None`): `None` is the paper's decoder. A number is the width of a light one, whose
-            layers have no self-attention and a feed-forward block of twice that width: an hour then holds several
-            times as many steps.
         position_encoding (`str`): `"3d"` (electrode coordinates), `"channel_index"` (sinusoid of the channel number),
             `"learned_1d"` (a vector for each channel number) or `"learned_2d"` (vectors for channel and sample
             numbers); paper table 11.
-        max_channels (`int`): channel numbers that a learned position code knows.
-        max_samples (`int`): sample numbers that the code `"learned_2d"` knows.
+        max_channels (`int`): number of channels that a learned position code covers.
+        max_samples (`int`): number of samples that `"learned_2d"` covers.
         pooling (`str`): groups of channels that the head averages (paper table 5): `"lobes"` (from `lobe_mask`),
             `"none"` (every channel by itself; `num_lobes` is then the number of channels), `"mean"`, `"hemispheres"`,
             `"coronal"` or `"sagittal"` (from the coordinates, head frame).
@@ -69,32 +63,45 @@ class NeurIPTConfig(PreTrainedConfig):
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
         reconstruction_root (`bool`): take the p-th root of that mean, as paper eq. 7 prints it.
-        spectral_mean (`list[float]` or `None`): mean, over the training windows, of the numbers that tell a channel's
-            spectrum (`spectral_target`). With it, pre-training also predicts these numbers, standardised, from the
-            time averages of all scales; with `None`, as in the paper, it does not.
-        spectral_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `spectral_mean`.
-        spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
-        course_parts (`int` or `None`): with it, pre-training also predicts the slow course of short windows from the
-            time averages of all scales: the means of so many parts of 8 samples from the start; `None`, as in the
-            paper: it does not.
-        course_loss_weight (`float`): weight of that loss beside the reconstruction's.
+
+        channel_groups (`list[list[int]]` or `None`): channel numbers, from 0, of each group that the head averages, in
+            place of the groups that `pooling` would make. The authors list them for their montages
+            (`pooling.AUTHORS_GROUPS`); only for windows whose channels always have the same order.
         normalize_router_probs (`bool`): divide the kept router probabilities by their sum (paper eq. 8); the authors'
             code does not.
         expert_capacity_factor (`float` or `None`): an expert takes `floor(factor * tokens / experts)` tokens of a
-            batch, the rest is dropped (authors' code: 1.0); `None` drops nothing, so that a window's output never
+            batch and drops the rest (authors' code: 1.0); `None` drops nothing, so that a window's output never
             depends on its batch.
-        balance_loss (`str`): `"fraction"` (E sum f P) or `"squared_mass"` (authors' code, fades with the number of
+        balance_loss (`str`): `"fraction"` (E sum f P) or `"squared_mass"` (authors' code; fades with the number of
             tokens).
-        strict_masking (`bool`): hidden samples are zeroed and shut out as keys; `False` is the authors' code, where
+        strict_masking (`bool`): hidden samples are zeroed and excluded as keys; `False` is the authors' code, where
             their values stay and only their queries are shut off.
 
+        hidden_fill (`str`): what replaces hidden samples: `"zero"`, as in the paper, or `"line"`, a straight line in
+            time between the visible samples; the decoder then predicts the departure from the line.
+        decoder_type (`str`): `"attention"`, or `"linear"`, one linear layer for each scale from its segments to their
+            samples.
+        decoder_size (`int` or `None`): `None` is the paper's decoder. A number is the width of a light one, without
+            self-attention and with a feed-forward block of twice that width.
+        spectral_mean (`list[float]` or `None`): mean over the training windows of the numbers that describe a
+            channel's spectrum (`training.spectral_target`). If given, pre-training also predicts these numbers,
+            standardised, from the time averages of all scales.
+        spectral_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `spectral_mean`.
+        spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
+        time_course_bins (`int` or `None`): if given, pre-training also predicts the slow time course of short windows
+            from the time averages of all scales: the means of this number of bins of 8 samples from the start.
+        time_course_loss_weight (`float`): weight of that loss beside the reconstruction's.
+
     Raises:
-        huggingface_hub.errors.StrictDataclassError: (a `ValueError` inside) where a field has a wrong type or the
-            fields contradict each other.
+        huggingface_hub.errors.StrictDataclassError: (contains a `ValueError`) if a field has a wrong type or fields
+            contradict each other.
     """
 
     model_type = "neuript"
+    # the first edition's checkpoints have these names
+    attribute_map = {"course_parts": "time_course_bins", "course_loss_weight": "time_course_loss_weight"}
 
+    # The paper's model
     hidden_size: int = 768
     intermediate_size: int = 768
     num_hidden_layers: int = 6
@@ -114,9 +121,6 @@ class NeurIPTConfig(PreTrainedConfig):
     decoder_num_experts: list[int] | tuple[int, ...] | None = None
     cross_num_experts: list[int] | tuple[int, ...] | None = None
     decoder_input: Literal["positions", "visible"] = "positions"
-    hidden_fill: Literal["zero", "line"] = "zero"
-    decoder_type: Literal["attention", "linear"] = "attention"
-    decoder_size: int | None = None
     position_encoding: Literal["3d", "channel_index", "learned_1d", "learned_2d"] = "3d"
     max_channels: int = 128
     max_samples: int = 4096
@@ -128,22 +132,30 @@ class NeurIPTConfig(PreTrainedConfig):
     prior_weight: float | int = 0.0
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
-    spectral_mean: list[float] | tuple[float, ...] | None = None
-    spectral_scale: list[float] | tuple[float, ...] | None = None
-    spectral_loss_weight: float | int = 1.0
-    course_parts: int | None = None
-    course_loss_weight: float | int = 1.0
+
+    # Switches for the authors' code
+    channel_groups: list[list[int]] | tuple[tuple[int, ...], ...] | None = None
     normalize_router_probs: bool = True
     expert_capacity_factor: float | int | None = None
     balance_loss: Literal["fraction", "squared_mass"] = "fraction"
     strict_masking: bool = True
+
+    # Our own research
+    hidden_fill: Literal["zero", "line"] = "zero"
+    decoder_type: Literal["attention", "linear"] = "attention"
+    decoder_size: int | None = None
+    spectral_mean: list[float] | tuple[float, ...] | None = None
+    spectral_scale: list[float] | tuple[float, ...] | None = None
+    spectral_loss_weight: float | int = 1.0
+    time_course_bins: int | None = None
+    time_course_loss_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
         if self.decoder_num_experts is None:
             self.decoder_num_experts = [0] * (self.num_hidden_layers + 1)
         if self.cross_num_experts is None:
             self.cross_num_experts = [0] * (self.num_hidden_layers + 1)
-        # Each save adds the class that was saved; listed here, all of them stand in every config.json.
+        # Each save would add only the class that is saved; listed here, every config.json has all of them.
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         # A Hub folder names its pipeline here for those who trust its code; whoever has the package has the pipeline.
         if __package__ == "neuript_hf":
@@ -186,7 +198,9 @@ class NeurIPTConfig(PreTrainedConfig):
     @property
     def num_pooling_groups(self) -> int:
         """Groups of channels that the head averages at each scale."""
-        return {"mean": 1, "hemispheres": 2, "coronal": 3, "sagittal": 3}.get(self.pooling, self.num_lobes)
+        if self.channel_groups is not None:
+            return len(self.channel_groups)
+        return {"mean": 1, "hemispheres": 2, "coronal": 5, "sagittal": 5}.get(self.pooling, self.num_lobes)
 
     @property
     def decoder_head_size(self) -> int:
@@ -276,10 +290,18 @@ class NeurIPTConfig(PreTrainedConfig):
                 "would read the answer."
             )
 
-    def validate_course_target(self):
-        """A course has parts that differ."""
-        if self.course_parts is not None and self.course_parts < 2:
-            raise ValueError(f"course_parts must be None or at least 2, but is {self.course_parts}.")
+    def validate_time_course(self):
+        """A time course has at least two bins."""
+        if self.time_course_bins is not None and self.time_course_bins < 2:
+            raise ValueError(f"time_course_bins must be None or at least 2, but is {self.time_course_bins}.")
+
+    def validate_channel_groups(self):
+        """Groups of channel numbers, none of them empty."""
+        groups = self.channel_groups
+        if groups is not None and (not groups or any(not group or min(group) < 0 for group in groups)):
+            raise ValueError(
+                f"channel_groups must be lists of channel numbers from 0, none of them empty, but is {groups}."
+            )
 
     def validate_rates(self):
         """Probabilities and coefficients in their ranges."""
@@ -292,7 +314,7 @@ class NeurIPTConfig(PreTrainedConfig):
             "router_aux_loss_coef",
             "prior_weight",
             "spectral_loss_weight",
-            "course_loss_weight",
+            "time_course_loss_weight",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")

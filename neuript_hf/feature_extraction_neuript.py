@@ -27,6 +27,7 @@ from .electrodes import (
     resolve_channels,
 )
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
+from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording, check_positive, is_recording
 from .signal_quality import SignalSurvey, check_amplitude
 
@@ -60,7 +61,7 @@ def a_law_expand(values: np.ndarray, a: float = 0.25) -> np.ndarray:
     return np.sign(values) * np.where(scaled < 1, scaled, np.exp(np.maximum(scaled, 1) - 1)) / a
 
 
-class NeurIPTFeatureExtractor(FeatureExtractionMixin):
+class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     """
     Turns recordings into windows for NeurIPT.
 

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
+from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording
 
 
-class EEGPipeline(ChunkPipeline):
+class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     """
     From a recording to one row for each window.
 
