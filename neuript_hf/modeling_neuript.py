@@ -46,6 +46,7 @@ from .blockwise import (
 from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
 from .interpolation import fill_linear
+from .link_safe_saving import LinkSafeSaving
 from .losses import balanced_bce_loss, channel_target_loss, course_target, expert_balance_loss, reconstruction_loss
 from .outputs import NeurIPTClassifierOutput, NeurIPTForPreTrainingOutput, NeurIPTModelOutput
 from .pooling import channel_groups, lobe_pooling, mean_over_time
@@ -415,7 +416,7 @@ class NeurIPTReadout(nn.Linear):
     """A linear layer from hidden states to an answer; apart only for its small initial weights."""
 
 
-class NeurIPTPreTrainedModel(PreTrainedModel):
+class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
     """What the three models share: names, capabilities, initial weights."""
 
     config: NeurIPTConfig
