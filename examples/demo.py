@@ -33,6 +33,7 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTTrainer,
     load_recordings,
+    open_recording,
     save_checkpoint,
     verify,
 )
@@ -44,7 +45,6 @@ from neuript_hf.electrodes import positions_of
 from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics
-from neuript_hf.recordings import open_recording
 
 
 matplotlib.use("Agg")

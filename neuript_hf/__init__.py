@@ -17,9 +17,9 @@ from .data.shards import EEGShardDataset, stream_windows
 from .data.windows import load_recordings
 from .evaluation.metrics import EEGMetric
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .formats.files import open_recording
 from .modeling_neuript import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTModel
 from .pipeline_neuript import EEGPipeline
-from .recordings import open_recording
 from .training.masking import DataCollatorForAmplitudeAwareMasking
 from .training.trainer import NeurIPTTrainer
 

@@ -5,8 +5,7 @@ import mne_bids
 import numpy as np
 import pytest
 
-from neuript_hf import NeurIPTFeatureExtractor, load_recordings
-from neuript_hf.recordings import open_recording
+from neuript_hf import NeurIPTFeatureExtractor, load_recordings, open_recording
 
 
 NAMES, TYPES = ["C3", "Cz", "C4", "Pz", "EOG left"], ["eeg", "eeg", "eeg", "eeg", "eog"]

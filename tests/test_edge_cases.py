@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from conftest import SHARED_DATA
 
-from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.recordings import open_recording
+from neuript_hf import NeurIPTFeatureExtractor, open_recording
 
 
 ZOO = SHARED_DATA / "edge_cases"

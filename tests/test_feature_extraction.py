@@ -11,9 +11,8 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor
 
-from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf import NeurIPTFeatureExtractor, open_recording
 from neuript_hf.feature_extraction_neuript import a_law_compress, a_law_expand
-from neuript_hf.recordings import open_recording
 
 
 TEN_TWENTY = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()

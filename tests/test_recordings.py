@@ -7,12 +7,12 @@ import pytest
 import scipy.io
 from edfio import Edf, EdfAnnotation, EdfSignal
 
-from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf import NeurIPTFeatureExtractor, open_recording
 from neuript_hf.filtering import Resampler
 from neuript_hf.formats.arrays import read_array_file
-from neuript_hf.formats.headers import microvolts_of
-from neuript_hf.recordings import as_recording, open_recording
+from neuript_hf.recordings import as_recording
 from neuript_hf.signal_quality import SignalSurvey
+from neuript_hf.units import microvolts_of
 
 
 RATE = 128
@@ -96,7 +96,7 @@ def test_what_is_no_voltage_is_no_eeg(tmp_path, microvolts, extractor):
     signals = [("C3", RATE, "uV", microvolts[0]), ("Cz", RATE, "BS", microvolts[1]), ("C4", RATE, "uV", microvolts[2])]
     report = extractor.inspect(edf_of(tmp_path / "a.edf", signals))
     assert [row.name for row in report.channels] == ["C3", "C4"]
-    assert report.dropped["Cz"] == "of type unit BS, which is no voltage"
+    assert report.dropped["Cz"] == "of type unit BS, which is not a voltage"
 
 
 # Rates and gaps
@@ -362,7 +362,7 @@ def test_broken_files_say_their_name_and_what_is_wrong(tmp_path, microvolts):
         "noise.edf": (np.random.default_rng(0).bytes(5000), "header is broken"),
         "shifted.edf": (data[:200] + data[202:], "header is broken.*number of signals"),
         "text.edf": (data.decode("utf-8", errors="replace").encode(), "truncated or corrupt|header is broken"),
-        "none.edf": (data[:1024], "holds no data"),
+        "none.edf": (data[:1024], "has no data"),
         "noise.fif": (data, "can't read the file, it may be truncated or corrupt"),
         "noise.xyz": (data, "can't read the file"),
         "noise.mat": (data, "corrupt|Unknown mat file"),
@@ -382,7 +382,7 @@ def test_a_truncated_recording_is_read_and_said(tmp_path, microvolts):
     path.write_bytes(path.read_bytes()[: -int(3.5 * 2 * 3 * RATE)])
     recording = open_recording(path)
     assert recording.seconds == 16.0
-    assert "the header promises 20 records, the file holds 16: it is truncated" in recording.notes[0]
+    assert "the header promises 20 records, the file has 16: it is truncated" in recording.notes[0]
 
 
 # Judging channels

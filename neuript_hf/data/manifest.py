@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from ..recordings import Recording, Segment, check_positive, open_recording
+from ..formats.files import open_recording
+from ..recordings import Recording, Segment, check_positive
 
 
 RECORDING_SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nxe", ".lay")

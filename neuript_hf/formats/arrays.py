@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .headers import microvolts_of
+from ..units import microvolts_of
 
 
 try:
