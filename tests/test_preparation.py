@@ -1,4 +1,4 @@
-"""From recordings to data on disk: the same bytes whatever happens on the way, and all of it accounted for."""
+"""From recordings to data on disk: the same bytes whatever happens on the way, and an account of every recording."""
 
 import json
 import multiprocessing
@@ -39,7 +39,7 @@ def write_recording(path, seed, seconds=60.0, change=None):
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Eight recordings, one of them broken, one too short, in a folder without manifest."""
+    """Eight recordings, one of them broken, one too short, in a folder without a manifest."""
     folder = tmp_path_factory.mktemp("collection")
     for number in range(6):
         write_recording(folder / f"sub-{number}_raw.fif", number)
@@ -65,7 +65,7 @@ def content(folder):
 
 
 def fresh_processes():
-    """Processes that have the package loaded when they start, and nothing of this one."""
+    """Processes that start with the package loaded and inherit nothing from this one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["neuript_hf.data.preparation"])
     return context
@@ -88,7 +88,7 @@ def test_a_data_set_and_its_account(recordings, tmp_path):
 
 
 def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_path):
-    """Two processes; three jobs, the last one first; and a second call that finds all done."""
+    """Two processes; three jobs, the last one first; and a second call that finds everything done."""
     prepare(recordings, tmp_path / "processes", num_proc=2)
     assert content(tmp_path / "processes") == reference
     for job in (2, 0):
@@ -120,8 +120,9 @@ def test_what_a_killed_run_leaves_is_made_anew(recordings, reference, tmp_path):
     prepare(recordings, tmp_path / "out")
     (tmp_path / "out" / "00001.safetensors").unlink()
     (tmp_path / "out" / "00001.jsonl").write_text("half a li")
-    (tmp_path / "out" / "00001.safetensors.0123.part").write_bytes(b"half")
-    (tmp_path / "out" / "dataset.json.0123.part").write_bytes(b"{")
+    for name in ("00001.safetensors", "dataset.json"):
+        (tmp_path / "out" / f"{name}.0123.part").mkdir()
+        (tmp_path / "out" / f"{name}.0123.part" / name).write_bytes(b"{")
     prepare(recordings, tmp_path / "out")
     assert content(tmp_path / "out") == reference
 
@@ -129,8 +130,8 @@ def test_what_a_killed_run_leaves_is_made_anew(recordings, reference, tmp_path):
 @pytest.mark.parametrize("num_proc", [1, 2] if KILLS > 2 else [1])
 def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
     """
-    kill -9, and again, each time resumed: the bytes of a run that nobody disturbed. As many kills as NEURIPT_KILLS
-    says (`make kill-test`, where several processes are tried, too).
+    Killed (SIGKILL) and resumed NEURIPT_KILLS times, a preparation ends with the bytes of an undisturbed run.
+    `make kill-test` kills more often, and tries several processes, too.
     """
     context = fresh_processes()
     output, arguments = tmp_path / "out", {"rules": SHORT, "recordings_per_shard": 2, "num_proc": num_proc}
@@ -167,7 +168,7 @@ def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
 
 
 def test_stopped_at_every_write(tmp_path, monkeypatch):
-    """Whatever is being written when the power goes is there in half; what comes of the next run is whole."""
+    """Whichever file is being written when a run is interrupted, the next run completes the data set."""
     for number in range(3):
         write_recording(tmp_path / "source" / f"sub-{number}_raw.fif", number, seconds=24)
     calls = []
@@ -254,7 +255,7 @@ def test_recordings_too_short_are_left_out_with_the_reason(tmp_path):
 
 
 def test_masked_channels(tmp_path):
-    """A flat channel costs the paper's rules the whole recording; or its windows keep their mask."""
+    """By the paper's rules a flat channel rejects every window; without `judge_masked` the windows keep their mask."""
 
     def flatten(signal):
         signal[1] = 0
@@ -285,12 +286,12 @@ def test_a_person_is_data_set_and_number(manifest, tmp_path):
     assert sorted(set(EEGShardDataset(tmp_path / "out").recordings["subject"])) == ["one/1", "one/2", "two/1"]
     table = pd.read_csv(manifest, dtype=str).assign(dataset="one")
     table.to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match=r"more than one side of the split: \['one/1'\]"):
+    with pytest.raises(ValueError, match=r"in more than one split: \['one/1'\]"):
         prepare(manifest, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
 
 
-def test_the_hash_of_the_split_tells_splits_apart(manifest, tmp_path):
+def test_the_hash_of_the_split_differs_between_splits(manifest, tmp_path):
     def split_hash(name):
         prepare(manifest, tmp_path / name)
         return json.loads((tmp_path / name / "dataset.json").read_text())["split_sha256"]
@@ -303,7 +304,7 @@ def test_the_hash_of_the_split_tells_splits_apart(manifest, tmp_path):
 
 
 def test_a_bids_root(tmp_path):
-    """Recordings of people, with and without sessions; no derivatives, no source data."""
+    """Recordings of people, with and without sessions, but no derivatives and no source data."""
     (tmp_path / "bids").mkdir()
     (tmp_path / "bids" / "dataset_description.json").write_text("{}")
     for place in (
@@ -323,7 +324,7 @@ def test_a_bids_root(tmp_path):
 
 
 def test_tables_of_a_bids_root(tmp_path):
-    """What the people who recorded it marked as bad, or as no EEG."""
+    """The tables beside a recording mark channels as bad, or as not EEG."""
     write_recording(tmp_path / "sub-01" / "eeg" / "sub-01_task-rest_eeg.fif", 1)
     (tmp_path / "dataset_description.json").write_text("{}")
     table = "name\ttype\tunits\tstatus\nC3\tEEG\tuV\tgood\nCz\tEEG\tuV\tbad\nC4\tEOG\tuV\tgood\nPz\tEEG\tuV\tgood\n"
@@ -344,8 +345,8 @@ def test_montages_of_the_manifest(manifest, tmp_path):
     assert "montage needs channels that the recording lacks" in aside["reason"]
 
 
-def test_files_that_do_not_say_what_they_hold(recordings, tmp_path):
-    """Rate, names and unit from the manifest; numbers in millivolt."""
+def test_files_that_the_manifest_describes(recordings, tmp_path):
+    """Rate, names and unit come from the manifest; values are in millivolts."""
     signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e3
     np.save(tmp_path / "plain.npy", signal)
     row = {"file": "plain.npy", "subject": "0", "sampling_rate": 128, "unit": "mV", "channel_names": "C3 Cz C4 Pz"}
@@ -357,8 +358,8 @@ def test_files_that_do_not_say_what_they_hold(recordings, tmp_path):
         np.testing.assert_allclose(plain, same, atol=1e-3)
 
 
-def test_whole_numbers_in_steps(recordings, tmp_path):
-    """Arrays of 16 bits with steps of a tenth of a microvolt."""
+def test_integers_in_steps(recordings, tmp_path):
+    """An array of 16-bit integers in steps of a tenth of a microvolt."""
     signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e6
     np.save(tmp_path / "steps.npy", np.rint(signal * 10).astype(np.int16))
     row = {"file": "steps.npy", "subject": "0", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4 Pz"}
@@ -375,8 +376,8 @@ def test_whole_numbers_in_steps(recordings, tmp_path):
     assert "step must be a positive number, but is 0.0" in aside["reason"]
 
 
-def test_trials_put_one_after_the_other(tmp_path):
-    """Each trial is filtered as if it were alone, however far the signal jumps between two of them."""
+def test_a_sequence_of_trials(tmp_path):
+    """Each trial is filtered as if it were alone, however large the step between two trials."""
     trials = np.random.default_rng(0).normal(0, 10, (12, 3, 128)) + 300 * np.arange(12)[:, None, None]
     np.save(tmp_path / "trials.npy", np.concatenate(trials, axis=1))
     row = {"file": "trials.npy", "subject": "0", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4"}
@@ -392,7 +393,7 @@ def test_trials_put_one_after_the_other(tmp_path):
 
 
 def test_windows_that_follow_each_other(tmp_path):
-    """None follows one that was rejected, or one behind a gap."""
+    """No window follows a rejected one, or one before a gap."""
 
     def disturb(signal):
         signal[0, 21 * 128] = 1e-3
@@ -414,8 +415,8 @@ def test_epochs_are_set_aside(tmp_path):
     assert "holds epochs" in aside["reason"]
 
 
-def test_nets_of_the_manifest(tmp_path):
-    """A1 is an ear lobe, or a place on a BioSemi cap."""
+def test_caps_of_the_manifest(tmp_path):
+    """A1 is an ear lobe, or a position on a BioSemi cap."""
     names = [f"A{number}" for number in range(1, 17)]
     signal = np.random.default_rng(0).normal(0, 1e-5, (16, 6400))
     mne.io.RawArray(signal, mne.create_info(names, 128.0, "eeg")).save(tmp_path / "cap_raw.fif")
@@ -427,7 +428,7 @@ def test_nets_of_the_manifest(tmp_path):
 
 @pytest.mark.shared_data
 def test_awkward_files(shared_data, tmp_path):
-    """Nothing stops a preparation; what can't be trusted is set aside with the reason, the rest is kept."""
+    """Nothing stops a preparation: files that cannot be trusted are set aside with the reason, the rest is kept."""
     zoo = shared_data / "edge_cases"
     expected = [json.loads(line) for line in (zoo / "expected.jsonl").read_text().splitlines()]
     rows = [{"file": f"{zoo}/files/{case['file']}", "subject": number} for number, case in enumerate(expected)]
@@ -443,7 +444,7 @@ def test_awkward_files(shared_data, tmp_path):
         if case["expect"] == "error":
             assert outcome.status != "kept", case["file"]
         elif outcome.status != "kept":
-            # a net to be named, an optional package, a third of a second, or no good channel in the whole file
+            # a cap that the user must name, an optional package, a third of a second, or only bad channels
             assert re.search("by its name|pip install|no room|All channels are bad", outcome.reason), case["file"]
 
 
@@ -453,8 +454,8 @@ def test_awkward_files(shared_data, tmp_path):
         ({"encoding": "int4"}, "encoding must be one of int16, int8, float32"),
         ({"num_proc": 0}, "num_proc must be at least 1"),
         ({"recordings_per_shard": 0}, "recordings_per_shard must be at least 1"),
-        ({"shard_index": 3, "num_shards": 3}, r"shard_index must lie in 0 .. 2 \(num_shards - 1\), but is 3"),
-        ({"rows": {"site": "A"}}, "No column 'site'"),
+        ({"shard_index": 3, "num_shards": 3}, r"shard_index must be 0 to 2 \(num_shards - 1\), but is 3"),
+        ({"rows": {"site": "A"}}, "There is no column 'site'"),
     ],
 )
 def test_wrong_arguments(manifest, tmp_path, arguments, words):
@@ -467,7 +468,7 @@ def test_wrong_arguments(manifest, tmp_path, arguments, words):
 
 def test_another_output_is_not_overwritten(manifest, tmp_path):
     prepare(manifest, tmp_path / "out")
-    with pytest.raises(ValueError, match="made with other encoding, extractor. Choose another output"):
+    with pytest.raises(ValueError, match="made with other settings: encoding, extractor. Choose another output"):
         prepare_dataset(
             manifest,
             NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0),
@@ -476,16 +477,16 @@ def test_another_output_is_not_overwritten(manifest, tmp_path):
             recordings_per_shard=2,
             encoding="int8",
         )
-    with pytest.raises(ValueError, match="is no data set of this program"):
+    with pytest.raises(ValueError, match="is not a data set of this program"):
         prepare(manifest, manifest.parent)
     table = pd.read_csv(manifest, dtype=str)
     pd.concat([table, table[:1]]).to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match="names recordings twice"):
+    with pytest.raises(ValueError, match="has several rows for one recording"):
         prepare(manifest, tmp_path / "twice")
 
 
 def test_push_to_hub(manifest, tmp_path, monkeypatch):
-    """Private unless asked otherwise, and only what is complete."""
+    """Private by default, and only if it is complete."""
     calls = []
 
     class Hub:
@@ -498,7 +499,7 @@ def test_push_to_hub(manifest, tmp_path, monkeypatch):
 
     monkeypatch.setattr("neuript_hf.data.preparation.HfApi", Hub)
     prepare(manifest, tmp_path / "out", shard_index=0, num_shards=2)
-    with pytest.raises(ValueError, match="is not complete: it has no summary.json"):
+    with pytest.raises(ValueError, match="is not complete: summary.json is missing"):
         push_dataset(tmp_path / "out", "someone/eeg")
     assert not calls
     prepare(manifest, tmp_path / "out")

@@ -21,18 +21,25 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
+# Of the people that are drawn for train, validation and test.
+SPLIT_SHARES = (0.6, 0.2, 0.2)
 SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
 BIDS_RECORDING = re.compile(r"sub-[^/]+/(ses-[^/]+/)?eeg/[^/]+_eeg\.[^/]+")
 
 
 def read_table(
     source: Path,
-    rows: Mapping[str, str] | None,
-    label_column: str | None,
-    events: Mapping[str, str] | Sequence[str] | None,
-    subject_pattern: str,
+    rows: Mapping[str, str] | None = None,
+    label_column: str | None = "label",
+    events: Mapping[str, str] | Sequence[str] | None = None,
+    subject_pattern: str = SUBJECT_PATTERN,
 ) -> pd.DataFrame:
-    """One row for each recording: path, subject, label or events, and what else the manifest says."""
+    """
+    Reads a manifest, or scans a folder that has none. The arguments are those of [`load_recordings`].
+
+    Returns:
+        One row for each recording, with `path`, `subject`, `label` or `events`, and the manifest's other columns.
+    """
     if source.is_dir() and (source / "manifest.csv").is_file():
         source = source / "manifest.csv"
     if source.is_dir():
@@ -46,19 +53,19 @@ def read_table(
             table = pd.read_json(source, lines=True, dtype=str).fillna("")
         else:
             raise ValueError(f"A manifest must be .csv, .tsv or .jsonl, but {source} is not.")
-        lacking = {"file", "subject"} - set(table)
-        if lacking:
-            raise ValueError(f"The manifest {source} lacks the columns {sorted(lacking)}; it has {list(table)}.")
+        missing = {"file", "subject"} - set(table)
+        if missing:
+            raise ValueError(f"Columns are missing in the manifest {source}: {sorted(missing)}; it has {list(table)}.")
         table["path"] = [str(source.parent / file) for file in table["file"]]
     else:
         raise FileNotFoundError(f"No manifest or folder at {source}.")
 
     for column, value in (rows or {}).items():
         if column not in table:
-            raise ValueError(f"No column {column!r} to choose rows by; the manifest has {list(table)}.")
+            raise ValueError(f"There is no column {column!r} to select rows by; the manifest has {list(table)}.")
         table = table[table[column] == value]
     if table.empty:
-        raise ValueError(f"No recording left in {source}" + (f" with {dict(rows)}." if rows else "."))
+        raise ValueError(f"There is no recording in {source}" + (f" with {dict(rows)}." if rows else "."))
     absent = [path for path in table["path"] if not Path(path).exists()]
     if absent:
         raise FileNotFoundError(f"{len(absent)} recordings of {source} do not exist, the first: {absent[:3]}.")
@@ -74,8 +81,8 @@ def read_table(
         if label_column is not None:
             if label_column not in table or (table[label_column] == "").any():
                 raise ValueError(
-                    f"Every recording of {source} needs a class in column {label_column!r}, or name the annotations "
-                    f"that hold the classes with `events`, or ask for windows without labels with label_column=None."
+                    f"Every recording of {source} needs a class in the column {label_column!r}. If annotations hold "
+                    f"the classes, name them with `events`; for windows without labels give label_column=None."
                 )
             table["label"] = table[label_column]
         elif "label" in table:
@@ -84,27 +91,26 @@ def read_table(
 
 
 def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataFrame:
-    """The recordings below a folder; a subject from each path, a class from the name of the folder it lies in."""
+    """The recordings below a folder, each with the person from its path and the class from its folder's name."""
     paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(RECORDING_SUFFIXES))
     if (folder / "dataset_description.json").is_file():  # a BIDS root: no derivatives, no source data
         paths = [path for path in paths if BIDS_RECORDING.fullmatch(path.relative_to(folder).as_posix())]
     if not paths:
-        raise ValueError(f"No recording below {folder}; known endings: {', '.join(RECORDING_SUFFIXES)}.")
+        raise ValueError(f"There is no recording below {folder}; known endings: {', '.join(RECORDING_SUFFIXES)}.")
     records = []
     for path in paths:
         relative = path.relative_to(folder)
         subject = re.search(subject_pattern, str(relative))
         if subject is None:
             raise ValueError(
-                f"No person recognised in {relative} by {subject_pattern!r}. Give a subject_pattern, or a "
-                "manifest.csv with "
-                f"the columns file and subject: without people, windows of one could stand in training and test."
+                f"The pattern {subject_pattern!r} finds no person in {relative}. Give another subject_pattern, or a "
+                f"manifest.csv with the columns file and subject, so that no person is in both training and test."
             )
         record = {"file": str(relative), "path": str(path), "subject": subject[1]}
         if labelled:
             if path.parent == folder:
                 raise ValueError(
-                    f"{relative} lies in no folder that names its class. Sort the files into one folder for each "
+                    f"{relative} is not in a folder named after its class. Sort the files into one folder for each "
                     f"class, give a manifest.csv with a label column, or name annotations with `events`."
                 )
             record["label"] = path.parent.name
@@ -113,14 +119,24 @@ def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataF
 
 
 def assign_splits(
-    table: pd.DataFrame, split_column: str, shares: tuple[float, float, float], seed: int, within_subject: bool
+    table: pd.DataFrame,
+    split_column: str = "split",
+    shares: tuple[float, float, float] = SPLIT_SHARES,
+    seed: int = 0,
+    within_subject: bool = False,
 ) -> pd.DataFrame:
-    """Fills the column `split` from the manifest, or by drawing people; refuses a person on two sides."""
+    """
+    Fills the column `split` from the manifest's column, or by drawing people. The arguments are those of
+    [`load_recordings`].
+
+    Raises:
+        ValueError: if the manifest has an unknown split, or a person is in two splits without `within_subject`.
+    """
     if split_column in table:
         unknown = set(table[split_column]) - set(SPLIT_NAMES)
         if unknown:
             raise ValueError(
-                f"Column {split_column!r} must say one of {sorted(SPLIT_NAMES)}, but says {sorted(unknown)}."
+                f"The column {split_column!r} must hold {', '.join(SPLIT_NAMES)}, but has {sorted(unknown)}."
             )
         table["split"] = table[split_column].map(SPLIT_NAMES)
     else:
@@ -128,19 +144,19 @@ def assign_splits(
     sides = table.groupby("subject")["split"].nunique()
     if not within_subject and (sides > 1).any():
         raise ValueError(
-            f"These people are on more than one side of the split: {sorted(sides.index[sides > 1])}. What a model "
-            f"learns about a person would count as skill; say within_subject=True if the protocol wants that."
+            f"These people are in more than one split: {sorted(sides.index[sides > 1])}. A model could recognise them "
+            f"instead of learning the task. Give within_subject=True if the protocol intends this."
         )
     return table
 
 
 def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: int) -> dict[str, str]:
-    """Subject -> split, stratified by class where every person belongs to one and each class has people enough."""
+    """Subject -> split, stratified by class if every person has one class and each class has three people or more."""
     subjects = sorted(table["subject"].unique())
     if abs(sum(shares) - 1) > 1e-6 or min(shares) < 0:
         raise ValueError(f"split_shares must be three shares that sum to 1, but are {shares}.")
     if len(subjects) < sum(share > 0 for share in shares):
-        raise ValueError(f"{len(subjects)} people can't be split into {shares}; give a {'split'!r} column instead.")
+        raise ValueError(f"{len(subjects)} people cannot be split into {shares}. Give a column 'split' instead.")
     strata = None
     if "label" in table and (table.groupby("subject")["label"].nunique() == 1).all():
         of_subject = table.groupby("subject")["label"].first()
@@ -168,7 +184,7 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
 
 
 def class_names(table: pd.DataFrame, events: Mapping[str, str] | Sequence[str] | None) -> list[str]:
-    """Names of the classes: those of events in the order given, those of whole recordings in order of the alphabet."""
+    """Names of the classes: those of events in the order given, those of whole recordings in alphabetical order."""
     if table["events"].notna().any():
         return list(dict.fromkeys(name for entry in table["events"] for name in entry.values()))
     return sorted(table["label"].unique()) if "label" in table else []
@@ -176,13 +192,13 @@ def class_names(table: pd.DataFrame, events: Mapping[str, str] | Sequence[str] |
 
 def open_row(row: Mapping[str, str]) -> Recording:
     """
-    The recording of a manifest's row, `path`, with what the row says of files that do not say it themselves:
-    `sampling_rate` in hertz, `unit`, `channel_names` with blanks between them, `step` (how much of the unit one step
-    of the file's whole numbers is) and `trial_seconds` (trials of this length stand one after the other: neither a
-    window nor a filter reaches from one into the next).
+    Opens the recording of a manifest's row at `path`. Where the file itself does not say so, the row gives
+    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, `step` (the value of one integer step, in
+    that unit) and `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses
+    their borders).
 
     Raises:
-        FileNotFoundError, ValueError: as [`open_recording`], or where `step` or `trial_seconds` is not positive.
+        FileNotFoundError, ValueError: as [`open_recording`], and if `step` or `trial_seconds` is not positive.
     """
     source = open_recording(
         row["path"],
@@ -198,14 +214,14 @@ def open_row(row: Mapping[str, str]) -> Recording:
 
 
 def _scale(source: Recording, step: float) -> None:
-    """The file's numbers count steps of its unit."""
+    """Converts a signal that is stored in integer steps."""
     check_positive("step", step)
     source.microvolts = source.microvolts * step
     source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
 
 
 def _part_trials(source: Recording, seconds: float) -> None:
-    """Makes each trial a segment, so that there is a gap between any two."""
+    """Makes each trial a segment, as if there were a gap between any two."""
     check_positive("trial_seconds", seconds)
     rate, trials = source.sampling_rate, []
     for segment in source.segments:
@@ -221,6 +237,7 @@ def _part_trials(source: Recording, seconds: float) -> None:
 __all__ = [
     "RECORDING_SUFFIXES",
     "SPLIT_NAMES",
+    "SPLIT_SHARES",
     "SUBJECT_PATTERN",
     "assign_splits",
     "class_names",

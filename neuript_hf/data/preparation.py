@@ -1,8 +1,8 @@
 """
 Recordings -> a prepared data set on disk (shards.py), for collections of thousands of hours.
 
-A shard holds a fixed set of recordings, so the result does not depend on how many processes or jobs share the work, or
-on how often they were killed: a shard is either complete, under its own name, or made anew.
+A shard holds a fixed set of recordings, and is written whole or not at all. So the result does not depend on how many
+processes or jobs share the work, or on how often they were killed.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -28,6 +28,7 @@ from transformers import BatchFeature
 from transformers.utils.logging import tqdm
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from .atomic import PARTIAL_SUFFIX, atomic_write, write_json
 from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,
@@ -44,7 +45,7 @@ from .shards import (
 
 SUMMARY_FILE = "summary.json"
 SET_ASIDE_FILE = "set_aside.csv"
-# What is known of a recording before it is opened; all but its path is hashed.
+# What is known of a recording before it is opened. All of it but the path goes into the data set's hash.
 COLUMNS = ["file", "path", "subject", "split", "montage", "net", "sampling_rate", "unit", "channel_names", "bytes"]
 COLUMNS += ["step", "trial_seconds"]
 
@@ -52,19 +53,20 @@ COLUMNS += ["step", "trial_seconds"]
 @dataclass(frozen=True)
 class RejectionRules:
     """
-    What is left out of pre-training data; the defaults are the paper's (spec section 2.1).
+    Which recordings and windows are left out of pre-training data; the defaults are the paper's (docs/model.md,
+    section 2.1).
 
     Args:
         min_recording_seconds: shorter recordings are left out.
         trim_seconds: cut off at both ends of a recording.
-        max_microvolts: a window with a larger magnitude is rejected (`amplitude`); `None` = none is.
-        min_microvolts: a window is rejected where a channel never reaches this magnitude (`flat`), or never comes back
-            under it (`stuck`); `None` = none is.
-        judge_masked: channels that the extractor masked as bad are zero, hence flat, and their windows rejected. With
-            `False` the rules look at the other channels only, and the windows keep their mask.
+        max_microvolts: windows with a larger magnitude are rejected (`amplitude`); `None` for no such rule.
+        min_microvolts: windows in which a channel never reaches this magnitude (`flat`), or never falls below it
+            (`stuck`), are rejected; `None` for no such rule.
+        judge_masked: channels that the extractor masked as bad are zero, so their windows are rejected as flat. With
+            `False` the rules ignore these channels, and the windows keep their mask.
 
     Raises:
-        ValueError: where a limit is negative.
+        ValueError: if a limit is negative.
     """
 
     min_recording_seconds: float = 300.0
@@ -81,14 +83,14 @@ class RejectionRules:
 
     def window_starts(self, parts: Sequence[tuple[float, float]], window_seconds: float) -> np.ndarray:
         """
-        Starts of the windows of a recording, in seconds; none of them reaches into a gap.
+        Starts of a recording's windows, in seconds. No window reaches into a gap.
 
         Args:
             parts: start and end of each part without gaps, in seconds.
             window_seconds: length of a window.
 
         Raises:
-            LeftOut: where the recording is too short.
+            LeftOut: if the recording is too short.
         """
         if sum(end - start for start, end in parts) < self.min_recording_seconds:
             raise LeftOut(f"shorter than {self.min_recording_seconds:g} s")
@@ -104,7 +106,7 @@ class RejectionRules:
 
     def judge(self, microvolts_largest: np.ndarray, microvolts_smallest: np.ndarray, good: np.ndarray) -> np.ndarray:
         """
-        The rule that rejects each window, the first of amplitude, flat, stuck; `""` where none does.
+        The rule that rejects each window, the first of `amplitude`, `flat` and `stuck`; `""` for windows to keep.
 
         Args:
             microvolts_largest, microvolts_smallest: extremes of the magnitude over time, `[n, C]`.
@@ -124,12 +126,12 @@ class RejectionRules:
 
 
 class LeftOut(Exception):
-    """A rule leaves out the whole recording; the message is the rule."""
+    """A rule leaves out the whole recording; the message says which."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """All that decides the bytes of a data set, apart from the recordings; sent to the processes."""
+    """Everything, apart from the recordings, that determines the bytes of a data set; sent to the processes."""
 
     extractor: dict
     rules: RejectionRules
@@ -156,41 +158,39 @@ def prepare_dataset(
     num_shards: int = 1,
 ) -> dict | None:
     """
-    Cuts recordings into windows and writes them as shards, without loss or duplicates however often it is killed: call
-    it again with the same arguments and it goes on; the result is the same, byte for byte, as that of one run.
+    Cuts recordings into windows and writes them as shards. If it is killed, call it again with the same arguments: it
+    resumes, without losing or repeating a window, and the result is the same, byte for byte, as that of a single run.
 
-    Beside the shards stand `dataset.json` (all settings, and hashes of the recordings and of the split),
-    `summary.json` (hours, people, counts of what was rejected by each rule) and `set_aside.csv` (recordings that could
-    not be read or used, with the reason). To try a recording that was set aside again, delete its shard.
+    The folder also holds `dataset.json` (all settings, and hashes of the recordings and of the split), `summary.json`
+    (hours, people, how many windows each rule rejected) and `set_aside.csv` (recordings that could not be read or
+    used, with the reason). To try a recording that was set aside again, delete its shard.
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with the columns `file` and `subject`, and optionally `dataset`,
-            `split`, `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`,
-            `channel_names` (with blanks between them), `step` (how much of the unit one step of the file's whole
-            numbers is) and `trial_seconds` (where trials of this length were put one after the other: neither a window
-            nor a filter reaches from one into the next); a BIDS root; or a folder of recordings.
+            `split`, `montage`, `net`, and those that describe a file ([`open_row`]); a BIDS root; or a folder of
+            recordings.
         extractor: turns recordings into windows of its `window_seconds`.
         output: folder to write to.
-        rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
-        dataset_column: column with the name of the data set, which is put before the person (`eegmat/01`), so that
-            people of two sets are never taken for one.
-        dataset_name: that name where there is no such column; default the name of the source's folder.
-        split_column: column with `train`, `val` or `test`; where it lacks, everything is `train`.
-        within_subject: allow a person on several sides of the split.
-        subject_pattern: regular expression whose first group is the person, for folders without manifest.
+        rows: selects the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
+        dataset_column: column with the name of the data set, which becomes part of the person's (`eegmat/01`), so that
+            people of two data sets stay apart.
+        dataset_name: that name if there is no such column; default the name of the source's folder.
+        split_column: column with `train`, `val` or `test`; if there is none, everything is `train`.
+        within_subject: allow a person in several splits.
+        subject_pattern: regular expression whose first group is the person, for folders without a manifest.
         rules: what is left out; default the paper's [`RejectionRules`].
         encoding: `"int16"`, `"int8"` (half the size) or `"float32"`.
-        recordings_per_shard: recordings in a shard.
-        num_proc: processes that read recordings.
-        shard_index, num_shards: this job's number and the number of jobs, where several jobs (of a cluster's array)
-            write to one output.
+        recordings_per_shard: number of recordings in a shard.
+        num_proc: number of processes that read recordings.
+        shard_index, num_shards: this job's number and the number of jobs, if several jobs (a cluster's array) write
+            to one output.
 
     Returns:
         The content of `summary.json`; `None` while other jobs still have shards to write.
 
     Raises:
-        FileNotFoundError: where `source` or files of the manifest do not exist.
-        ValueError: where an argument can't be, columns lack, a person is on two sides of the split, or `output` holds
+        FileNotFoundError: if `source` or a file of the manifest does not exist.
+        ValueError: if an argument is invalid, a column is missing, a person is in two splits, or `output` holds
             something else.
     """
     source, output = Path(source), Path(output)
@@ -215,25 +215,24 @@ def prepare_dataset(
 
 def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
     """
-    Uploads a prepared data set to the Hub. EEG can identify people, so the repository is private unless you say that
-    it may be public.
+    Uploads a prepared data set to the Hub. EEG can identify people, so the repository is private by default.
 
     Args:
-        folder: what [`prepare_dataset`] wrote, complete.
+        folder: a complete data set of [`prepare_dataset`].
         repo_id: name on the Hub, `user/name`.
-        private: whether others may see it.
+        private: whether the repository is private.
 
     Returns:
         The repository's address.
 
     Raises:
-        ValueError: where the data set is not complete.
+        ValueError: if the data set is not complete.
     """
     if not (Path(folder) / SUMMARY_FILE).is_file():
-        raise ValueError(f"{folder} is not complete: it has no {SUMMARY_FILE}. Run prepare_dataset to its end first.")
+        raise ValueError(f"{folder} is not complete: {SUMMARY_FILE} is missing. Run prepare_dataset to its end first.")
     api = HfApi()
     address = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-    api.upload_large_folder(repo_id, folder, repo_type="dataset", ignore_patterns=["*.part"])
+    api.upload_large_folder(repo_id, folder, repo_type="dataset", ignore_patterns=[f"*{PARTIAL_SUFFIX}/*"])
     return str(address)
 
 
@@ -247,7 +246,7 @@ def _check_arguments(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, but is {value}.")
     if not 0 <= shard_index < num_shards:
-        raise ValueError(f"shard_index must lie in 0 .. {num_shards - 1} (num_shards - 1), but is {shard_index}.")
+        raise ValueError(f"shard_index must be 0 to {num_shards - 1} (num_shards - 1), but is {shard_index}.")
 
 
 def _plan(
@@ -259,16 +258,16 @@ def _plan(
     within_subject: bool,
     subject_pattern: str,
 ) -> pd.DataFrame:
-    """One row for each recording: COLUMNS, the subject with its data set in front; in a fixed order."""
-    table = read_table(source, rows, None, None, subject_pattern)
+    """One row for each recording, with COLUMNS, in a fixed order. The subject begins with its data set."""
+    table = read_table(source, rows, label_column=None, subject_pattern=subject_pattern)
     datasets = table[dataset_column].replace("", dataset_name) if dataset_column in table else dataset_name
     table["subject"] = datasets + "/" + table["subject"]
     if split_column not in table:
         table[split_column] = "train"
-    table = assign_splits(table, split_column, (1.0, 0.0, 0.0), 0, within_subject)
+    table = assign_splits(table, split_column, within_subject=within_subject)
     twice = sorted(table["file"][table["file"].duplicated()])
     if twice:
-        raise ValueError(f"{source} names recordings twice: {twice[:3]}. Each may stand there once.")
+        raise ValueError(f"{source} has several rows for one recording: {twice[:3]}. Keep one row for each.")
     for column in set(COLUMNS) - set(table):
         table[column] = ""
     table["bytes"] = [Path(path).stat().st_size if Path(path).is_file() else 0 for path in table["path"]]
@@ -285,7 +284,7 @@ def _hash(lines: list[list]) -> str:
 
 
 def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame, shards: int) -> None:
-    """Writes `dataset.json`, or holds it against the one that stands there."""
+    """Writes `dataset.json`, or compares the settings with the one that is there."""
     settings = {
         "neuript_hf": version("neuript_hf"),
         **asdict(preparation),
@@ -295,26 +294,27 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
         "split_sha256": _hash(sorted(table[["subject", "split"]].drop_duplicates().values.tolist())),
     }
     path = output / SETTINGS_FILE
-    # looked at before the settings are: jobs of an array begin together, and another one may write them now
-    foreign = output.exists() and not (output.is_dir() and all(entry.suffix == ".part" for entry in output.iterdir()))
+    # this comes before the look at dataset.json, which another job of an array may be writing at this moment
+    foreign = output.exists() and not (
+        output.is_dir() and all(entry.suffix == PARTIAL_SUFFIX for entry in output.iterdir())
+    )
     if path.exists():
         there = json.loads(path.read_text())
         now = json.loads(json.dumps(settings))
         changed = sorted(name for name in there | now if there.get(name) != now.get(name))
         if changed:
             raise ValueError(
-                f"{output} holds a data set made with other {', '.join(changed)}. Choose another output, or remove "
-                "what is there."
+                f"{output} holds a data set that was made with other settings: {', '.join(changed)}. Choose another "
+                "output, or remove what is there."
             )
         return
     if foreign:
-        raise ValueError(f"{output} exists and is no data set of this program. Choose another output.")
-    output.mkdir(parents=True, exist_ok=True)
-    _write(path, (json.dumps(settings, indent=2) + "\n").encode())
+        raise ValueError(f"{output} exists and is not a data set of this program. Choose another output.")
+    write_json(path, settings)
 
 
 def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]], num_proc: int) -> Iterator[int]:
-    """Makes shards, and yields the number of each when it is written."""
+    """Makes shards, and yields the number of each once it is written."""
     if num_proc == 1:
         for shard, recordings in shards.items():
             _make_shard(output, shard, recordings, preparation)
@@ -331,15 +331,15 @@ def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]],
                 yield futures[future]
         except BrokenProcessPool as error:
             raise RuntimeError(
-                "A process that read recordings was killed, perhaps for want of memory. Finished shards are kept: run "
-                "it again, with fewer processes if memory was short."
+                "A process that read recordings was killed, perhaps because memory ran out. Finished shards are kept: "
+                "run it again, with fewer processes if memory is short."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _fresh_processes() -> BaseContext:
-    """Processes that inherit no threads and no locks; where possible from a server that imports once for all."""
+    """Processes that inherit no threads or locks; where possible from a server that imports once for all of them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -348,7 +348,7 @@ def _fresh_processes() -> BaseContext:
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
+    """Ends this process when its parent was killed; it would wait for work forever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -359,7 +359,7 @@ def _end_with_parent() -> None:
 
 
 def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: Preparation) -> None:
-    """Reads the recordings of a shard and writes its files; the windows last, as the sign that all is there."""
+    """Reads the recordings of a shard and writes its files; the windows come last and mark the shard as complete."""
     outcomes, windows = [], []
     for recording in recordings:
         outcome = RecordingOutcome(recording["file"], recording["subject"], recording["split"])
@@ -371,7 +371,7 @@ def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: P
 
 
 def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcome) -> RecordingWindows | None:
-    """The windows of a recording that the rules keep; `None` without any. What happened is noted in the outcome."""
+    """The windows of a recording that the rules keep, or `None`; the outcome says what happened."""
     try:
         own = {name: recording[name] for name in ("montage", "net") if recording[name]}
         extractor = NeurIPTFeatureExtractor.from_dict(preparation.extractor | own)
@@ -380,10 +380,10 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
         outcome.status, outcome.reason = "left out", str(rule)
         return None
     except MemoryError:
-        raise  # says something about the machine, not about the recording
-    except Exception as error:  # readers of broken files raise whatever they stumble on
+        raise  # a problem of the machine, not of the recording
+    except Exception as error:  # readers may raise anything on broken files
         reason = f"{type(error).__name__}: {error}"
-        # the folder that the data lie in is nobody's business, and no reason for other bytes
+        # local folders are private, and would make the bytes depend on the machine
         for path in (str(Path(recording["path"]).absolute()), recording["path"]):
             reason = reason.replace(path, recording["file"])
         outcome.status, outcome.reason = "set aside", reason
@@ -414,23 +414,23 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
 def _extract(
     recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
 ) -> tuple[BatchFeature, np.ndarray, np.ndarray]:
-    """All windows of a recording, their starts in seconds, and the number of the segment that each lies in."""
+    """All windows of a recording, their starts in seconds, and the number of each one's segment."""
     source = open_row(recording)
     if source.in_pieces:
-        raise ValueError("It holds epochs, not a continuous signal.")
+        raise ValueError("The file holds epochs, but pre-training data need a continuous signal.")
     starts = rules.window_starts(source.stretches, extractor.window_seconds)
     segments = [source.segment_of(start, extractor.window_seconds) for start in starts]
     return extractor(source, onsets=starts.tolist()), starts, np.array(segments)
 
 
 def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.ndarray:
-    """Which windows, of so many seconds, begin where the one before them ends, in the same segment."""
+    """Which windows of this length begin where the one before them ends, in the same segment."""
     next_to = np.isclose(np.diff(starts), seconds, rtol=0, atol=1e-6) & (np.diff(segments) == 0)
     return np.concatenate([[False], next_to])
 
 
 def _write_summary(output: Path) -> dict:
-    """`summary.json` and `set_aside.csv` from what became of each recording."""
+    """Writes `summary.json` and `set_aside.csv` from the outcomes of the recordings."""
     settings = json.loads((output / SETTINGS_FILE).read_text())
     window_seconds = settings["extractor"]["window_seconds"]
     summary = _Summary()
@@ -442,7 +442,7 @@ def _write_summary(output: Path) -> dict:
     table = pd.DataFrame(set_aside, columns=["recording", "subject", "reason"])
     _write(output / SET_ASIDE_FILE, table.to_csv(index=False).encode())
     content = summary.to_dict() | {name: settings[name] for name in ("recordings_sha256", "split_sha256")}
-    _write(output / SUMMARY_FILE, (json.dumps(content, indent=2) + "\n").encode())
+    write_json(output / SUMMARY_FILE, content)
     return content
 
 
@@ -478,26 +478,15 @@ class _Summary:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A file is there in whole or not at all, also after a power cut. Two writers never share a temporary file."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    if os.name == "posix":  # the new name is in the folder only once the folder is on the disk
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
 
 
 def _remove_partial_files(output: Path, shards: range | None) -> None:
-    """What killed runs left behind. Where other jobs may be writing, only what belongs to the shards of this one."""
-    for partial in output.glob("*.part"):
+    """Removes what killed runs left; while other jobs may be writing, only what belongs to this one's shards."""
+    for partial in output.glob(f"*{PARTIAL_SUFFIX}"):
         if shards is None or partial.name.split(".")[0] in {f"{shard:05d}" for shard in shards}:
-            partial.unlink(missing_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 __all__ = ["RejectionRules", "prepare_dataset", "push_dataset"]

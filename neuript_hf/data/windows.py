@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
-from .manifest import SUBJECT_PATTERN, assign_splits, class_names, open_row, read_table
+from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, class_names, open_row, read_table
 
 
 logger = logging.get_logger(__name__)
@@ -30,49 +30,49 @@ def load_recordings(
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
     split_column: str = "split",
-    split_shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    split_shares: tuple[float, float, float] = SPLIT_SHARES,
     split_seed: int = 0,
     within_subject: bool = False,
     subject_pattern: str = SUBJECT_PATTERN,
     num_proc: int | None = None,
 ) -> DatasetDict:
     """
-    Reads recordings, cuts labelled windows and puts each person on one side of the split.
+    Reads recordings, cuts labelled windows and puts each person into one split.
 
-    A class comes from one of three places: from annotations inside the recordings (`events`), from a column of the
-    manifest (`label_column`, one class for the whole file), or, in a folder without manifest, from the name of the
-    folder that a file lies in (one class for each file). `label_column=None` gives windows without labels.
+    Classes come from one of three places: annotations inside the recordings (`events`), a column of the manifest
+    (`label_column`, one class for the whole file), or, in a folder without a manifest, the name of the folder that
+    holds the file. `label_column=None` gives windows without labels.
 
-    Every example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, and
-    `subject`, `recording`, `onset` (seconds from the start of the recording). The first example of each recording
-    carries in `report` the extractor's channel report as JSON; [`channel_reports`] reads them. Results are cached by
-    `datasets` and made anew when a file, the extractor or an argument changes.
+    Each example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, `subject`,
+    `recording` and `onset` (seconds from the start of the recording). The first example of each recording also holds
+    the extractor's channel report as JSON, which [`channel_reports`] reads. `datasets` caches the result, and makes it
+    anew when a file, the extractor or an argument changes.
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with one row for each recording and the columns `file` (relative
             to the manifest) and `subject`, optionally `label`, `events` (as the argument, in JSON), `split`,
-            `montage`, `net`, and for files that do not say so themselves `sampling_rate`, `unit`, `channel_names`
-            (with blanks between them); or a folder, which may hold a `manifest.csv`.
+            `montage`, `net`, and, where the files do not say so themselves, `sampling_rate`, `unit`, `channel_names`
+            (separated by blanks), `step` and `trial_seconds` (see [`open_row`]); or a folder, which may hold a
+            `manifest.csv`.
         extractor: turns recordings into windows.
-        rows: keeps the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
+        rows: selects the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         label_column: column with the class of a whole recording, or `None`.
         events: annotation names -> class names (a list: each name is its own class). One window starts at each such
-            annotation; where an annotation lasts long enough and `stride_seconds` is given, further windows follow
-            inside it.
-        event_offset_seconds: start of the first window after the annotation's onset (negative: before).
+            annotation; with `stride_seconds`, more follow inside a long annotation.
+        event_offset_seconds: start of the first window relative to the annotation's onset.
         window_seconds: length of a window; default the extractor's.
-        stride_seconds: distance of window starts; default, for whole recordings, the window's length.
-        split_column: column with `train`, `val` or `test`; where it lacks, people are drawn.
-        split_shares: shares of the people in train, validation and test where people are drawn.
+        stride_seconds: time between window starts; for whole recordings the default is the window's length.
+        split_column: column with `train`, `val` or `test`; if there is none, people are drawn.
+        split_shares: shares of the people to draw for train, validation and test.
         split_seed: seed of that draw.
-        within_subject: allow a person on several sides of the split (for protocols that say so).
-        subject_pattern: regular expression whose first group is the person, for folders without manifest.
-        num_proc: processes that read recordings.
+        within_subject: allow a person in several splits, for protocols that intend this.
+        subject_pattern: regular expression whose first group is the person, for folders without a manifest.
+        num_proc: number of processes that read recordings.
 
     Raises:
-        FileNotFoundError: where `source` or files of the manifest do not exist.
-        ValueError: where columns or labels lack, a person is on two sides of the split, a split or a class is empty,
-            or the extractor refuses a recording (its file is named).
+        FileNotFoundError: if `source` or a file of the manifest does not exist.
+        ValueError: if columns or labels are missing, a person is in two splits, a class has no training window, or the
+            extractor refuses a recording (the message names its file).
     """
     table = read_table(Path(source), rows, label_column, events, subject_pattern)
     table = assign_splits(table, split_column, split_shares, split_seed, within_subject)
@@ -113,13 +113,13 @@ def load_recordings(
                 num_proc=num_proc,
             )
         except datasets.exceptions.DatasetGenerationError as error:
-            # what went wrong with a recording says more than "an error occurred while generating the dataset"
+            # the cause names the recording; datasets' own error only says that generating the dataset failed
             if isinstance(error.__cause__, ValueError):
                 raise error.__cause__ from None
             raise
         missing = set(classes) - {classes[label] for label in set(splits[split]["labels"])} if classes else set()
         if missing and split == "train":
-            raise ValueError(f"No window of the classes {sorted(missing)} in the {split} split.")
+            raise ValueError(f"The {split} split has no window of the classes {sorted(missing)}.")
     return DatasetDict(splits)
 
 
@@ -136,7 +136,7 @@ def _windows_of_recordings(
     window_seconds: float,
     stride_seconds: float | None,
 ) -> Iterator[dict]:
-    """The examples of a list of recordings; module level and with plain arguments, so that `datasets` can hash it."""
+    """The examples of a list of recordings. A plain function with plain arguments, so that `datasets` can hash it."""
     for recording in recordings:
         settings = dict(extractor_settings)
         settings |= {name: recording[name] for name in ("montage", "net") if recording.get(name)}
@@ -150,8 +150,8 @@ def _windows_of_recordings(
                 )
                 if not onsets:
                     raise ValueError(
-                        f"no window: none of the annotations {list(recording['events'])} leaves room for "
-                        f"{window_seconds} s; the recording has {sorted({name for *_, name in source.events})}."
+                        f"no window of {window_seconds} s fits at the annotations {list(recording['events'])}; the "
+                        f"recording has {sorted({name for *_, name in source.events})}."
                     )
                 batch = extractor(source, window_seconds=window_seconds, onsets=onsets)
             else:
@@ -180,7 +180,7 @@ def _event_windows(
     window_seconds: float,
     stride_seconds: float | None,
 ) -> tuple[list[float], list[str]]:
-    """Starts (seconds) and classes of the windows at annotations; those that would leave the recording are counted."""
+    """Starts (seconds) and classes of the windows at annotations; a warning counts those that do not fit."""
     onsets, labels, outside = [], [], 0
     for first, duration, description in source.events:
         if description not in events:
@@ -197,12 +197,12 @@ def _event_windows(
             onsets.append(float(start))
             labels.append(events[description])
     if outside:
-        logger.warning(f"{outside} windows at annotations would leave the recording or reach into a gap; left out.")
+        logger.warning(f"Left out {outside} windows at annotations that reach beyond the recording or into a gap.")
     return onsets, labels
 
 
 def _last_change(path: Path) -> int:
-    """Of a recording or of a file that belongs to it by its name, such as BIDS's table of events."""
+    """Time of the last change to a recording or a file that belongs to it by name, such as BIDS's table of events."""
     stem = re.sub(r"(_eeg)?\.[^/]*$", "", path.name)
     return max(other.stat().st_mtime_ns for other in path.parent.glob(f"{glob.escape(stem)}[._]*"))
 

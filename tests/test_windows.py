@@ -1,4 +1,4 @@
-"""Recordings, labels and splits -> windows."""
+"""Recordings and their labels -> windows."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def test_manifest_with_a_class_for_each_file(manifest):
 
 
 def test_events_of_a_bids_root(tmp_path):
-    """From the table beside the recording; a changed table is noticed although the recording is the same."""
+    """From the table beside the recording. A change to the table is noticed although the recording is the same."""
     (tmp_path / "dataset_description.json").write_text("{}")
     for number in range(3):
         folder = tmp_path / f"sub-{number}" / "eeg"
@@ -97,7 +97,7 @@ def test_channel_reports_are_saved_with_the_data(manifest):
 
 
 def test_a_row_says_what_its_file_does_not(tmp_path):
-    """Arrays without names, rate or unit, and labels of a cap."""
+    """Arrays have no names, rate or unit; these names are labels of a cap."""
     signal = np.random.default_rng(0).normal(0, 1e-2, (4, 1280))
     np.save(tmp_path / "a.npy", signal)
     row = {"file": "a.npy", "subject": "a", "sampling_rate": 128, "unit": "mV", "channel_names": "A1 A2 A3 A4"}
@@ -109,62 +109,12 @@ def test_a_row_says_what_its_file_does_not(tmp_path):
     np.testing.assert_allclose(np.asarray(windows["input_values"], dtype=np.float32), expected, atol=1e-5)
 
 
-def test_rows_choose_from_the_manifest(manifest):
-    splits = load_recordings(manifest, EXTRACTOR, rows={"label": "rest"})
-    assert set(splits["train"]["labels"]) == {0}
-    with pytest.raises(ValueError, match="No recording left"):
-        load_recordings(manifest, EXTRACTOR, rows={"label": "sleep"})
-    with pytest.raises(ValueError, match="No column 'place' to choose rows by"):
-        load_recordings(manifest, EXTRACTOR, rows={"place": "A"})
-
-
 def test_another_label_column_and_no_labels(manifest):
-    edit(manifest, lambda table: table.assign(group=["young", "old"] * 6))
+    """Of people that are drawn."""
+    edit(manifest, lambda table: table.drop(columns="split").assign(group=["young", "old"] * 6))
     splits = load_recordings(manifest, EXTRACTOR, label_column="group")
     assert splits["train"].features["labels"].names == ["old", "young"]
     assert "labels" not in load_recordings(manifest, EXTRACTOR, label_column=None)["train"].features
-    with pytest.raises(ValueError, match="needs a class in column 'age'"):
-        load_recordings(manifest, EXTRACTOR, label_column="age")
-
-
-def test_a_person_on_two_sides_is_refused(manifest):
-    edit(manifest, lambda table: table.assign(split=["train", "test", "test", "train"] * 3))
-    with pytest.raises(ValueError, match=r"more than one side of the split: \['sub-0'"):
-        load_recordings(manifest, EXTRACTOR)
-    assert len(load_recordings(manifest, EXTRACTOR, within_subject=True)["train"]) == 60
-
-
-def test_people_are_drawn_where_no_split_is_given(manifest):
-    edit(manifest, lambda table: table.drop(columns="split"))
-    splits = load_recordings(manifest, EXTRACTOR, split_seed=1)
-    people = {name: set(split["subject"]) for name, split in splits.items()}
-    assert set(people) == {"train", "validation", "test"}
-    assert set.union(*people.values()) == {f"sub-{number}" for number in range(6)}
-    assert sum(map(len, people.values())) == 6
-    again = load_recordings(manifest, EXTRACTOR, split_seed=1)
-    assert {name: set(split["subject"]) for name, split in again.items()} == people
-
-
-def test_drawn_people_keep_the_share_of_classes(manifest):
-    """Where every person belongs to one class, each side gets people of each."""
-    edit(manifest, lambda table: table.drop(columns="split").assign(label=["ill", "ill", "well", "well"] * 3))
-    for seed in range(5):
-        splits = load_recordings(manifest, EXTRACTOR, split_seed=seed, split_shares=(0.34, 0.33, 0.33))
-        assert all(set(split["labels"]) == {0, 1} for split in splits.values())
-
-
-def test_an_unknown_split_and_a_missing_file_are_named(manifest):
-    edit(manifest, lambda table: table.assign(split="dev set"))
-    with pytest.raises(ValueError, match=r"must say one of .* but says \['dev set'\]"):
-        load_recordings(manifest, EXTRACTOR)
-    edit(manifest, lambda table: table.assign(split="train", file="gone_raw.fif"))
-    with pytest.raises(FileNotFoundError, match="gone_raw.fif"):
-        load_recordings(manifest, EXTRACTOR)
-    with pytest.raises(FileNotFoundError, match="No manifest or folder at"):
-        load_recordings(manifest.parent / "nowhere.csv", EXTRACTOR)
-    edit(manifest, lambda table: table.drop(columns="subject"))
-    with pytest.raises(ValueError, match=r"lacks the columns \['subject'\]"):
-        load_recordings(manifest, EXTRACTOR)
 
 
 ANNOTATIONS = [(1.0, 4.0, "left"), (6.0, 4.0, "right"), (11.0, 4.0, "left"), (19.0, 4.0, "right"), (3.0, 0.0, "blink")]
@@ -181,7 +131,7 @@ def events_manifest(tmp_path):
     return tmp_path / "events.csv"
 
 
-def test_classes_from_annotations(events_manifest, caplog):
+def test_classes_from_annotations(events_manifest):
     splits = load_recordings(events_manifest, EXTRACTOR, events={"left": "hand_left", "right": "hand_right"})
     train = splits["train"]
     assert train.features["labels"].names == ["hand_left", "hand_right"]
@@ -193,15 +143,16 @@ def test_several_windows_inside_an_annotation(events_manifest):
     assert splits["test"]["onset"] == [1.0, 2.0, 3.0, 6.0, 7.0, 8.0, 11.0, 12.0, 13.0]
 
 
-def test_offset_before_the_annotation(events_manifest):
+def test_offset_before_the_annotation(events_manifest, caplog):
     splits = load_recordings(events_manifest, EXTRACTOR, events=["left", "right"], event_offset_seconds=-1.5)
     # the first would start before the recording, the last now ends inside it
     assert splits["test"]["onset"] == [4.5, 9.5, 17.5]
+    assert "Left out 1 windows at annotations" in caplog.text
 
 
 def test_annotations_that_do_not_exist(events_manifest):
     with pytest.raises(
-        ValueError, match=r"p0_raw.fif: no window: none of the annotations \['foot'\].*'blink', 'left'"
+        ValueError, match=r"p0_raw.fif: no window of 2.0 s fits at the annotations \['foot'\].*'blink', 'left'"
     ):
         load_recordings(events_manifest, EXTRACTOR, events=["foot"])
 
@@ -212,11 +163,11 @@ def test_events_written_in_the_manifest(events_manifest):
 
 
 def test_annotations_of_a_recording_that_starts_late(tmp_path):
-    """With a measurement date annotations count from it, and a cropped recording's first sample is not at zero."""
+    """Annotations count from the measurement date, and a cropped recording does not start at zero."""
     path = write_recording(tmp_path / "sub-1_raw.fif", 1, annotations=ANNOTATIONS)
     raw = mne.io.read_raw(path, preload=True).set_meas_date(1_700_000_000)
-    raw.crop(5.5).save(tmp_path / "cropped" / "sub-1_raw.fif") if (tmp_path / "cropped").mkdir() is None else None
-    pd.DataFrame([{"file": "cropped/sub-1_raw.fif", "subject": 1, "split": "train"}]).to_csv(tmp_path / "m.csv")
+    raw.crop(5.5).save(tmp_path / "cropped_raw.fif")
+    pd.DataFrame([{"file": "cropped_raw.fif", "subject": 1, "split": "train"}]).to_csv(tmp_path / "m.csv")
     train = load_recordings(tmp_path / "m.csv", EXTRACTOR, events=["left", "right"])["train"]
     assert train["onset"] == [0.5, 5.5] and train["labels"] == [1, 0]
 
@@ -231,27 +182,13 @@ def test_folder_with_a_folder_for_each_class(tmp_path):
     assert set(splits["train"]["subject"]).isdisjoint(splits["test"]["subject"])
 
 
-def test_folder_with_annotations_and_a_folder_that_says_too_little(tmp_path):
-    for number in range(4):
-        write_recording(tmp_path / "all" / f"sub-{number}_raw.fif", number, annotations=ANNOTATIONS)
-    assert len(load_recordings(tmp_path / "all", EXTRACTOR, events=["left", "right"])["train"]) == 6
-    with pytest.raises(ValueError, match="lies in no folder that names its class"):
-        load_recordings(tmp_path / "all", EXTRACTOR)
-    shutil.copy(tmp_path / "all" / "sub-0_raw.fif", tmp_path / "all" / "someone_raw.fif")
-    with pytest.raises(ValueError, match="No person recognised in someone_raw.fif"):
-        load_recordings(tmp_path / "all", EXTRACTOR, events=["left", "right"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="No recording below"):
-        load_recordings(tmp_path / "empty", EXTRACTOR)
-
-
 def test_a_refused_recording_is_named(manifest):
     with pytest.raises(ValueError, match="sub-0_rest_raw.fif: .*Fp1"):
         load_recordings(manifest, NeurIPTFeatureExtractor(montage=["Fp1", "C3"], window_seconds=2.0))
 
 
 def test_a_changed_file_is_read_again(manifest):
-    """The cache must not give yesterday's windows for today's file."""
+    """The cache must not return the windows of the old file."""
     before = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
     write_recording(manifest.parent / "sub-5_rest_raw.fif", 99)
     after = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
