@@ -1,4 +1,4 @@
-"""From samples to tokens, and the codes of time and place (spec section 3, paper table 11)."""
+"""From samples to tokens, and the codes of time and place (docs/model.md section 3, paper table 11)."""
 
 import math
 from typing import NamedTuple
@@ -6,16 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blockwise import is_plain
 from .configuration_neuript import NeurIPTConfig
-from .token_basis import ScalarTokens
 
 
 def sinusoid(positions: Tensor, dim: int) -> Tensor:
     """
-    Sine and cosine code of real-valued positions (spec section 3): `(...)` -> `(..., dim)`, `dim` even, even entries
-    `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored: a table in
-    a buffer would come back from `from_pretrained` as uninitialised memory.
+    Sine and cosine code of real-valued positions (docs/model.md section 3): `(...)` -> `(..., dim)`, `dim` even. Even
+    entries are `sin(p w_j)`, odd entries `cos(p w_j)` with `w_j = 10000^(-2j/dim)`. Computed in float32, never stored:
+    a table in a buffer would come back from `from_pretrained` as uninitialised memory.
     """
     exponents = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
     angles = positions.float()[..., None] * torch.exp(-math.log(10000.0) * exponents)
@@ -24,14 +22,13 @@ def sinusoid(positions: Tensor, dim: int) -> Tensor:
 
 class NeurIPTEmbedded(NamedTuple):
     """
-    What the embeddings give: `tokens [B, C, T, d]` with the code of time, `temporal_code [T, d]`,
-    `spatial_code [B or 1, C, d]`, and the `parts` of the tokens (`None` where an adapter stands on the token layer).
+    What the embeddings return: `tokens [B, C, T, d]`, which include the code of time, `temporal_code [T, d]` and
+    `spatial_code [B or 1, C, d]`.
     """
 
     tokens: Tensor
     temporal_code: Tensor
     spatial_code: Tensor
-    parts: ScalarTokens | None
 
 
 class NeurIPTEmbeddings(nn.Module):
@@ -85,16 +82,8 @@ class NeurIPTEmbeddings(nn.Module):
         _, num_channels, num_samples = input_values.shape
         signal = input_values.to(self.token.weight.dtype)
         temporal_code = self.temporal_code(num_samples, signal.device)
-        parts = None
-        if is_plain(self.token):
-            # copies, since sharded or offloaded weights are gone once this module has run
-            parts = ScalarTokens(signal, self.token.weight[:, 0].clone(), temporal_code + self.token.bias)
-        return NeurIPTEmbedded(
-            self.token(signal[..., None]) + temporal_code,
-            temporal_code,
-            self.spatial_code(num_channels, electrode_positions, signal.device),
-            parts,
-        )
+        spatial_code = self.spatial_code(num_channels, electrode_positions, signal.device)
+        return NeurIPTEmbedded(self.token(signal[..., None]) + temporal_code, temporal_code, spatial_code)
 
 
 __all__ = ["NeurIPTEmbedded", "NeurIPTEmbeddings", "sinusoid"]

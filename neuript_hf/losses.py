@@ -1,5 +1,5 @@
 """
-The losses: of the experts' balance, of pre-training and of classification (spec sections 6 and 8).
+The losses: of the experts' balance, of pre-training and of classification (docs/model.md sections 6 and 8).
 
 Where several processes train on parts of one batch, sums and counts are those of the whole batch, so that the mean of
 the processes' losses, and of their gradients, is that of one process with all of it.
@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-
-# Of one part of the course: 125 ms at 64 Hz.
-COURSE_SAMPLES = 8
-# Windows that are longer than this times the course have none.
-COURSE_LONGEST = 1.5
+from .configuration_neuript import NeurIPTConfig
 
 
 def processes() -> int:
@@ -50,8 +46,8 @@ def expert_balance_loss(
     logits: Tensor, experts: Tensor, valid: Tensor | None, importance_coef: float, balance_loss: str
 ) -> Tensor:
     """
-    Auxiliary loss of one expert block (spec section 6): an importance term, the squared coefficient of variation of
-    the experts' summed probabilities, and a balance term.
+    Auxiliary loss of one expert block (docs/model.md section 6): an importance term, the squared coefficient of
+    variation of the experts' summed probabilities, and a balance term.
 
     `logits [n, E]` include the noise, `experts [n, k]` are the kept ones, tokens that are not `valid [n]` do not
     count; `balance_loss` is `"fraction"`, E sum_e f_e P_e, or `"squared_mass"`, the authors' form.
@@ -94,47 +90,6 @@ def reconstruction_loss(
     return loss ** (1 / exponent) if root else loss
 
 
-def channel_target_loss(predictions: Tensor, targets: Tensor, channels: Tensor | None, training: bool) -> Tensor:
-    """
-    Mean squared error of `[B, C, K]` over the real channels, bool `[B, C]` (`None` = all), that have a target: those
-    of NaN have none.
-    """
-    known = targets.isfinite().all(dim=-1)
-    if channels is not None:
-        known = known & channels
-    targets = targets.to(predictions.dtype).masked_fill(~known[..., None], 0)
-    error = F.mse_loss(predictions, targets, reduction="none").mean(dim=-1)
-    return mean_over_processes((error * known).sum(), known.sum(), training)
-
-
-def course_target(values: Tensor, segments: Tensor | None, parts: int) -> Tensor:
-    """
-    The slow course of short windows: the means of their first `parts` stretches of 8 samples, less their own mean and
-    over their own standard deviation, so that loud and quiet channels count the same.
-
-    It is what an evoked potential looks like, and what neither averages over time nor gaps to fill ask for. Only
-    windows that hold these stretches and less than half as many samples again have one: the others would need their
-    beginning told from their average, and are long enough for a spectrum.
-
-    Args:
-        values: true samples, companded, `[B, C, T]`.
-        segments: real samples, bool `[B, T]`, `None` = all.
-        parts: how many stretches.
-
-    Returns:
-        `[B, C, parts]`, NaN where a window is of another length or a channel does not change.
-    """
-    samples = parts * COURSE_SAMPLES
-    lengths = torch.full_like(values[:, 0, 0], values.shape[-1]) if segments is None else segments.sum(dim=-1)
-    short = (lengths >= samples) & (lengths < samples * COURSE_LONGEST)
-    if values.shape[-1] < samples:
-        return values.new_full((*values.shape[:2], parts), torch.nan)
-    course = values[..., :samples].unflatten(-1, (parts, COURSE_SAMPLES)).mean(dim=-1)
-    course = course - course.mean(dim=-1, keepdim=True)
-    course = course / values[..., :samples].std(dim=-1, keepdim=True)  # 0 / 0 is NaN
-    return course.masked_fill(~short[:, None, None], torch.nan)
-
-
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
     """
     Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
@@ -147,4 +102,26 @@ def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
 
 
-__all__ = ["balanced_bce_loss", "channel_target_loss", "course_target", "expert_balance_loss", "reconstruction_loss"]
+def classification_loss(logits: Tensor, labels: Tensor, config: NeurIPTConfig) -> Tensor:
+    """
+    The task's loss, without the experts' auxiliary loss: as transformers chooses it by `config.problem_type`, or
+    Bal-BCE with `config.loss_type`. `logits [B, num_labels]`, `labels [B]`, or `[B, num_labels]` for several labels.
+    """
+    if config.problem_type == "regression":
+        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).squeeze(-1))
+    if config.problem_type == "multi_label_classification":
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    if config.loss_type == "balanced_bce":
+        prior = config.class_prior
+        prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
+        return balanced_bce_loss(logits, labels, prior, config.prior_weight)
+    return F.cross_entropy(logits, labels)
+
+
+__all__ = [
+    "balanced_bce_loss",
+    "classification_loss",
+    "expert_balance_loss",
+    "mean_over_processes",
+    "reconstruction_loss",
+]

@@ -1,16 +1,15 @@
 """
-NeurIPT (arXiv 2510.16548) in the order of the data; embeddings, token masks, pooling, losses, outputs and the fast
-forms of the arithmetic have files of their own.
+NeurIPT (arXiv 2510.16548), top to bottom as a window of EEG travels.
 
-A window of EEG becomes one token for every sample of every channel. Six layers attend along time, then across
-channels; some of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace
-their feed-forward blocks by more and more experts. Electrode coordinates enter as sinusoidal codes. A seven-layer
-decoder rebuilds hidden samples in pre-training; for a task, tokens are averaged within brain lobes at every scale and
-classified.
+A window becomes one token for every sample of every channel. Six layers attend along time, then across channels; some
+of them first merge neighbouring segments, so later layers see coarser time, and deeper layers replace their
+feed-forward blocks by mixtures of more and more experts. Electrode coordinates enter as sinusoidal codes. In
+pre-training a seven-layer decoder reconstructs hidden samples; for a task, tokens are averaged within brain lobes at
+every scale and classified.
 
-Written from the paper and from the behaviour of the authors' released code (MIT); "spec section N" in the docstrings
-names the project's contract. Where paper and code differ, the configuration has a switch and the default follows the
-paper.
+docs/model.md says what is computed and why; the docstrings cite its sections. Where the paper and the authors' released
+code differ, the configuration has a switch and the default follows the paper. Embeddings, masks, pooling, losses and
+outputs have files of their own; what our own pre-training adds to the paper's is in `auxiliary_targets.py`.
 
 Letters for shapes: B windows, C channels, T samples, L segments of a scale (L = T at scale 0), d hidden size, H heads,
 E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, L, d], between the two attention stages
@@ -32,29 +31,17 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .blockwise import (
-    add_dropped,
-    attention_forward,
-    attention_pays,
-    is_hooked,
-    is_plain,
-    linears,
-    swiglu,
-    swiglu_experts,
-    usable,
-)
+from .auxiliary_targets import auxiliary_outputs, fill_linear, head_sizes, weighted_losses
 from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
-from .interpolation import fill_linear
 from .link_safe_saving import LinkSafeSaving
-from .losses import balanced_bce_loss, channel_target_loss, course_target, expert_balance_loss, reconstruction_loss
+from .losses import classification_loss, expert_balance_loss, reconstruction_loss
 from .outputs import NeurIPTClassifierOutput, NeurIPTForPreTrainingOutput, NeurIPTModelOutput
-from .pooling import channel_groups, lobe_pooling, mean_over_time
-from .token_basis import ScalarTokens, TokenBasis
+from .pooling import channel_groups, lobe_pooling
 from .token_masks import TokenMasks, key_mask
 
 
-# Attention (spec sections 4 and 7)
+# Attention (docs/model.md sections 4 and 7)
 
 
 def eager_attention_forward(
@@ -79,17 +66,15 @@ def eager_attention_forward(
 class NeurIPTAttention(nn.Module):
     """
     Multi-head attention along one axis: `[rows, queries, size]` over `[rows, keys, d]` (or over themselves). `size` is
-    d, but in a light decoder.
+    d everywhere but in a light decoder.
     """
 
     def __init__(self, config: NeurIPTConfig, size: int | None = None):
         super().__init__()
         self.config = config
-        if size is None:
-            size = config.hidden_size
-            self.head_dim = size // config.num_attention_heads
-        else:
-            self.head_dim = config.decoder_head_size
+        size = size or config.hidden_size
+        light = config.decoder_size is not None and size == config.decoder_size
+        self.head_dim = config.decoder_head_size if light else size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False  # without it, transformers' sdpa would hide the future
@@ -100,41 +85,38 @@ class NeurIPTAttention(nn.Module):
 
     def forward(
         self,
-        query_states: Tensor | TokenBasis,
-        key_value_states: Tensor | TokenBasis | None = None,
+        query_states: Tensor,
+        key_value_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | None]:
-        """Self-attention where there are no `key_value_states`; the probabilities come with eager attention only."""
-
-        def project(states: Tensor | TokenBasis, *layers: nn.Linear) -> tuple[Tensor, ...]:
-            return states.project(*layers) if isinstance(states, TokenBasis) else linears(states, *layers)
-
+        """Self-attention without `key_value_states`; only eager attention returns the probabilities."""
         if key_value_states is None:
-            query, key, value = project(query_states, self.q_proj, self.k_proj, self.v_proj)
-        else:
-            (query,) = project(query_states, self.q_proj)
-            key, value = project(key_value_states, self.k_proj, self.v_proj)
+            key_value_states = query_states
         query, key, value = (
-            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for states in (query, key, value)
+            states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for states in (self.q_proj(query_states), self.k_proj(key_value_states), self.v_proj(key_value_states))
         )
-        dropout = self.attention_dropout if self.training else 0.0
         implementation = self.config._attn_implementation
         if attention_mask is not None and ("flash" in implementation or implementation == "flex_attention"):
-            # flash attention would leave out the queries of masked keys too, which hidden samples need, and torch's
-            # flex attention for the CPU writes beyond its memory where a mask meets a short axis
+            # flash attention would also drop the queries of masked keys, which hidden samples need, and torch's flex
+            # attention for the CPU writes beyond its memory when a mask meets a short axis
             implementation = "sdpa"
         attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-        if implementation == "sdpa" and attention_pays(query, key, value, dropout):
-            attention_interface = attention_forward
         attended, weights = attention_interface(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
         )
-        (output,) = linears(attended.flatten(-2), self.o_proj)
-        return output, weights
+        return self.o_proj(attended.flatten(-2)), weights
 
 
-# Feed-forward blocks and experts (spec sections 4 and 6)
+# Feed-forward blocks and experts (docs/model.md sections 4 and 6)
 
 
 def gated_activation(states: Tensor, hidden_act: str) -> Tensor:
@@ -160,14 +142,11 @@ class NeurIPTFeedForward(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, size)
 
     def forward(self, hidden_states: Tensor, valid: Tensor | None = None) -> tuple[Tensor, float]:
-        up_proj, down_proj = self.up_proj, self.down_proj
-        if self.hidden_act == "swiglu" and is_plain(up_proj, down_proj) and usable(hidden_states, up_proj.weight):
-            return swiglu(hidden_states, up_proj, down_proj), 0.0
-        return down_proj(gated_activation(up_proj(hidden_states), self.hidden_act)), 0.0
+        return self.down_proj(gated_activation(self.up_proj(hidden_states), self.hidden_act)), 0.0
 
 
 class NeurIPTRouter(nn.Linear):
-    """Gives every token a probability for each expert and keeps the largest (spec section 6)."""
+    """Gives every token a probability for each expert and keeps the largest (docs/model.md section 6)."""
 
     def __init__(self, config: NeurIPTConfig, num_experts: int):
         super().__init__(config.hidden_size, num_experts)
@@ -202,7 +181,7 @@ class NeurIPTRouter(nn.Linear):
 
 @use_experts_implementation(has_gate=True, has_bias=True)
 class NeurIPTExperts(nn.Module):
-    """Routed experts with stacked weights; `num_experts` differs from layer to layer. Only the kept ones run."""
+    """Routed experts with stacked weights; `num_experts` differs from layer to layer."""
 
     def __init__(self, config: NeurIPTConfig, num_experts: int):
         super().__init__()
@@ -219,26 +198,12 @@ class NeurIPTExperts(nn.Module):
         return gated_activation(states, self.hidden_act)
 
     def forward(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
-        """The eager implementation: tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`."""
-        parameters = (self.gate_up_proj, self.gate_up_proj_bias, self.down_proj, self.down_proj_bias)
-        if torch.compiler.is_compiling() or tokens.device.type != "cpu":
-            return self.all_experts(tokens, experts, weights)
-        if self.hidden_act == "swiglu" and usable(tokens, weights, *parameters):
-            return swiglu_experts(tokens, experts, weights, *parameters)
-        mixed = torch.zeros_like(tokens)
-        for expert in range(self.num_experts):
-            rows, slots = torch.where(experts == expert)
-            states = F.linear(tokens[rows], self.gate_up_proj[expert], self.gate_up_proj_bias[expert])
-            states = F.linear(self._apply_gate(states), self.down_proj[expert], self.down_proj_bias[expert])
-            mixed.index_add_(0, rows, (states * weights[rows, slots, None]).to(mixed.dtype))
-        return mixed
-
-    def all_experts(self, tokens: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """
-        Every expert runs on every token and those that were not kept have weight 0, all of them in two products: no
-        shape depends on the data, so it compiles without a graph break, exports to ONNX and never keeps a GPU waiting.
-        Half of the experts are kept by default, so it computes twice what is needed, and is still the fastest there
-        (docs/ecosystem.md).
+        Tokens `[n, d]`, kept experts and their weights `[n, k]` -> `[n, d]`.
+
+        Every expert runs on every token, all of them in two products, and those that were not kept have weight 0. No
+        shape depends on the data, so this form compiles without a graph break, exports to ONNX and never makes a GPU
+        wait. transformers' other implementations (`experts_implementation=`) compute the kept experts alone.
         """
         shares = torch.zeros_like(tokens[:, :1]).expand(-1, self.num_experts).scatter(1, experts, weights)  # [n, E]
         states = F.linear(tokens, self.gate_up_proj.flatten(0, 1), self.gate_up_proj_bias.flatten())
@@ -279,16 +244,7 @@ def feed_forward_block(config: NeurIPTConfig, num_experts: int) -> NeurIPTFeedFo
     return NeurIPTSparseMoE(config, num_experts)
 
 
-# Encoder (spec sections 4 and 5)
-
-
-def normed(norm: nn.LayerNorm, states: Tensor | ScalarTokens) -> Tensor | TokenBasis:
-    """The layer norm of tokens `[B, rows, length, d]`, or of their parts; `[B * rows, length, d]`."""
-    if isinstance(states, ScalarTokens):
-        if type(norm) is nn.LayerNorm and not is_hooked(norm):
-            return states.normed(norm)
-        states = states.tokens()  # an adapter stands in the place of the norm, or its weights are elsewhere
-    return norm(states).flatten(0, 1)
+# Encoder (docs/model.md sections 4 and 5)
 
 
 class NeurIPTAttentionStage(nn.Module):
@@ -304,22 +260,17 @@ class NeurIPTAttentionStage(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(
-        self,
-        hidden_states: Tensor,
-        masks: TokenMasks,
-        parts: ScalarTokens | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        self, hidden_states: Tensor, masks: TokenMasks, **kwargs: Unpack[TransformersKwargs]
     ) -> tuple[Tensor, Tensor | float]:
         mask = key_mask(masks, hidden_states.shape[1], self.strict_masking)
-        states = normed(self.norm, hidden_states if parts is None else parts)
-        states, _ = self.attention(states, attention_mask=mask, **kwargs)
-        hidden_states = add_dropped(hidden_states, states.view_as(hidden_states), self.dropout)
+        states, _ = self.attention(self.norm(hidden_states).flatten(0, 1), attention_mask=mask, **kwargs)
+        hidden_states = hidden_states + self.dropout(states.view_as(hidden_states))
         states, aux_loss = self.feed_forward(self.feed_forward_norm(hidden_states), masks.valid())
-        return add_dropped(hidden_states, states, self.dropout), aux_loss
+        return hidden_states + self.dropout(states), aux_loss
 
 
 class NeurIPTTwoStageAttention(nn.Module):
-    """Attention along time for every channel, then across channels for every segment (spec section 4)."""
+    """Attention along time for every channel, then across channels for every segment (docs/model.md section 4)."""
 
     def __init__(self, config: NeurIPTConfig, num_experts: int):
         super().__init__()
@@ -331,23 +282,21 @@ class NeurIPTTwoStageAttention(nn.Module):
         hidden_states: Tensor,
         masks: TokenMasks,
         spatial_code: Tensor | None = None,
-        parts: ScalarTokens | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor | float]:
         """
-        `[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between the stages,
-        `parts` are the same tokens where their parts are known.
+        `[B, C, L, d]` -> `[B, C, L, d]` and auxiliary loss; `spatial_code [B or 1, C, d]` enters between the stages.
         """
-        hidden_states, time_loss = self.time_stage(hidden_states.contiguous(), masks, parts, **kwargs)
+        hidden_states, time_loss = self.time_stage(hidden_states, masks, **kwargs)
         if spatial_code is not None:
             hidden_states = hidden_states + spatial_code[:, :, None]
-        hidden_states = hidden_states.transpose(1, 2).contiguous()  # [B, L, C, d]
+        hidden_states = hidden_states.transpose(1, 2)  # [B, L, C, d]
         hidden_states, channel_loss = self.channel_stage(hidden_states, masks.across_channels(), **kwargs)
         return hidden_states.transpose(1, 2), time_loss + channel_loss
 
 
 class NeurIPTSegmentMerging(nn.Module):
-    """Joins `size` neighbouring segments of every channel into one (spec section 5)."""
+    """Joins `size` neighbouring segments of every channel into one (docs/model.md section 5)."""
 
     def __init__(self, config: NeurIPTConfig, size: int):
         super().__init__()
@@ -402,13 +351,11 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
         hidden_states: Tensor,
         masks: TokenMasks,
         spatial_code: Tensor | None = None,
-        parts: ScalarTokens | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, TokenMasks, Tensor | float]:
         if self.merging is not None:
             hidden_states, masks = self.merging(hidden_states, masks)
-            parts = None
-        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, parts, **kwargs)
+        hidden_states, aux_loss = self.two_stage_attention(hidden_states, masks, spatial_code, **kwargs)
         return hidden_states, masks, aux_loss
 
 
@@ -432,6 +379,10 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # A checkpoint of one of the models gives its encoder to another: what only the first has is no surprise.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(decoder|decoder_input|mask_token|spectral_head|course_head|classifier)\b"
+    ]
     _can_record_outputs = {
         "hidden_states": NeurIPTEncoderLayer,
         "attentions": OutputRecorder(
@@ -466,7 +417,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (spec section 7). The
+        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (docs/model.md section 7). The
         # functions of transformers' `init` leave alone what a checkpoint has filled.
         if isinstance(module, NeurIPTReadout):
             # unnormalised features, thousands of them in the classifier, would start it with logits of 5 and more and
@@ -537,9 +488,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
 
         scales, scale_masks, aux_loss = [hidden_states], [masks], 0.0
         for index, layer in enumerate(self.layers):
-            # place enters layer 1 only, whose tokens are still what the embeddings have put together
-            first = (embedded.spatial_code, embedded.parts) if index == 0 else ()
-            hidden_states, masks, layer_loss = layer(hidden_states, masks, *first, **kwargs)
+            spatial_code = embedded.spatial_code if index == 0 else None
+            hidden_states, masks, layer_loss = layer(hidden_states, masks, spatial_code, **kwargs)
             aux_loss = aux_loss + layer_loss
             scales.append(hidden_states)
             scale_masks.append(masks)
@@ -586,7 +536,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         electrode_positions: Tensor | None,
     ) -> Tensor | None:
         """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
-        groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1])
+        groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1], masks[0].channels)
         if groups is None:
             return None
         groups = groups.to(scales[0].device, torch.bool)
@@ -594,65 +544,67 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         return torch.stack(pooled, dim=1).flatten(1)
 
 
-# Pre-training (spec sections 7 and 8)
+# Pre-training (docs/model.md sections 7 and 8)
 
 
-class NeurIPTDecoderLayer(GradientCheckpointingLayer):
-    """
-    Two-stage attention, then cross-attention along time to one scale of the encoder, then a prediction. A layer of the
-    light decoder is `decoder_size` wide and has no two-stage attention.
-    """
+class NeurIPTCrossDecoderLayer(GradientCheckpointingLayer):
+    """Cross-attention along time to one scale of the encoder, then a prediction. Alone, it is the light decoder's layer."""
 
-    def __init__(self, config: NeurIPTConfig, scale: int):
+    def __init__(self, config: NeurIPTConfig, size: int, feed_forward: nn.Module):
         super().__init__()
-        size = config.decoder_size or config.hidden_size
-        light = config.decoder_size is not None
-        self.two_stage_attention = (
-            None if light else NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
-        )
         self.query_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.cross_attention = NeurIPTAttention(config, config.decoder_size)
+        self.cross_attention = NeurIPTAttention(config, size)
         self.feed_forward_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.feed_forward = (
-            NeurIPTFeedForward(config, 2 * size, size)
-            if light
-            else feed_forward_block(config, config.cross_num_experts[scale])
-        )
+        self.feed_forward = feed_forward
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.prediction = NeurIPTReadout(size, 1)
 
     def forward(
         self,
         hidden_states: Tensor,
-        memory: Tensor | ScalarTokens,
+        memory: Tensor,
         masks: TokenMasks,
         memory_masks: TokenMasks,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[Tensor, Tensor, Tensor | float]:
-        """
-        `[B, C, T, size]` and one scale `[B, C, L, d]` -> `[B, C, T, size]`, prediction `[B, C, T]`, auxiliary loss.
-        """
-        two_stage_loss = 0.0
-        if self.two_stage_attention is not None:
-            hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
+        """`[B, C, T, size]`, a scale `[B, C, L, d]` -> `[B, C, T, size]`, prediction `[B, C, T]`, auxiliary loss."""
         query = self.query_norm(hidden_states)
         attended, _ = self.cross_attention(
             query.flatten(0, 1),
-            normed(self.memory_norm, memory),
+            self.memory_norm(memory).flatten(0, 1),
             key_mask(memory_masks._replace(hidden=None), query.shape[1], strict_masking=True),
             **kwargs,
         )
         # the residual is the normed query (authors' code)
-        states = self.feed_forward_norm(add_dropped(query, attended.view_as(query), self.dropout))
-        update, cross_loss = self.feed_forward(states, masks.valid())
+        states = self.feed_forward_norm(query + self.dropout(attended.view_as(query)))
+        update, aux_loss = self.feed_forward(states, masks.valid())
         hidden_states = states + update
-        prediction = self.prediction(hidden_states)[..., 0]
+        return hidden_states, self.prediction(hidden_states)[..., 0], aux_loss
+
+
+class NeurIPTDecoderLayer(NeurIPTCrossDecoderLayer):
+    """The paper's decoder layer: two-stage attention comes first."""
+
+    def __init__(self, config: NeurIPTConfig, scale: int):
+        super().__init__(config, config.hidden_size, feed_forward_block(config, config.cross_num_experts[scale]))
+        self.two_stage_attention = NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        memory: Tensor,
+        masks: TokenMasks,
+        memory_masks: TokenMasks,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Tensor, Tensor, Tensor | float]:
+        hidden_states, two_stage_loss = self.two_stage_attention(hidden_states, masks, **kwargs)
+        hidden_states, prediction, cross_loss = super().forward(hidden_states, memory, masks, memory_masks, **kwargs)
         return hidden_states, prediction, two_stage_loss + cross_loss
 
 
 class NeurIPTLinearDecoderLayer(nn.Module):
-    """One linear layer: what the segments of a scale tell of their own samples, hidden or not."""
+    """Our own cheapest decoder: one linear layer from the segments of a scale to their samples, hidden or not."""
 
     def __init__(self, config: NeurIPTConfig, scale: int):
         super().__init__()
@@ -664,29 +616,29 @@ class NeurIPTLinearDecoderLayer(nn.Module):
         return self.readout(self.norm(hidden_states)).flatten(-2)[..., :num_samples]
 
 
+def decoder_layer(config: NeurIPTConfig, scale: int) -> NeurIPTCrossDecoderLayer | NeurIPTLinearDecoderLayer:
+    """The decoder's layer for one scale; the light and the linear decoder are not the paper's."""
+    if config.decoder_type == "linear":
+        return NeurIPTLinearDecoderLayer(config, scale)
+    if config.decoder_size is None:
+        return NeurIPTDecoderLayer(config, scale)
+    feed_forward = NeurIPTFeedForward(config, 2 * config.decoder_size, config.decoder_size)
+    return NeurIPTCrossDecoderLayer(config, config.decoder_size, feed_forward)
+
+
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
-    """
-    Encoder and decoder for amplitude-aware masked pre-training: rebuilds the samples that were hidden, and where the
-    configuration asks for it, tells the spectrum of each channel and the slow course of short windows.
-    """
+    """Encoder and decoder for amplitude-aware masked pre-training: reconstructs the hidden samples."""
 
     def __init__(self, config: NeurIPTConfig):
         super().__init__(config)
         self.neuript = NeurIPTModel(config)
-        if config.decoder_type == "linear":
-            self.decoder = nn.ModuleList(
-                [NeurIPTLinearDecoderLayer(config, scale) for scale in range(config.num_scales)]
-            )
-        else:
-            if config.decoder_size is not None:
-                self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
-            self.decoder = nn.ModuleList([NeurIPTDecoderLayer(config, scale) for scale in range(config.num_scales)])
+        self.decoder = nn.ModuleList([decoder_layer(config, scale) for scale in range(config.num_scales)])
+        if config.decoder_type == "attention":
             self.mask_token = nn.Parameter(torch.empty(config.hidden_size))
-        features = config.num_scales * config.hidden_size
-        if config.spectral_mean is not None:
-            self.spectral_head = NeurIPTReadout(features, len(config.spectral_mean))
-        if config.course_parts is not None:
-            self.course_head = NeurIPTReadout(features, config.course_parts)
+        if config.decoder_size is not None:
+            self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
+        for name, targets in head_sizes(config).items():
+            self.add_module(name, NeurIPTReadout(config.num_scales * config.hidden_size, targets))
         self.post_init()
 
     @can_return_tuple
@@ -713,42 +665,27 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             masked_positions (`torch.BoolTensor` of shape `(B, C, T)`): selected samples, where the loss looks; default
                 every real sample.
             labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
-            spectral_targets (`torch.FloatTensor` of shape `(B, C, targets)`): true spectrum, as `spectral_target`
-                gives it; its loss counts all real channels but those of NaN.
+            spectral_targets (`torch.FloatTensor` of shape `(B, C, targets)`): true spectrum of each channel
+                (`auxiliary_targets.py`).
 
         Raises:
-            ValueError: for spectral targets without a spectral target in the configuration, or of another number.
+            ValueError: as the encoder, and for spectral targets that the configuration does not ask for.
         """
-        if spectral_targets is not None:
-            targets = len(self.config.spectral_mean or ())
-            if list(spectral_targets.shape) != [*input_values.shape[:2], targets]:
-                raise ValueError(
-                    f"spectral_targets must be [B, C, {targets}], one number for each of config.spectral_mean, but "
-                    f"are {list(spectral_targets.shape)} beside input_values of {list(input_values.shape)}."
-                )
         scales, masks, encoder_loss, embedded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
-        if self.config.decoder_type == "linear":
-            predictions = [
-                layer(states, input_values.shape[-1]) for layer, states in zip(self.decoder, scales, strict=True)
-            ]
-            reconstruction, decoder_loss = sum(predictions), 0.0
-        else:
-            reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
+        reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
         if self.config.hidden_fill == "line":
             reconstruction = reconstruction + fill_linear(input_values, masks[0].visible(input_values))
-        aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
-        aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
 
-        hidden_loss = None
+        losses = {}
         if labels is not None:
             selected = (
                 torch.ones_like(labels, dtype=torch.bool) if masked_positions is None else masked_positions.bool()
             )
             if (valid := masks[0].valid()) is not None:
                 selected = selected & valid
-            hidden_loss = reconstruction_loss(
+            losses["reconstruction_loss"] = reconstruction_loss(
                 reconstruction,
                 labels,
                 selected,
@@ -756,55 +693,15 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 self.config.reconstruction_root,
                 self.training,
             )
-        averages = [mean_over_time(states, mask) for states, mask in zip(scales, masks, strict=True)]
-        averages = torch.cat(averages, dim=-1)  # [B, C, scales * d]
-        spectral_logits, spectral_loss = self.tell_spectrum(averages, spectral_targets, masks[0])
-        course_logits, course_loss = self.tell_course(averages, labels, masks[0])
-        parts = (
-            (1.0, hidden_loss),
-            (self.config.spectral_loss_weight, spectral_loss),
-            (self.config.course_loss_weight, course_loss),
-        )
-        losses = [weight * part for weight, part in parts if part is not None]
-        if losses and aux_loss is not None:
-            losses.append(self.config.router_aux_loss_coef * aux_loss)
+        auxiliary = auxiliary_outputs(self, scales, masks, labels, spectral_targets)
+        aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
+        aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
+        terms = [*losses.values(), *weighted_losses(self.config, auxiliary)]
+        if terms and aux_loss is not None:
+            terms.append(self.config.router_aux_loss_coef * aux_loss)
         return NeurIPTForPreTrainingOutput(
-            loss=sum(losses) if losses else None,
-            logits=reconstruction,
-            aux_loss=aux_loss,
-            reconstruction_loss=hidden_loss,
-            spectral_loss=spectral_loss,
-            spectral_logits=spectral_logits,
-            course_loss=course_loss,
-            course_logits=course_logits,
+            loss=sum(terms) if terms else None, logits=reconstruction, aux_loss=aux_loss, **losses, **auxiliary
         )
-
-    def tell_spectrum(
-        self, averages: Tensor, targets: Tensor | None, masks: TokenMasks
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What averages over time `[B, C, scales * d]` tell of the spectrum, `[B, C, targets]`, and its loss."""
-        if self.config.spectral_mean is None:
-            return None, None
-        logits = self.spectral_head(averages)
-        if targets is None:
-            return logits, None
-        mean, std = (
-            torch.tensor(numbers, device=logits.device)
-            for numbers in (self.config.spectral_mean, self.config.spectral_scale)
-        )
-        return logits, channel_target_loss(logits, (targets - mean) / std, masks.channels, self.training)
-
-    def tell_course(
-        self, averages: Tensor, labels: Tensor | None, masks: TokenMasks
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """What averages over time `[B, C, scales * d]` tell of short courses, `[B, C, parts]`, and its loss."""
-        if self.config.course_parts is None:
-            return None, None
-        logits = self.course_head(averages)
-        if labels is None:
-            return logits, None
-        targets = course_target(labels, masks.segments, self.config.course_parts)
-        return logits, channel_target_loss(logits, targets, masks.channels, self.training)
 
     def decode(
         self,
@@ -812,8 +709,11 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         masks: list[TokenMasks],
         embedded: NeurIPTEmbedded,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Sum of the seven predictions by attention, `[B, C, T]`, and the auxiliary loss (spec section 8)."""
+    ) -> tuple[Tensor, Tensor | float]:
+        """The reconstruction `[B, C, T]`, the sum of one prediction for each scale, and the auxiliary loss."""
+        num_samples = scales[0].shape[2]
+        if self.config.decoder_type == "linear":
+            return sum(layer(states, num_samples) for layer, states in zip(self.decoder, scales, strict=True)), 0.0
         hidden = masks[0].hidden
         hidden_states = embedded.temporal_code
         if self.config.decoder_input == "visible":
@@ -823,16 +723,14 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             hidden_states = self.decoder_input(hidden_states)
         hidden_states = hidden_states.expand(scales[0].shape[0], -1, -1, -1)
         if torch.is_grad_enabled() and self.decoder[0].gradient_checkpointing and not hidden_states.requires_grad:
-            # reentrant checkpointing lets a layer learn only where one of its inputs asks for a gradient
+            # reentrant checkpointing trains a layer only if one of its inputs asks for a gradient
             hidden_states = hidden_states.clone().requires_grad_()
         # The decoder works on places, not on signal: nothing is hidden from itself, only padding is shut out.
         own_masks = masks[0]._replace(hidden=None)
 
         reconstruction, aux_loss = 0.0, 0.0
-        for scale, (layer, memory, memory_masks) in enumerate(zip(self.decoder, scales, masks, strict=True)):
-            if scale == 0 and embedded.parts is not None:
-                memory = embedded.parts._replace(hidden=hidden, mask_token=self.mask_token)
-            elif memory_masks.hidden is not None:
+        for layer, memory, memory_masks in zip(self.decoder, scales, masks, strict=True):
+            if memory_masks.hidden is not None:
                 memory = torch.where(memory_masks.hidden[..., None], self.mask_token, memory)
             hidden_states, prediction, layer_loss = layer(hidden_states, memory, own_masks, memory_masks, **kwargs)
             reconstruction = reconstruction + prediction
@@ -840,7 +738,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         return reconstruction, aux_loss
 
 
-# Classification (spec section 8)
+# Classification (docs/model.md section 8)
 
 
 class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
@@ -881,16 +779,7 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
 
         loss = None
         if labels is not None:
-            if self.config.problem_type == "regression":
-                loss = F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).squeeze(-1))
-            elif self.config.problem_type == "multi_label_classification":
-                loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-            elif self.config.loss_type == "balanced_bce":
-                prior = self.config.class_prior
-                prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
-                loss = balanced_bce_loss(logits, labels, prior, self.config.prior_weight)
-            else:
-                loss = F.cross_entropy(logits, labels)
+            loss = classification_loss(logits, labels, self.config)
             if outputs.aux_loss is not None:
                 loss = loss + self.config.router_aux_loss_coef * outputs.aux_loss
         return NeurIPTClassifierOutput(

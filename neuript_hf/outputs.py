@@ -1,5 +1,5 @@
 """
-What the three models give, with names of transformers where it has them.
+What the three models return, with transformers' names if it has one.
 
 Letters for shapes as in the models: B windows, C channels, T samples, L segments of a scale, L6 those of the coarsest,
 d hidden size, H heads, E experts, n tokens.
@@ -54,16 +54,16 @@ class NeurIPTClassifierOutput(ModelOutput):
 class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     """
     The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
-    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and where the configuration has these
-    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, and `course_loss` with `course_logits (B, C,
-    parts)`.
+    `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and if the configuration asks for these
+    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, and `time_course_loss` with `time_course_logits
+    (B, C, bins)`.
     """
 
     reconstruction_loss: torch.FloatTensor | None = None
     spectral_loss: torch.FloatTensor | None = None
     spectral_logits: torch.FloatTensor | None = None
-    course_loss: torch.FloatTensor | None = None
-    course_logits: torch.FloatTensor | None = None
+    time_course_loss: torch.FloatTensor | None = None
+    time_course_logits: torch.FloatTensor | None = None
 
     @property
     def reconstruction(self) -> torch.FloatTensor:

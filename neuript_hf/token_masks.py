@@ -1,4 +1,4 @@
-"""Which tokens of a scale are real, padded or hidden, and which keys attention sees (spec sections 5 and 7)."""
+"""Which tokens of a scale are real, padded or hidden, and which keys attention sees (docs/model.md sections 5 and 7)."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ class TokenMasks(NamedTuple):
 
 def key_mask(masks: TokenMasks, rows: int, strict_masking: bool) -> Tensor | None:
     """
-    Who may look at whom along the last axis of tokens `[B, rows, keys, d]` (spec sections 5, 7, 16): bool
+    Who may look at whom along the last axis of tokens `[B, rows, keys, d]` (docs/model.md sections 5, 7, 16): bool
     `[B * rows, 1, 1, keys]`, or `None` where everybody sees everybody.
 
     Padded and hidden tokens are no keys, for all queries alike, so the mask never grows to keys x keys. A row whose

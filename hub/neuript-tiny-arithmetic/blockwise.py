@@ -1,1 +1,0 @@
-../../neuript_hf/blockwise.py
