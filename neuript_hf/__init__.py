@@ -1,5 +1,6 @@
 """NeurIPT for Hugging Face: an EEG foundation model (arXiv 2510.16548), from recording to answer."""
 
+import lazy_loader
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -9,19 +10,10 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .checkpoints.saving import save_checkpoint, verify
 from .configuration_neuript import NeurIPTConfig
-from .data.collator import DataCollatorForEEG
-from .data.preparation import prepare_dataset
-from .data.shards import EEGShardDataset, stream_windows
-from .data.windows import load_recordings
-from .evaluation.metrics import EEGMetric
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .formats.files import open_recording
 from .modeling_neuript import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTModel
 from .pipeline_neuript import EEGPipeline
-from .training.masking import DataCollatorForAmplitudeAwareMasking
-from .training.trainer import NeurIPTTrainer
 
 
 __version__ = "0.1.0"
@@ -41,22 +33,5 @@ NeurIPTForPreTraining.register_for_auto_class("AutoModelForPreTraining")
 NeurIPTForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 NeurIPTFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
-__all__ = [
-    "DataCollatorForAmplitudeAwareMasking",
-    "DataCollatorForEEG",
-    "EEGMetric",
-    "EEGPipeline",
-    "EEGShardDataset",
-    "NeurIPTConfig",
-    "NeurIPTFeatureExtractor",
-    "NeurIPTForPreTraining",
-    "NeurIPTForSequenceClassification",
-    "NeurIPTModel",
-    "NeurIPTTrainer",
-    "load_recordings",
-    "open_recording",
-    "prepare_dataset",
-    "save_checkpoint",
-    "stream_windows",
-    "verify",
-]
+# __init__.pyi lists the public names. What registration does not need is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

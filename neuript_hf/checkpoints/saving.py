@@ -1,4 +1,4 @@
-"""A complete checkpoint folder: weights, extractor, code, and golden tensors by which `verify` knows it again."""
+"""Complete checkpoint folders: weights, feature extractor, code, and golden tensors for `verify`."""
 
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers import (
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTPreTrainedModel
 from ..pipeline_neuript import EEGPipeline
+from .links import check_code
 
 
 GOLDEN_NAME = "golden.safetensors"
@@ -31,9 +32,9 @@ AUTO_CLASS = {
 def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtractor, folder: str | Path) -> None:
     """
     Writes everything that a checkpoint needs to work where neuript_hf is not installed: `config.json`,
-    `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`, two windows of seeded
-    noise (companded, one second, in the extractor's montage, or at 19 electrodes of the 10-20 system where the
-    montage is open) with what the model makes of them.
+    `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`. That file has two
+    windows of seeded noise, companded and one second long, and the model's outputs for them. Their channels are those
+    of the feature extractor's montage, or 19 electrodes of the 10-20 system if the montage is `"as_recorded"`.
     """
     training = model.training
     model.eval()
@@ -57,7 +58,7 @@ TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split(
 
 @torch.no_grad()
 def golden_outputs(model: NeurIPTPreTrainedModel, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors that `verify` compares: every scale, and logits or pooled vector."""
+    """The tensors that `verify` compares: the hidden states of every scale, and logits or pooled vector."""
     device = next(model.parameters()).device
     outputs = model(**{name: tensor.to(device) for name, tensor in inputs.items()}, output_hidden_states=True)
     tensors = {f"hidden_states.{scale}": states for scale, states in enumerate(outputs.hidden_states)}
@@ -76,18 +77,31 @@ def verify(folder: str | Path) -> dict:
         folder: a folder written by [`save_checkpoint`], of any of the three models.
 
     Returns:
-        `{"passed": bool, "largest_difference": float, "problems": [str, ...]}`. A weight that is missing, left over or
-        of another shape is a problem, and so is an output further off than 1e-4 (relative to its largest value, where
-        that is above 1).
+        `{"passed": bool, "largest_difference": float, "problems": [str, ...]}`. It is a problem if a weight is
+        missing, unexpected or of another shape, or if an output differs by more than 1e-4 (relative to its largest
+        value, if that is above 1).
 
     Raises:
-        FileNotFoundError: where the folder has no golden tensors.
+        FileNotFoundError: if the folder has no golden tensors.
+        ValueError: if its code files are links that lead nowhere.
     """
-    folder = Path(folder)
+    verdict = compare_with_golden(Path(folder))
+    print(
+        f"{folder}: {'passed' if verdict['passed'] else 'FAILED'}, largest difference "
+        f"{verdict['largest_difference']:.1e}",
+        *verdict["problems"],
+        sep="\n  ",
+    )
+    return verdict
+
+
+def compare_with_golden(folder: Path) -> dict:
+    """As [`verify`], but prints nothing."""
     if not (folder / GOLDEN_NAME).is_file():
         raise FileNotFoundError(
             f"{folder} has no {GOLDEN_NAME}: only checkpoints saved with save_checkpoint can be verified."
         )
+    check_code(folder)
     golden = load_file(folder / GOLDEN_NAME)
     inputs = {name.removeprefix("input."): tensor for name, tensor in golden.items() if name.startswith("input.")}
     expected = {name.removeprefix("output."): tensor for name, tensor in golden.items() if name.startswith("output.")}
@@ -107,13 +121,7 @@ def verify(folder: str | Path) -> dict:
         largest = max(largest, scaled)
         if not scaled <= TOLERANCE:  # also when it is NaN
             problems.append(f"{name} differs by {difference:.2e}")
-    verdict = {"passed": not problems, "largest_difference": largest, "problems": problems}
-    print(
-        f"{folder}: {'passed' if verdict['passed'] else 'FAILED'}, largest difference {largest:.1e}",
-        *problems,
-        sep="\n  ",
-    )
-    return verdict
+    return {"passed": not problems, "largest_difference": largest, "problems": problems}
 
 
 __all__ = ["save_checkpoint", "verify"]

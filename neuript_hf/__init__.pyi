@@ -1,0 +1,20 @@
+# The public names, listed once: __init__.py loads them from here when they are first used, editors read them here.
+from .checkpoints.saving import save_checkpoint as save_checkpoint
+from .checkpoints.saving import verify as verify
+from .configuration_neuript import NeurIPTConfig as NeurIPTConfig
+from .data.collator import DataCollatorForEEG as DataCollatorForEEG
+from .data.preparation import prepare_dataset as prepare_dataset
+from .data.shards import EEGShardDataset as EEGShardDataset
+from .data.shards import stream_windows as stream_windows
+from .data.windows import load_recordings as load_recordings
+from .evaluation.metrics import EEGMetric as EEGMetric
+from .feature_extraction_neuript import NeurIPTFeatureExtractor as NeurIPTFeatureExtractor
+from .formats.files import open_recording as open_recording
+from .modeling_neuript import NeurIPTForPreTraining as NeurIPTForPreTraining
+from .modeling_neuript import NeurIPTForSequenceClassification as NeurIPTForSequenceClassification
+from .modeling_neuript import NeurIPTModel as NeurIPTModel
+from .pipeline_neuript import EEGPipeline as EEGPipeline
+from .training.masking import DataCollatorForAmplitudeAwareMasking as DataCollatorForAmplitudeAwareMasking
+from .training.trainer import NeurIPTTrainer as NeurIPTTrainer
+
+__version__: str
