@@ -30,7 +30,7 @@ def test_the_batch_contract():
     }
 
 
-def test_lists_do_as_well_as_arrays_and_other_entries_are_left_out():
+def test_lists_work_like_arrays_and_other_entries_are_left_out():
     entries = {"subject": "sub-1", "onset": 4.0, "report": "", "channel_mask": None}
     plain = {name: value.tolist() for name, value in window().items()} | entries
     batch, expected = DataCollatorForEEG()([plain]), DataCollatorForEEG()([window()])
@@ -47,7 +47,7 @@ def test_padding_of_mixed_montages_and_lengths():
     assert not batch["lobe_mask"][0, 3:].any()
 
 
-def test_a_mask_stands_in_the_batch_only_where_it_says_something():
+def test_a_mask_is_in_the_batch_only_if_it_masks_something():
     bad = window(channel_mask=np.array([True, False, True]), attention_mask=np.ones(64, dtype=bool))
     batch = DataCollatorForEEG()([window(seed=1), bad])
     assert batch["channel_mask"].tolist() == [[True, True, True], [True, False, True]]
@@ -72,7 +72,7 @@ def test_a_padded_batch_gives_each_window_its_own_answer():
         ([window() | {"electrode_positions": np.zeros((2, 3))}], "electrode_positions has shape"),
         ([window(attention_mask=np.ones(63))], "attention_mask has shape"),
         ([window(labels=1), window()], r"examples \[1\] of the batch have no 'labels'"),
-        ([window(), window() | {"lobe_mask": np.ones((3, 4))}], "extractors of one num_lobes"),
+        ([window(), window() | {"lobe_mask": np.ones((3, 4))}], "with the same num_lobes"),
     ],
 )
 def test_windows_that_do_not_fit_are_refused(windows, words):
@@ -88,7 +88,7 @@ def test_masked_batches():
     assert hidden.sum(-1).tolist() == [[51] * 3 + [0], [40] * 4]
     assert (hidden <= selected).all()
     np.testing.assert_array_equal(batch["labels"][1, :, :100], windows[1]["input_values"])
-    # what is neither hidden nor replaced is as it was
+    # all other samples are unchanged
     changed = batch["input_values"] != batch["labels"]
     assert changed.sum(-1).tolist() == [[6] * 3 + [0], [5] * 4] and (changed <= selected).all()
 
@@ -137,6 +137,36 @@ def test_ratios_are_drawn_for_each_window():
     assert values.tolist() == pytest.approx([0.20, 0.35, 0.50]) and counts.min() > 25
 
 
+def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
+    examples = [window(4, 192, seed) for seed in range(200)]
+    plain = DataCollatorForAmplitudeAwareMasking()
+    all_whole = DataCollatorForAmplitudeAwareMasking(whole_share=1.0)(examples)
+    assert not all_whole["masked_positions"].any() and not all_whole["hidden_positions"].any()
+    assert torch.equal(all_whole["input_values"], all_whole["labels"])
+    assert plain(examples)["masked_positions"].flatten(1).any(dim=1).all()
+    half = DataCollatorForAmplitudeAwareMasking(whole_share=0.5)(examples)["masked_positions"].flatten(1).any(dim=1)
+    assert 0.35 < half.float().mean() < 0.65
+    with pytest.raises(ValueError, match="whole_share must lie in"):
+        DataCollatorForAmplitudeAwareMasking(whole_share=1.5)
+
+
+def test_a_share_of_the_windows_is_masked_by_spans():
+    """Spans are 16 samples in a row; samples of adjacent amplitude are scattered in noise."""
+    examples = [window(4, 192, seed) for seed in range(200)]
+
+    def share_of_neighbours(**settings):
+        selected = DataCollatorForAmplitudeAwareMasking(ratios=0.35, **settings)(examples)["masked_positions"]
+        return (selected[..., 1:] & selected[..., :-1]).float().mean(dim=(1, 2)) / 0.35
+
+    amplitude, spans = share_of_neighbours(), share_of_neighbours(strategy="random")
+    assert amplitude.max() < 0.6 < 0.7 < spans.min()
+    mixed = share_of_neighbours(span_share=0.5) > 0.65
+    assert 0.35 < mixed.float().mean() < 0.65
+    assert torch.equal(share_of_neighbours(span_share=1.0) > 0.65, spans > 0.65)
+    with pytest.raises(ValueError, match="span_share must lie in"):
+        DataCollatorForAmplitudeAwareMasking(span_share=-0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -151,7 +181,7 @@ def test_wrong_arguments(arguments, words):
         DataCollatorForAmplitudeAwareMasking(**arguments)
 
 
-def test_workers_that_outlive_an_epoch_hear_of_the_next():
+def test_persistent_workers_see_the_next_epoch():
     collate = DataCollatorForAmplitudeAwareMasking()
     loader = DataLoader(
         [window(seed=seed) for seed in range(4)],

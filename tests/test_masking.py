@@ -1,4 +1,4 @@
-"""Masks of pre-training: exact numbers, contiguous ranks, uniform choices."""
+"""Masks of pre-training: exact counts, contiguous ranks, uniform choices."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_equal_values_are_ranked_in_order_of_time():
 
 
 def test_the_quantile_is_uniform():
-    """Where the ends do not cut, the centre of the selected ranks is uniform."""
+    """Away from the ends, the centre of the selected ranks is uniform."""
     signal = signal_of(2000, 200)
     selected = select_by_amplitude(signal, 0.1, np.random.default_rng(2))
     ranks = np.argsort(np.argsort(signal, axis=-1, kind="stable"), axis=-1)
@@ -51,7 +51,7 @@ def test_the_quantile_is_uniform():
     assert len(inner) / len(centres) == pytest.approx(0.88, abs=0.03)
 
 
-def test_channels_are_drawn_by_themselves():
+def test_channels_are_drawn_independently():
     signal = np.tile(signal_of(1, 200), (50, 1))
     selected = select_by_amplitude(signal, 0.2, np.random.default_rng(4))
     assert len({chosen.tobytes() for chosen in selected}) > 30
@@ -71,8 +71,8 @@ def test_random_selection_reaches_the_ends_like_the_middle():
     assert share[:8].mean() == pytest.approx(0.2, abs=0.03) and share[124:132].mean() == pytest.approx(0.2, abs=0.03)
 
 
-def test_exact_numbers_of_the_three_kinds():
-    """n = 64: round(0.8 n) = 51 hidden, round(0.1 n) = 6 replaced by values of the window, the other 7 left alone."""
+def test_exact_counts_of_the_three_kinds():
+    """n = 64: round(0.8 n) = 51 hidden, round(0.1 n) = 6 replaced by values of the window, the other 7 unchanged."""
     signal = signal_of()
     selected = select_by_amplitude(signal, 0.5, np.random.default_rng(7))
     replaced, hidden = hide_and_replace(signal, selected, np.random.default_rng(8))
@@ -87,7 +87,7 @@ def test_kinds_are_drawn_uniformly():
     selected = np.ones(signal.shape, dtype=bool)
     replaced, hidden = hide_and_replace(signal, selected, np.random.default_rng(9))
     np.testing.assert_allclose(hidden.mean(axis=0), 0.8, atol=0.04)
-    # a tenth is replaced, now and then by an equal value of another channel
+    # a tenth is replaced, sometimes by an equal value of another channel
     np.testing.assert_allclose((replaced != signal).mean(axis=0), 0.1, atol=0.03)
 
 

@@ -93,7 +93,7 @@ def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_p
     assert content(tmp_path / "processes") == reference
     for job in (2, 0):
         assert prepare(recordings, tmp_path / "jobs", shard_index=job, num_shards=3) is None
-    with pytest.raises(ValueError, match=r"lacks 1 of 4 shards, the first: \['00001.safetensors'\]"):
+    with pytest.raises(ValueError, match=r"1 of 4 shards are missing, the first: \['00001.safetensors'\]"):
         EEGShardDataset(tmp_path / "jobs")
     assert prepare(recordings, tmp_path / "jobs", shard_index=1, num_shards=3) is not None
     assert content(tmp_path / "jobs") == reference

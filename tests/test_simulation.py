@@ -1,4 +1,4 @@
-"""The simulated people: seeded, plausible in microvolts, and hard in the way that was meant."""
+"""Simulated recordings: seeded, with plausible amplitudes, and difficult in the intended way."""
 
 import json
 import warnings
@@ -46,7 +46,7 @@ def accuracy_on_unseen_people(features: list[tuple[np.ndarray, np.ndarray]]) -> 
     return balanced_accuracy_score(labels[~train], classifier.predict(powers[~train]))
 
 
-def test_band_power_tells_the_hands_apart_but_not_always(people):
+def test_band_power_distinguishes_the_hands_but_not_always(people):
     features = [band_powers(raw, (8, 13)) for raw in people]
     assert 0.75 <= accuracy_on_unseen_people(features) <= 0.9
     sites = [CHANNEL_NAMES.index(name) for name in ("C3", "C4")]
@@ -126,7 +126,7 @@ def test_same_seed_same_recording_other_person_other_recording(people):
     assert np.abs(np.corrcoef(first) - np.eye(3)).max() < 0.5
 
 
-def test_recording_says_what_it_holds():
+def test_metadata_of_a_recording():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         names = ["C4", "T3", "Oz"]
@@ -142,7 +142,7 @@ def test_recording_says_what_it_holds():
     assert raw.annotations.onset[0] > 1 and raw.annotations.onset[-1] + 2 < raw.times[-1] - 1
 
 
-def test_without_the_new_montage_name_the_old_one_serves(monkeypatch):
+def test_older_mne_has_another_name_for_the_montage(monkeypatch):
     expected = simulate_recording(0, n_trials=1).get_data()
     make_standard_montage = mne.channels.make_standard_montage
     asked = []
@@ -190,7 +190,7 @@ def test_dataset_on_disk(tmp_path):
         assert raw.info["subject_info"]["his_id"] == table["subject"][subject - 1]
 
 
-def test_dataset_is_not_overwritten_unasked(tmp_path):
+def test_dataset_is_overwritten_only_on_request(tmp_path):
     settings = {"n_subjects": 3, "n_trials": 1, "trial_seconds": 1.0}
     manifest = simulate_dataset(tmp_path, **settings)
     before = manifest.stat().st_mtime_ns

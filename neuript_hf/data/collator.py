@@ -1,4 +1,4 @@
-"""Windows -> batches: mixed montages and lengths are padded on the right."""
+"""Windows -> batches; different montages and lengths are padded on the right."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-# The batch contract: which axes of an entry are channels (C) and samples (T), behind the window's own.
+# The batch contract: which axes of an entry of one window are channels (C) and samples (T).
 AXES = {
     "input_values": "CT",
     "electrode_positions": "C.",
@@ -24,15 +24,15 @@ FLOATS = ("input_values", "electrode_positions", "spectral_targets")
 
 class DataCollatorForEEG:
     """
-    Pads windows of different montages and lengths on the right to one batch.
+    Pads windows of different montages and lengths on the right, and stacks them into one batch.
 
-    An example is a mapping with `input_values [C, T]`, `electrode_positions [C, 3]` and `lobe_mask [C, num_lobes]`,
-    and may hold `channel_mask [C]`, `attention_mask [T]` and `labels` (a class, or `[C, T]` true values). Other
-    entries (subject, onset, ...) are left out of the batch. `channel_mask` and `attention_mask` stand in the batch
-    only where something is masked or padded, since attention without a mask is faster.
+    An example is a mapping with `input_values [C, T]`, `electrode_positions [C, 3]` and `lobe_mask [C, num_lobes]`; it
+    may also hold `channel_mask [C]`, `attention_mask [T]` and `labels` (a class, or true values `[C, T]`). Other
+    entries (subject, onset, ...) are left out of the batch. The batch has `channel_mask` and `attention_mask` only if
+    they mask something, since attention without a mask is faster.
 
     Raises:
-        ValueError: where an entry lacks, has another shape than its window, or differs in its number of lobes.
+        ValueError: if an entry is missing, does not fit its window's shape, or the number of lobes differs.
     """
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -40,9 +40,9 @@ class DataCollatorForEEG:
         channels, samples = np.max([window["input_values"].shape for window in windows], axis=0)
         batch = {}
         for name in windows[0]:
-            lacking = [index for index, window in enumerate(windows) if name not in window]
-            if lacking:
-                raise ValueError(f"The examples {lacking} of the batch have no {name!r}, but others have.")
+            without = [index for index, window in enumerate(windows) if name not in window]
+            if without:
+                raise ValueError(f"The examples {without} of the batch have no {name!r}, but others do.")
             if name == "labels":
                 axes = "CT" if windows[0][name].ndim else ""
             else:
@@ -56,7 +56,7 @@ class DataCollatorForEEG:
             if len({array.shape for array in arrays}) > 1:
                 shapes = sorted({array.shape[-1] for array in arrays})
                 raise ValueError(
-                    f"{name} has {shapes} columns within one batch. Make all windows with extractors of one num_lobes."
+                    f"{name} has {shapes} columns within one batch. Make all windows with the same num_lobes."
                 )
             batch[name] = torch.from_numpy(np.stack(arrays))
         return {name: tensor for name, tensor in batch.items() if name not in MASKS or not tensor.all()}
@@ -66,7 +66,7 @@ MASKS = ("channel_mask", "attention_mask")
 
 
 def as_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The contract's entries of one window as arrays of the contract's types, with both masks; shapes checked."""
+    """The contract's entries of one window as arrays of the right types and shapes, both masks included."""
     for name in ("input_values", "electrode_positions", "lobe_mask"):
         if example.get(name) is None:
             raise ValueError(
@@ -88,7 +88,7 @@ def as_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
             sizes.get(a, size) != size for a, size in zip(axes, array.shape, strict=True)
         ):
             raise ValueError(
-                f"{name} has shape {array.shape} beside input_values of {channels} channels, {samples} samples."
+                f"{name} has shape {array.shape}, but input_values has {channels} channels and {samples} samples."
             )
     if example.get("labels") is not None:
         labels = np.asarray(example["labels"])
@@ -98,8 +98,8 @@ def as_arrays(example: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def real_samples(batch: Mapping[str, Tensor]) -> Tensor:
     """
-    Real samples of good channels, bool `[B, C, T]`: `channel_mask` and `attention_mask`, where the batch has them.
-    `visible`, which all fillers ask for, is these without `hidden_positions`.
+    Real samples of good channels, bool `[B, C, T]`, from `channel_mask` and `attention_mask` if the batch has them.
+    The methods of `evaluation.imputation` take these without `hidden_positions` as `visible`.
     """
     real = torch.ones_like(batch["input_values"], dtype=torch.bool)
     if "channel_mask" in batch:

@@ -1,12 +1,12 @@
 """
-Windows on disk: a folder of shards that training reads at random or as a stream.
+Windows on disk: a folder of shards that training reads in random order or as a stream.
 
     dataset.json        settings of the extractor, rules, encoding, hash of the split
     00000.safetensors   windows of a fixed set of recordings, as codes of 16 or 8 bits
-    00000.jsonl         what became of each of these recordings: counts, reasons, channel report
+    00000.jsonl         the outcome for each of these recordings: counts, reasons, channel report
 
-[`prepare_dataset`](preparation.py) writes such folders. A window is stored as integers and one scale, so that
-`codes * scale` are its companded values: companding makes the steps small where EEG is small.
+[`prepare_dataset`](preparation.py) writes such folders. A window is stored as integer codes and one scale;
+`codes * scale` gives its companded values. Companding makes the steps small where the EEG is small.
 """
 
 import json
@@ -31,7 +31,7 @@ SILENT = 1e-20
 
 def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.ndarray]:
     """
-    Windows -> codes and scales: `codes * scale` is the window again. The largest value of a window gets the largest
+    Windows -> codes and scales: `codes * scale` restores the window. The largest value of a window gets the largest
     code, so nothing is clipped; zero stays zero.
 
     Args:
@@ -42,7 +42,7 @@ def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.n
         codes `[n, C, T]`, and scales float32 `[n]`.
 
     Raises:
-        ValueError: for an unknown encoding, or windows that hold NaN or infinity.
+        ValueError: for an unknown encoding, or NaN or infinity in a window.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, but is {encoding!r}.")
@@ -53,7 +53,7 @@ def encode_windows(windows: np.ndarray, encoding: str) -> tuple[np.ndarray, np.n
     if encoding == "float32":
         return windows, np.ones(len(windows), dtype=np.float32)
     code = ENCODINGS[encoding]
-    # a window of less than this is silent, and its scale would be no number of 32 bits
+    # windows below this are silent, and their scales would underflow in 32 bits
     scales = (np.where(peaks > SILENT, peaks, 1) / np.iinfo(code).max).astype(np.float32)
     return np.rint(windows / scales[:, None, None]).astype(code), scales
 
@@ -66,16 +66,16 @@ def decode_windows(codes: np.ndarray, scales: np.ndarray) -> np.ndarray:
 @dataclass
 class RecordingOutcome:
     """
-    What became of one recording.
+    What preparation did with one recording.
 
     Args:
         recording: its file, as the manifest names it.
-        subject: its person, with the data set in front.
-        split: its side of the split.
+        subject: its person, as `dataset/person`.
+        split: its split.
         status: `"kept"`, `"left out"` (by a rule), or `"set aside"` (it could not be read or used).
         reason: why it was left out or set aside.
-        windows_cut, windows_kept: numbers of windows before and after the rules.
-        windows_rejected: numbers of windows by the rule that rejected them.
+        windows_cut, windows_kept: number of windows before and after the rules.
+        windows_rejected: number of windows that each rule rejected.
         channels: the output channels, electrodes and pairs.
         report: the channel report, as a dict.
     """
@@ -104,7 +104,7 @@ class RecordingWindows:
     Args:
         codes, scales: `[n, C, T]` and float32 `[n]`, see [`encode_windows`].
         onsets: float64 `[n]`, seconds from the recording's start.
-        follows: bool `[n]`, the window begins where the one before it ends, with no gap between them.
+        follows: bool `[n]`, whether the window begins exactly where the one before it ends.
         channel_mask: bool `[n, C]`, false = bad.
         electrode_positions, lobe_mask: float32 `[C, 3]` and bool `[C, num_lobes]`.
     """
@@ -119,14 +119,14 @@ class RecordingWindows:
 
 
 def shard_paths(folder: Path, number: int) -> tuple[Path, Path]:
-    """The files of a shard: windows, and what became of its recordings."""
+    """The two files of a shard: its windows, and the outcomes of its recordings."""
     return folder / f"{number:05d}.safetensors", folder / f"{number:05d}.jsonl"
 
 
 def pack_windows(outcomes: Sequence[RecordingOutcome], windows: Sequence[RecordingWindows | None]) -> bytes:
     """
-    The bytes of a shard's `.safetensors`: tensors `0.codes`, `0.scales`, ... for the recordings that have windows, and
-    who they are in the metadata. Equal windows give equal bytes.
+    The bytes of a shard's `.safetensors`: tensors `0.codes`, `0.scales`, ... for the recordings that have windows; the
+    metadata names the recordings. Equal windows give equal bytes.
     """
     tensors, index = {}, []
     for outcome, part in zip(outcomes, windows, strict=True):
@@ -134,7 +134,7 @@ def pack_windows(outcomes: Sequence[RecordingOutcome], windows: Sequence[Recordi
             continue
         tensors |= {f"{len(index)}.{name}": np.ascontiguousarray(value) for name, value in vars(part).items()}
         index.append({"recording": outcome.recording, "subject": outcome.subject, "split": outcome.split})
-    # one key only: safetensors does not keep the order of several
+    # a single key, since safetensors does not preserve the order of several
     return save(tensors, metadata={"recordings": json.dumps(index)})
 
 
@@ -148,16 +148,16 @@ def read_settings(folder: str | Path) -> dict:
     The settings of a prepared data set.
 
     Raises:
-        FileNotFoundError: where the folder holds none.
+        FileNotFoundError: if the folder holds none.
     """
     path = Path(folder) / SETTINGS_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"No data set at {folder}: it has no {SETTINGS_FILE}. Make one with prepare_dataset.")
+        raise FileNotFoundError(f"No data set at {folder}: {SETTINGS_FILE} is missing. Make one with prepare_dataset.")
     return json.loads(path.read_text())
 
 
 def read_outcomes(folder: str | Path) -> Iterator[RecordingOutcome]:
-    """What became of each recording of a data set, in its order; the channel reports stand in `.report`."""
+    """The outcome for each recording of a data set, in its order; `.report` holds the channel report."""
     for number in range(read_settings(folder)["shards"]):
         with shard_paths(Path(folder), number)[1].open() as file:
             for line in file:
@@ -166,12 +166,11 @@ def read_outcomes(folder: str | Path) -> Iterator[RecordingOutcome]:
 
 class EEGShardDataset(torch.utils.data.Dataset):
     """
-    A prepared data set with random access; files are mapped into memory, windows decoded when they are asked for.
+    A prepared data set with random access. Files are mapped into memory, and windows decoded on demand.
 
     A window is a dict with the batch contract's `input_values` float32 `[C, T]` (companded), `electrode_positions`,
-    `lobe_mask`, `channel_mask`, and `subject`, `recording`, `onset` (seconds), `follows` (begins where the window
-    before it ends). Works with `Trainer` and with the collators of [`DataCollatorForEEG`]. The order is that of the
-    recordings, then time.
+    `lobe_mask`, `channel_mask`, and `subject`, `recording`, `onset` (seconds), `follows` (it begins where the window
+    before it ends). `Trainer` and the collators take it as it is. Windows are ordered by recording, then by time.
 
     `dataset.recordings` is a table with one row for each recording: `recording`, `subject`, `split`, `windows`,
     `channels`, `samples`, and where its windows lie (`shard`, `number`, `first`).
@@ -181,8 +180,8 @@ class EEGShardDataset(torch.utils.data.Dataset):
         split: `"train"`, `"validation"` or `"test"`; default all.
 
     Raises:
-        FileNotFoundError: where the folder is no data set.
-        ValueError: where shards lack, or no recording is in the split.
+        FileNotFoundError: if the folder is not a data set.
+        ValueError: if shards are missing, or no recording is in the split.
     """
 
     def __init__(self, folder: str | Path, split: str | None = None):
@@ -201,7 +200,7 @@ class EEGShardDataset(torch.utils.data.Dataset):
                 raise ValueError(f"No recording of {folder} is in the split {split!r}; its splits are {known}.")
         ends = self.recordings["windows"].to_numpy(dtype=np.int64).cumsum()
         self.recordings["first"] = ends - self.recordings["windows"]
-        # plain arrays and lists: a table is slow to read row by row
+        # plain arrays and lists, since a table is slow to read row by row
         self._ends = ends
         self._firsts = self.recordings["first"].to_list()
         self._places = list(zip(self.recordings["shard"], self.recordings["number"], strict=True))
@@ -213,7 +212,7 @@ class EEGShardDataset(torch.utils.data.Dataset):
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
-            raise IndexError(f"There are {len(self)} windows.")
+            raise IndexError(f"There are {len(self)} windows, but number {index} was asked for.")
         row = int(np.searchsorted(self._ends, index, side="right"))
         shard, number = self._places[row]
         if shard not in self._shards:
@@ -221,27 +220,27 @@ class EEGShardDataset(torch.utils.data.Dataset):
         return self._shards[shard].window(number, int(index) - self._firsts[row])
 
     def __getstate__(self) -> dict:
-        # memory maps do not travel to other processes; there they are opened anew
+        # memory maps cannot be pickled; other processes open the files anew
         return self.__dict__ | {"_shards": {}}
 
 
 def stream_windows(folder: str | Path | Sequence[str | Path], split: str | None = None) -> IterableDataset:
     """
-    The same windows as [`EEGShardDataset`], read shard by shard: for data on slow or distant disks.
+    The same windows as [`EEGShardDataset`], read shard by shard, for data on slow or remote disks.
 
-    Processes and workers get shards of their own (`datasets.distributed.split_dataset_by_node`, which `Trainer` calls,
-    and the workers of a `DataLoader`). `.shuffle(seed, buffer_size)` mixes shards and windows,
-    `state_dict`/`load_state_dict` continue where it stopped. `Trainer` wants `max_steps`, and on several processes
-    `accelerator_config={"dispatch_batches": False}`: its default makes all batches in one process and can't join those
-    of mixed montages.
+    Each process gets its own shards (`datasets.distributed.split_dataset_by_node`, which `Trainer` calls), and so does
+    each worker of a `DataLoader`. `.shuffle(seed, buffer_size)` mixes shards and windows; `state_dict` and
+    `load_state_dict` resume a stream. `Trainer` needs `max_steps`, and on several processes
+    `accelerator_config={"dispatch_batches": False}`: by default it makes all batches in one process, which cannot
+    concatenate those of mixed montages.
 
     Args:
-        folder: what [`prepare_dataset`] wrote; several are one stream, whose shuffling mixes the shards of all.
+        folder: what [`prepare_dataset`] wrote. Several folders make one stream; shuffling mixes all their shards.
         split: `"train"`, `"validation"` or `"test"`; default all.
 
     Raises:
-        FileNotFoundError: where a folder is no data set.
-        ValueError: where shards lack.
+        FileNotFoundError: if a folder is not a data set.
+        ValueError: if shards are missing.
     """
     folders = [folder] if isinstance(folder, str | Path) else folder
     paths = [str(path) for folder in folders for path in _finished_shards(Path(folder))]
@@ -258,13 +257,13 @@ def _windows_of_shards(paths: list[str], split: str | None) -> Iterator[dict]:
 
 
 def _finished_shards(folder: Path) -> list[Path]:
-    """The shards' files, in order; all of them must be there."""
+    """The files of all shards, in order."""
     paths = [shard_paths(folder, number)[0] for number in range(read_settings(folder)["shards"])]
-    lacking = [path.name for path in paths if not path.is_file()]
-    if lacking:
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
         raise ValueError(
-            f"{folder} lacks {len(lacking)} of {len(paths)} shards, the first: {lacking[:3]}. Run prepare_dataset "
-            "again: it goes on where it stopped."
+            f"In {folder} {len(missing)} of {len(paths)} shards are missing, the first: {missing[:3]}. Run "
+            "prepare_dataset again: it resumes where it stopped."
         )
     return paths
 
@@ -294,7 +293,7 @@ class _Shard:
 
 
 class _Part:
-    """One recording of a shard: codes stay on disk, what is small is read at once."""
+    """One recording of a shard: the codes stay on disk, everything small is read at once."""
 
     def __init__(self, file: safe_open, number: int):
         self._codes = file.get_slice(f"{number}.codes")

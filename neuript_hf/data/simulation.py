@@ -1,9 +1,9 @@
 """
-Labelled EEG of imagined hand movements, from dipoles in a spherical head: seeded, computed with MNE, no download.
+Labelled EEG of imagined hand movements, simulated with MNE from dipoles in a spherical head; seeded, no download.
 
-Every person has a head of another size, sources that lie and point a little differently, rhythms of other frequency
-and strength, other noise. Imagining a movement of one hand weakens the mu rhythm over the opposite hemisphere, so
-telling the hands apart takes space (which side) and frequency (9 to 13 Hz, beside the posterior alpha rhythm).
+People differ in head size, in the positions and orientations of their sources, in the frequency and strength of their
+rhythms, and in noise. Imagining a movement of one hand weakens the mu rhythm over the opposite hemisphere. To
+distinguish the hands, a model needs space (which side) and frequency (9 to 13 Hz, close to the posterior alpha).
 """
 
 import json
@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from transformers.utils.logging import tqdm
 
+from .atomic import atomic_write
+
 
 # fmt: off
 CHANNEL_NAMES = (
@@ -24,10 +26,10 @@ CHANNEL_NAMES = (
 # fmt: on
 CLASS_NAMES = ("left_hand", "right_hand")
 
-# The sphere that fits the electrodes of MNE's montage best (least squares), in metres, head coordinates.
-HEAD_CENTRE = np.array([0.0, 0.015, 0.04])
-HEAD_RADIUS = 0.0985
-# Sources lie under these electrodes; left before right.
+# The sphere that best fits the electrodes of MNE's montage (least squares), in metres, in head coordinates.
+SPHERE_CENTRE = np.array([0.0, 0.015, 0.04])
+SPHERE_RADIUS = 0.0985
+# Sources lie under these electrodes, left before right.
 MU_SITES = ("C3", "C4")
 ALPHA_SITES = ("O1", "Oz", "O2", "P3", "P4")
 EYE_SITES = ("Fp1", "Fp2")
@@ -36,22 +38,22 @@ BACKGROUND_DIPOLES = 300
 LEAD_IN_SECONDS = 3.0
 REST_SECONDS = (1.5, 2.5)
 BLINK_SECONDS = 0.35
-# A rhythm takes this long to weaken and to recover.
+# How long a rhythm takes to weaken and to recover.
 DESYNCHRONISATION_RAMP_SECONDS = 1.0
-# What the hemisphere of the imagined hand loses, as a share of what the opposite one loses.
+# Weakening on the side of the imagined hand, as a share of that on the opposite side.
 IPSILATERAL_SHARE = 0.35
 
 
 @dataclass(frozen=True)
 class _Person:
-    """What differs between people. Frequencies in hertz, dipole moments in nanoampere metres (root mean square)."""
+    """What differs between people: frequencies in hertz, dipole moments in nanoampere metres (root mean square)."""
 
     head_scale: float
     alpha_frequency: float
     alpha_moment: float
     mu_frequency: float
     mu_moments: np.ndarray  # [2], left and right hemisphere
-    desynchronisation: float  # share of the mu rhythm that imagining takes away, on average
+    desynchronisation: float  # share of the mu rhythm that imagining suppresses, on average
     background_moment: float
     background_slope: float  # power falls with frequency ** -slope
     blink_moment: float  # at the peak
@@ -91,11 +93,11 @@ def simulate_recording(
     of both hemispheres, blinks and sensor noise. Potentials are relative to infinity.
 
     Args:
-        subject: number of the person. The same arguments give the same recording, bit by bit; with other
-            arguments, the same `(seed, subject)` is still the same person.
+        subject: number of the person. The same arguments give the same recording to the last bit; the same
+            `(seed, subject)` is the same person whatever the other arguments are.
         seed: number of the population.
-        n_trials: imagined movements, half of them (one more if odd) of the left hand, in random order.
-        trial_seconds: length of each.
+        n_trials: number of imagined movements, in random order; half of them (one more if odd) of the left hand.
+        trial_seconds: length of a trial.
         sampling_rate: in hertz.
         channel_names: electrodes, as MNE's 10-05 montage spells them.
 
@@ -104,8 +106,8 @@ def simulate_recording(
         each trial, and the person in `info["subject_info"]`.
 
     Raises:
-        ValueError: where electrodes are unknown, `subject` or `seed` is negative, there is no trial, a trial is
-            shorter than a second, or the sampling rate is below 64 Hz.
+        ValueError: if an electrode is unknown, `subject` or `seed` is negative, there is no trial, a trial is shorter
+            than a second, or the sampling rate is below 64 Hz.
     """
     if subject < 0 or seed < 0:
         raise ValueError(f"subject and seed must be 0 or more, but are {subject} and {seed}.")
@@ -114,7 +116,7 @@ def simulate_recording(
     if sampling_rate < 64:
         raise ValueError(f"sampling_rate must be 64 Hz or more, but is {sampling_rate} Hz.")
 
-    # The person comes first: what is drawn later depends on the length of the recording, the person must not.
+    # The person is drawn first: later draws depend on the length of the recording, the person must not.
     rng = np.random.default_rng([seed, subject])
     person = _Person.draw(rng)
     montage = _montage(person.head_scale)
@@ -132,7 +134,7 @@ def simulate_recording(
     rests = rng.uniform(*REST_SECONDS, size=n_trials)
     onsets = LEAD_IN_SECONDS + np.cumsum(trial_seconds + rests) - (trial_seconds + rests[0])
     starts = np.round(onsets * sampling_rate).astype(int)
-    # Whole seconds, because Fourier transforms of awkward lengths are slow.
+    # A whole number of seconds, since Fourier transforms of other lengths can be slow.
     n_samples = round(np.ceil(onsets[-1] + trial_seconds + LEAD_IN_SECONDS) * sampling_rate)
 
     def noise(n_signals: int, spectrum: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -161,46 +163,42 @@ def simulate_dataset(
     folder: str | Path, n_subjects: int = 10, seed: int = 0, *, overwrite: bool = False, **recording_settings
 ) -> Path:
     """
-    Simulates people into `folder`: a `sub-01_raw.fif` for each, and a `manifest.csv` as `load_recordings` reads it.
+    Writes simulated recordings to `folder`: `sub-01_raw.fif` and so on, and a `manifest.csv` for `load_recordings`.
 
     The manifest has the columns `file`, `subject`, `split` (a fifth of the people, at least one, in `val` and in
     `test`, the others in `train`) and `events` (annotation names -> classes, in JSON).
 
     Args:
-        folder: is made where it does not exist.
-        n_subjects: people.
+        folder: where to write; it need not exist.
+        n_subjects: number of people.
         seed: number of the population.
-        overwrite: replace a manifest, and recordings of the same names, that are already there.
+        overwrite: replace an existing manifest, and recordings of the same names.
         recording_settings: further arguments of [`simulate_recording`].
 
     Returns:
         Path of the manifest.
 
     Raises:
-        ValueError: with fewer than three people (one for each side of the split), or as [`simulate_recording`].
-        FileExistsError: where the folder has a manifest and `overwrite` is not set.
+        ValueError: for fewer than three people (one for each split), and as [`simulate_recording`].
+        FileExistsError: if the folder has a manifest and `overwrite` is false.
     """
     if n_subjects < 3:
-        raise ValueError(f"train, val and test need a person each: n_subjects must be 3 or more, but is {n_subjects}.")
+        raise ValueError(f"n_subjects must be 3 or more, one person for each split, but is {n_subjects}.")
     manifest = Path(folder) / "manifest.csv"
     if manifest.exists() and not overwrite:
         raise FileExistsError(f"{manifest} exists already. Give another folder, or overwrite=True to replace it.")
-    manifest.parent.mkdir(parents=True, exist_ok=True)
 
     held_out = max(1, round(0.2 * n_subjects))
     splits = ["train"] * (n_subjects - 2 * held_out) + ["val"] * held_out + ["test"] * held_out
     events = json.dumps({name: name for name in CLASS_NAMES})
     rows = []
     for subject, split in enumerate(tqdm(splits, desc="Simulating", unit="person"), start=1):
-        path = manifest.with_name(f"{_subject_name(subject)}_raw.fif")
-        # A file that bears its final name is complete, whenever the program was stopped.
-        unfinished = path.with_name(f"unfinished-{path.name}")
-        simulate_recording(subject, seed, **recording_settings).save(unfinished, overwrite=True, verbose="ERROR")
-        unfinished.replace(path)
-        rows.append({"file": path.name, "subject": _subject_name(subject), "split": split, "events": events})
-    unfinished = manifest.with_name(f"unfinished-{manifest.name}")
-    pd.DataFrame(rows).to_csv(unfinished, index=False)
-    unfinished.replace(manifest)
+        file = f"{_subject_name(subject)}_raw.fif"
+        with atomic_write(manifest.with_name(file)) as partial:
+            simulate_recording(subject, seed, **recording_settings).save(partial, verbose="ERROR")
+        rows.append({"file": file, "subject": _subject_name(subject), "split": split, "events": events})
+    with atomic_write(manifest) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
     return manifest
 
 
@@ -209,8 +207,8 @@ def _subject_name(subject: int) -> str:
 
 
 def _montage(head_scale: float) -> mne.channels.DigMontage:
-    """MNE's 10-05 electrodes in head coordinates on a head of another size; positions in metres."""
-    # MNE 1.13 renamed the montage and warns about the old name.
+    """MNE's 10-05 electrodes in head coordinates, scaled to a head of another size; in metres."""
+    # MNE 1.13 renamed the montage, and warns about the old name.
     renamed = "colin27_1005" in mne.channels.get_builtin_montages()
     standard = mne.channels.make_standard_montage("colin27_1005" if renamed else "standard_1005")
     positions = mne.channels.transform_to_head(standard).get_positions()
@@ -222,21 +220,21 @@ def _montage(head_scale: float) -> mne.channels.DigMontage:
 
 
 def _dipoles_in_brain(rng: np.random.Generator, person: _Person, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dipoles at random places, in random directions: positions `[count, 3]` in metres, unit vectors `[count, 3]`."""
-    # The cube root fills the ball evenly.
+    """Random dipoles: positions `[count, 3]` in metres, and directions, unit vectors `[count, 3]`."""
+    # The cube root makes the density uniform in the ball.
     depths = 0.8 * np.cbrt(rng.uniform(0.02, 1.0, size=(count, 1)))
-    positions = HEAD_CENTRE + HEAD_RADIUS * depths * _unit(rng.standard_normal((count, 3)))
+    positions = SPHERE_CENTRE + SPHERE_RADIUS * depths * _unit(rng.standard_normal((count, 3)))
     return person.head_scale * positions, _unit(rng.standard_normal((count, 3)))
 
 
 def _dipoles_below(
     rng: np.random.Generator, person: _Person, montage: mne.channels.DigMontage, sites: Sequence[str], depth: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One dipole below each electrode, at `depth` (share of the radius), misplaced and tilted as people differ."""
+    """One dipole below each electrode, at `depth` (share of the radius), shifted and tilted at random."""
     electrodes = np.array([montage.get_positions()["ch_pos"][site] for site in sites])
-    outward = _unit(electrodes - person.head_scale * HEAD_CENTRE)
+    outward = _unit(electrodes - person.head_scale * SPHERE_CENTRE)
     directions = _unit(outward + rng.normal(0.0, 0.08, size=outward.shape))
-    positions = person.head_scale * (HEAD_CENTRE + depth * HEAD_RADIUS * directions)
+    positions = person.head_scale * (SPHERE_CENTRE + depth * SPHERE_RADIUS * directions)
     return positions, _unit(outward + rng.normal(0.0, 0.25, size=outward.shape))
 
 
@@ -246,7 +244,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def _lead_field(info: mne.Info, person: _Person, positions: np.ndarray, orientations: np.ndarray) -> np.ndarray:
     """Potential at each electrode for each dipole, `[n_channels, n_dipoles]` in volts per ampere metre."""
-    sphere = mne.make_sphere_model(person.head_scale * HEAD_CENTRE, person.head_scale * HEAD_RADIUS, verbose="ERROR")
+    sphere = mne.make_sphere_model(
+        person.head_scale * SPHERE_CENTRE, person.head_scale * SPHERE_RADIUS, verbose="ERROR"
+    )
     one = np.ones(len(positions))
     dipoles = mne.Dipole(times=0 * one, pos=positions, amplitude=one, ori=orientations, gof=one, verbose="ERROR")
     forward, _ = mne.make_forward_dipole(dipoles, sphere, info, verbose="ERROR")
@@ -274,11 +274,11 @@ def _mu_gain(
     n_samples: int,
     sampling_rate: float,
 ) -> np.ndarray:
-    """What is left of the mu rhythm of the left and the right hemisphere, `[2, n_samples]`, 1 at rest."""
+    """Strength of the mu rhythm in the left and the right hemisphere, `[2, n_samples]`, 1 at rest."""
     lost = np.zeros((len(MU_SITES), n_samples))
     for label, start in zip(labels, starts, strict=True):
         trial = slice(start, start + trial_samples)
-        # People do not manage equally well each time.
+        # People do not succeed equally well each time.
         depth = np.clip(rng.normal(person.desynchronisation, 0.2), 0.0, 0.95)
         same_side, opposite = (0, 1) if CLASS_NAMES[label] == "left_hand" else (1, 0)
         lost[opposite, trial] = depth

@@ -1,7 +1,7 @@
 """
 Amplitude-aware masking (paper 2.1): which samples pre-training hides, and the collator that hides them.
 
-The masks are pure functions of signal, ratio and random generator; a further strategy is one function more in
+A strategy is a pure function of signal, ratio and random generator; to add one, write the function and list it in
 `DataCollatorForAmplitudeAwareMasking.STRATEGIES`.
 """
 
@@ -19,14 +19,14 @@ from .spectral_target import NUM_SPECTRAL_TARGETS, has_target, spectral_target
 
 # Length of a span in the comparison strategy: 0.25 s at 64 Hz.
 SPAN_SAMPLES = 16
-# Of the selected samples, the shares that are hidden and that get another sample's value; the rest are left alone.
+# Shares of the selected samples that are hidden and that get another sample's value; the rest is left alone.
 HIDDEN_SHARE, REPLACED_SHARE = 0.8, 0.1
 
 
 def select_by_amplitude(signal: np.ndarray, ratio: float, generator: np.random.Generator) -> np.ndarray:
     """
-    Amplitude-aware selection (paper 2.1): in each channel by itself, `n = round(ratio T)` samples of neighbouring
-    amplitude rank, around a quantile that is drawn uniformly.
+    Amplitude-aware selection (paper 2.1): in each channel separately, `n = round(ratio T)` samples of adjacent
+    amplitude ranks, around a quantile that is drawn uniformly.
 
     Args:
         signal: real samples only, `[C, T]`, in any monotone scale.
@@ -49,18 +49,18 @@ def select_by_amplitude(signal: np.ndarray, ratio: float, generator: np.random.G
 
 def select_random_spans(signal: np.ndarray, ratio: float, generator: np.random.Generator) -> np.ndarray:
     """
-    The comparison: spans of 16 samples at random starts in each channel until exactly `n = round(ratio T)` are
-    selected; the last span is cut short. Spans may overlap and may begin before the window, so that its ends are as
-    likely as its middle. Arguments and result as in [`select_by_amplitude`].
+    The strategy to compare with: spans of 16 samples at random starts in each channel, until exactly
+    `n = round(ratio T)` samples are selected; the last span is cut short. Spans may overlap, and may begin before the
+    window, so that its ends are as likely as its middle. Arguments and result as in [`select_by_amplitude`].
     """
     channels, samples = signal.shape
     count = round(ratio * samples)
     selected = np.zeros(signal.shape, dtype=bool)
     for channel in selected:
-        while (lacking := count - channel.sum()) > 0:
+        while (missing := count - channel.sum()) > 0:
             start = generator.integers(1 - SPAN_SAMPLES, samples)
             span = np.arange(max(start, 0), min(start + SPAN_SAMPLES, samples))
-            channel[span[~channel[span]][:lacking]] = True
+            channel[span[~channel[span]][:missing]] = True
     return selected
 
 
@@ -69,7 +69,7 @@ def hide_and_replace(
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Of the n selected samples of each channel, `round(0.8 n)` are hidden, `round(0.1 n)` get the value of another
-    sample of the same window, the rest stay; which is which is drawn uniformly (paper C.2).
+    sample of the same window, and the rest stays; which is which is drawn uniformly (paper C.2).
 
     Args:
         signal: real samples only, `[C, T]`.
@@ -78,7 +78,7 @@ def hide_and_replace(
         replaced_share: the share of the selected samples that gets another sample's value.
 
     Returns:
-        the signal with replaced values, and bool `[C, T]` of the hidden samples (whose values the model zeroes).
+        the signal with replaced values, and bool `[C, T]`, the hidden samples (whose values the model sets to zero).
     """
     channels, samples = signal.shape
     count = int(selected[0].sum())
@@ -91,7 +91,7 @@ def hide_and_replace(
 
     targets = places[:, hidden_count : hidden_count + replaced_count]
     rows = np.arange(channels)[:, None]
-    # Another sample of the window: a step of 1 .. C T - 1 from the sample's own place, around the end.
+    # Another sample of the window: 1 to C T - 1 steps on from the sample's own place, modulo C T.
     own = rows * samples + targets
     steps = generator.integers(1, channels * samples, targets.shape) if signal.size > 1 else np.zeros_like(targets)
     replaced = signal.copy()
@@ -101,28 +101,28 @@ def hide_and_replace(
 
 class DataCollatorForAmplitudeAwareMasking:
     """
-    Batches for pre-training (spec section 7): hides samples, keeps the true values as `labels`.
+    Batches for pre-training (docs/model.md section 7): hides samples, and keeps the true values as `labels`.
 
-    Adds to the batch of [`DataCollatorForEEG`] `masked_positions` (selected, where the loss looks), `hidden_positions`
-    (those that the model must not see) and `labels` (true values), all `[B, C, T]`. Padding and bad channels are never
-    selected.
+    Adds to the batch of [`DataCollatorForEEG`] `masked_positions` (selected; the loss is taken here),
+    `hidden_positions` (those of them that the model must not see) and `labels` (true values), all `[B, C, T]`. Padding
+    and bad channels are never selected.
 
-    The masks of a window follow from the seed, the epoch and the window's content alone, so that they do not depend on
-    the batch it stands in, the order of the data, or the process that makes it.
+    A window's masks depend on the seed, the epoch and the window's content alone, not on its batch, the order of the
+    data or the process that makes them.
 
     Args:
         strategy: `"amplitude"` (neighbouring ranks of amplitude) or `"random"` (spans in time, for comparison).
-        ratios: shares of the samples to select; one is drawn for each window. A number is a fixed share.
-        seed: of all masks.
-        whole_share: share of the windows that are left whole, with nothing selected: the model then learns what a
-            window is like, as it will see it after pre-training. The paper has none.
-        span_share: share of the windows that have something selected which get spans in time instead. A model that has
-            only seen gaps of one band of amplitudes takes every gap for one. The paper has none.
-        replaced_share: share of the selected samples that get another sample's value, which the model takes for true.
-            With 0 they are left alone, for a model that builds upon visible samples (`hidden_fill`).
-        spectral_extractor: the windows' feature extractor; with it each window has its `spectral_targets [C, 13]`
-            ([`spectral_target`]), computed from its microvolts before anything is hidden; NaN, which the loss leaves
-            out, for bad channels and in windows of less than three seconds.
+        ratios: shares of the samples to select; one of them is drawn for each window. A number is a fixed share.
+        seed: seed of all masks.
+        whole_share: share of the windows in which nothing is selected, so that the model also sees whole windows, as
+            it will after pre-training. 0 in the paper.
+        span_share: share of the other windows that get spans in time instead of the strategy. A model that has only
+            seen gaps within one band of amplitudes expects that of every gap. 0 in the paper.
+        replaced_share: share of the selected samples that get another sample's value, which the model cannot
+            distinguish from true ones. Give 0 for a model that relies on visible samples (`hidden_fill`).
+        spectral_extractor: the windows' feature extractor. If given, each window has `spectral_targets [C, 13]`
+            ([`spectral_target`]), computed before anything is hidden. They are NaN, which the loss ignores, for bad
+            channels and in windows of less than three seconds.
 
     Raises:
         ValueError: for an unknown strategy, a ratio outside (0, 1] or a share outside [0, 1].
@@ -158,7 +158,7 @@ class DataCollatorForAmplitudeAwareMasking:
         self.span_share = span_share
         self.replaced_share = replaced_share
         self.spectral_extractor = spectral_extractor
-        # in shared memory, so that workers that outlive an epoch hear of the next one
+        # in shared memory, so that persistent workers see when an epoch begins
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.pad = DataCollatorForEEG()
 
@@ -175,7 +175,7 @@ class DataCollatorForAmplitudeAwareMasking:
         return self.pad([self._masked(as_arrays(example)) for example in examples])
 
     def _masked(self, window: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One window with masks; only its good channels and real samples take part."""
+        """One window with masks, made from its good channels and real samples only."""
         values = window["input_values"]
         generator = self._generator(values)
         good = np.ix_(window["channel_mask"], window["attention_mask"])
@@ -185,7 +185,7 @@ class DataCollatorForAmplitudeAwareMasking:
         replaced = values.copy()
         if self.spectral_extractor is not None:
             window = window | {"spectral_targets": self._spectral_targets(signal, window["channel_mask"])}
-        # a draw that decides is made only where there is something to decide: without it masks are what they were
+        # no draw for a share of 0, so that such masks stay the same as without these options
         if signal.size and not (self.whole_share and generator.random() < self.whole_share):
             spans = self.span_share and generator.random() < self.span_share
             ratio = self.ratios[generator.integers(len(self.ratios))]
@@ -199,7 +199,7 @@ class DataCollatorForAmplitudeAwareMasking:
         }
 
     def _spectral_targets(self, signal: np.ndarray, channel_mask: np.ndarray) -> np.ndarray:
-        """`[C, 13]`, NaN for bad channels and in short windows; `signal` are the good channels."""
+        """`[C, 13]`, NaN for bad channels and in short windows; `signal` has the good channels only."""
         targets = np.full((len(channel_mask), NUM_SPECTRAL_TARGETS), np.nan, dtype=np.float32)
         if has_target(signal, rate := self.spectral_extractor.sampling_rate):
             targets[channel_mask] = spectral_target(self.spectral_extractor.invert(signal), rate)
