@@ -105,12 +105,16 @@ def frozen() -> str:
     values = [results["overall"]["checkpoint"]["value"] for results in found.values()]
     values += [results["overall"]["random"]["value"] for results in found.values()]
     rows.append(["mean", "", *(f"{value:.3f}" for value in [*values, first["overall"]["band power"]["value"]])])
-    differences = [
-        [name, *(signed(results["overall"][f"minus {other}"]) for other in ("random", "band power"))]
-        for name, results in found.items()
+    return markdown(header, rows)
+
+
+def frozen_means() -> str:
+    """How far frozen features lie above random weights and band power, mean over the tasks."""
+    rows = [
+        [folder.name, *(signed(features(folder)["overall"][f"minus {other}"]) for other in ("random", "band power"))]
+        for folder in pretrained()
     ]
-    means = markdown(["mean over the tasks", "minus random weights", "minus band power"], differences)
-    return f"{markdown(header, rows)}\n\n{means}"
+    return markdown(["mean over the tasks", "minus random weights", "minus band power"], rows)
 
 
 def gaps() -> str:
@@ -245,24 +249,21 @@ def recordings() -> str:
     return markdown(["rate of the file, Hz", "channels", "times real time", "share of MNE's time (worst pair)"], rows)
 
 
-TABLES = {
-    table.__name__: table
-    for table in (
-        checkpoints, training, seen, frozen, gaps, task_weights, fine_tuning, cost, speed, memory, storage, recordings
-    )
-}  # fmt: skip
+CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_means, gaps, task_weights, fine_tuning)
+COSTS = (cost, speed, memory, storage, recordings)
+TABLES = {table.__name__: table for table in (*CHECKPOINTS, *COSTS)}
 
 
-def filled(text: str) -> str:
-    """A text with all of its tables made anew."""
-    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
+def filled(path: Path) -> str:
+    """The text of a file with all of its tables made anew."""
+    up = "](../" if path.parent.name == "docs" else "]("
+    return MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]().replace('](', up)}\n{found[3]}", path.read_text())
 
 
 def main(check: bool) -> int:
     differing = []
     for path in sorted(path for pattern in TEXTS for path in ROOT.glob(pattern)):
-        text = path.read_text()
-        anew = filled(text)
+        text, anew = path.read_text(), filled(path)
         if anew != text:
             pairs = zip(MARKED.finditer(text), MARKED.finditer(anew), strict=True)
             differing += [f"{path.relative_to(ROOT)}: {old[2]}" for old, new in pairs if old[0] != new[0]]

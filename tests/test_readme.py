@@ -1,43 +1,74 @@
-"""The README's code runs as it stands there."""
+"""README and docs: their code runs, their links lead somewhere, their tables are those of the result files."""
 
-import json
 import re
 from pathlib import Path
 
-from conftest import small_config
-from summarise import describe
+import pytest
+import write_tables
 from transformers.utils import logging
-
-from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
-from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "research" / "LOG.md"])
 
 
-def test_python_blocks(tmp_path, monkeypatch, capsys):
-    """Where `make demo` leaves checkpoint and recordings, there stand small ones."""
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("page", "printed"),
+    [
+        ("README.md", ["numbers each", "band-pass: 0.1 to 30 Hz"]),
+        ("docs/quickstart.md", ["band-pass: 0.1 to 30 Hz", "torch.Size([2, 3360])", "eyes_"]),
+        ("docs/your-recording.md", ["Cz-C4", "lobe_mask"]),
+        ("docs/batch-contract.md", ["torch.Size([2, 3360])", "(2, 3, 16, 96)"]),
+        ("docs/fine-tuning.md", []),
+        ("docs/checkpoints.md", ["eegmat"]),
+        ("docs/ecosystem.md", []),
+    ],
+)
+def test_python_blocks(page, printed, tmp_path, monkeypatch, capsys):
+    """Each block by itself, from top to bottom, in a folder with nothing but `hub/` in it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hub").symlink_to(ROOT / "hub")
-    simulate_dataset(tmp_path / "demo" / "recordings", n_subjects=3, seed=0, n_trials=4)
-    extractor = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"])
-    model = NeurIPTForSequenceClassification(small_config(num_labels=2, id2label={0: "left_hand", 1: "right_hand"}))
-    save_checkpoint(model, extractor, tmp_path / "demo" / "checkpoint")
     logging.set_verbosity_error()
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert "_hand" in printed and "band-pass: 0.1 to 30 Hz" in printed and "torch.Size([2, 3360])" in printed
+    assert blocks(page)
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), {})
+    output = capsys.readouterr().out
+    for words in printed:
+        assert words in output
 
 
-def test_the_table_of_checkpoints_is_that_of_the_result_files(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    folders = [str(folder) for folder in Path("hub").iterdir()]
-    assert describe(folders, "benchmarks/results") in Path("README.md").read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_commands(page):
+    """Links lead to files and headings; targets of `make` and named files exist."""
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("http"):
+            continue
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        if heading:
+            assert heading in headings(target), f"{page.name}: {link}"
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^\s*)make ([\w-]+)", text, re.MULTILINE)) <= targets
+    files = (
+        r"(?:examples|research|benchmarks|conversion|docs|tests|neuript_hf)/[\w/-]+\.(?:py|yaml|toml|md|json|csv)\b"
+    )
+    named = re.findall(files, text)
+    if page.name != "CHANGELOG.md":  # which has old names
+        assert [file for file in named if not (ROOT / file).exists()] == []
 
 
-def test_the_tables_of_fine_tuning_are_those_of_the_result_file():
-    results = json.loads((ROOT / "benchmarks/results/compare_pretraining.json").read_text())
-    assert results["table"] in (ROOT / "README.md").read_text()
+def headings(page: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_tables_are_those_of_the_result_files():
+    """`python research/write_tables.py` writes them."""
+    assert write_tables.main(check=True) == 0
