@@ -22,7 +22,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA)) $(if $(MONTAGE),--montage $(MONTAGE))
 
+# The network is used once, for transformers' own tests of a model; without them they are skipped.
 test: .venv/installed
+	-$(BIN)/python tests/fetch_common_tests.py
 	$(BIN)/python -m pytest
 
 fuzz: .venv/installed
@@ -45,6 +47,7 @@ test-versions: .venv-floor/installed .venv-newest/installed
 		NEURIPT_VERSIONS=runs/versions .venv-$$version/bin/python -m pytest tests/test_versions.py || exit 1; \
 	done
 	for version in floor newest; do \
+		.venv-$$version/bin/python tests/fetch_common_tests.py; \
 		.venv-$$version/bin/python -m pytest tests/test_common.py tests/test_modeling.py tests/test_hub.py || exit 1; \
 	done
 

@@ -1,7 +1,12 @@
-"""What several tests share: where the data beside the repository lie, a tiny model, a batch of windows."""
+"""What several tests share: no network, the folder of real data, a tiny model, a batch of windows."""
 
 import os
+import socket
 from pathlib import Path
+
+
+# before any Hugging Face library is imported; programs that tests start inherit it
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import mne
 import pytest
@@ -12,6 +17,7 @@ from neuript_hf import NeurIPTConfig
 
 
 mne.set_log_level("ERROR")
+LOCAL_HOSTS = {None, "", "localhost", "127.0.0.1", "::1", socket.gethostname()}
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -31,6 +37,19 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def seeded():
     set_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """A test that looks up the address of another machine fails."""
+    look_up = socket.getaddrinfo
+
+    def look_up_locally(host, *args, **kwargs):
+        if host not in LOCAL_HOSTS:
+            pytest.fail(f"The test tried to reach {host}.")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_locally)
 
 
 def small_config(**kwargs) -> NeurIPTConfig:

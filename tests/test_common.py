@@ -1,25 +1,22 @@
 """
 The tests that transformers runs on its own models, on NeurIPT.
 
-They belong to no package that can be imported: pip fetches the source distribution of the transformers that is
-installed, and its `tests` folder is unpacked into pytest's cache. Nothing of it is kept in the repository. Where it
-cannot be had, these tests skip; the tests at the end are our own and run all the same.
+They are not part of the installed package: `fetch_common_tests.py` puts them into pytest's cache. Without them these
+tests are skipped; the tests at the end of the file are our own and always run.
 """
 
 import functools
 import importlib
-import subprocess
 import sys
-import tarfile
 import tempfile
 import unittest
-from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 import transformers
 from conftest import make_batch, small_config
+from fetch_common_tests import CACHE, PACKAGE
 from torch import nn
 from transformers import AutoModelForSequenceClassification, initialization
 from transformers.models.auto import modeling_auto
@@ -34,68 +31,21 @@ from neuript_hf import (
 )
 
 
-# The folder's name in the source distribution is `tests`, too common for a name to import by.
-PACKAGE = "transformers_common_tests"
-CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / f"transformers-{transformers.__version__}"
-# Modules that the common tests import and the source distribution leaves out. What they hold serves text generation,
-# export and several processes, none of which is tested here; the last is the list of values that ConfigTester sets.
-STUBS = {
-    "exporters/test_export.py": "class ExportTesterMixin:\n    pass\n",
-    "generation/test_utils.py": "class GenerationTesterMixin:\n    pass\n",
-    "distributed_testing_utils.py": "def run_distributed(*args, **kwargs):\n    raise NotImplementedError\n",
-    "utils/test_configuration_utils.py": (
-        'config_common_kwargs = {"return_dict": False, "output_hidden_states": True, "dtype": "float16", '
-        '"chunk_size_feed_forward": 5, "architectures": ["A"], "id2label": {0: "a"}, "label2id": {"a": 0}, '
-        '"problem_type": "regression"}\n'
-    ),
-}
-
-
-def unpack_common_tests() -> str | None:
-    """Puts the common tests of the installed transformers into the cache; where that fails, says why."""
-    if CACHE.is_dir():
-        return None
-    CACHE.parent.mkdir(exist_ok=True)
-    requirement = f"transformers=={transformers.__version__}"
-    with tempfile.TemporaryDirectory(dir=CACHE.parent) as temporary:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1", "--no-deps"]
-        command += ["--no-binary", "transformers", "--dest", temporary, requirement]
-        done = subprocess.run(command, capture_output=True, text=True)
-        archives = list(Path(temporary).glob("*.tar.gz"))
-        if done.returncode or not archives:
-            last = (done.stderr.strip() or "no archive came").splitlines()[-1]
-            return f"pip can't fetch the source distribution of {requirement}, which holds the common tests: {last}"
-        folder = Path(temporary) / "unpacked"
-        with tarfile.open(archives[0]) as archive:
-            for member in archive.getmembers():
-                _, _, name = member.name.partition("/tests/")
-                if name.endswith(".py"):
-                    archive.extract(member.replace(name=name), folder / PACKAGE, filter="data")
-        for name, text in STUBS.items():
-            path = folder / PACKAGE / name
-            path.parent.mkdir(exist_ok=True)
-            (path.parent / "__init__.py").touch()
-            if not path.exists():
-                path.write_text(text)
-        folder.rename(CACHE)  # whole or not at all
-    return None
-
-
-UNAVAILABLE = unpack_common_tests()
+UNAVAILABLE = None if CACHE.is_dir() else "python tests/fetch_common_tests.py fetches them, as `make test` does"
 
 
 class Unavailable:
-    """Stands in for the common tests where they can't be had."""
+    """Takes the place of common tests that have not been fetched."""
 
     def setUp(self):
         self.skipTest(UNAVAILABLE)
 
     def test_common(self):
-        """Skips in their place."""
+        """Skipped."""
 
 
 def common(module: str, name: str) -> type:
-    """A class of the common tests, or its stand-in."""
+    """A class of the common tests, or [`Unavailable`]."""
     if UNAVAILABLE:
         return Unavailable
     return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
