@@ -50,6 +50,7 @@ from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, Trai
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
+from neuript_hf.data.atomic import atomic_write
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
 from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
@@ -448,16 +449,14 @@ def write(
     cells = read_cells(windows, arguments)
     results, curves = results_of(cells, windows, arguments), curve_table(cells)
     output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     figure = draw(results, curves)
     for ending, save in (
         ("_curves.csv", lambda file: curves.to_csv(file, index=False)),
         ("_predictions.csv", lambda file: prediction_table(cells, windows).to_csv(file, index=False)),
-        (".png", lambda file: figure.savefig(file, format="png", dpi=100)),
+        (".png", lambda file: figure.savefig(file, dpi=100)),
     ):
-        partial = output.with_name(f"{output.name}{ending}.part")
-        save(partial)
-        partial.replace(output.with_name(output.name + ending))
+        with atomic_write(output.with_name(output.name + ending)) as partial:
+            save(partial)
     plt.close(figure)
     about = {
         "weights": weights_of(arguments.model),

@@ -14,7 +14,6 @@ are compared on the same people. The result file holds the scores of every windo
 
 import copy
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -45,6 +44,7 @@ from task import (
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
+from neuript_hf.data.atomic import atomic_write
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.evaluation.linear_probe import FITS, class_scores, people_folds, pooled_features
 from neuript_hf.evaluation.metrics import classification_scores
@@ -121,12 +121,9 @@ class Embedder:
         if file is None:
             self.known[key] = features
         else:
-            file.parent.mkdir(parents=True, exist_ok=True)
             # several runs of a study may make the same features at the same time
-            partial_file = file.with_name(f"{file.name}.{os.getpid()}.part")
-            with partial_file.open("wb") as stream:
-                np.save(stream, features)
-            partial_file.replace(file)
+            with atomic_write(file) as partial_file:
+                np.save(partial_file, features)
         return features
 
 

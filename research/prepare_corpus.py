@@ -24,6 +24,7 @@ import pandas as pd
 from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
+from neuript_hf.data.atomic import atomic_write
 from neuript_hf.data.preparation import RejectionRules
 from neuript_hf.data.shards import read_outcomes, read_settings
 
@@ -160,15 +161,16 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
     held_out = held_out_people(everybody)
     used = held_out | drawn_people(everybody, people_share)
     manifests = output / "manifests"
-    manifests.mkdir(parents=True, exist_ok=True)
     # recordings are named by their place in the data folder, wherever that is
-    _link(manifests / "data", data)
+    with atomic_write(manifests / "data") as partial:
+        os.symlink(data, partial, target_is_directory=True)
     tables = []
     for name, extractor in extractors().items():
         table = rows[name][rows[name]["subject"].isin(used)].copy()
         table["file"] = "data/" + table["file"]
         table.loc[table["subject"].isin(held_out), "split"] = "validation"
-        _write_table(table, manifests / f"{name}.csv")
+        with atomic_write(manifests / f"{name}.csv") as partial:
+            table.to_csv(partial, index=False)
         prepare_dataset(
             manifests / f"{name}.csv",
             extractor,
@@ -180,7 +182,8 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
         )
         tables.append(describe(output / name, table))
     sets = pd.concat(tables, ignore_index=True)
-    _write_table(sets, output / "sets.csv")
+    with atomic_write(output / "sets.csv") as partial:
+        sets.to_csv(partial, index=False)
     return sets
 
 
@@ -215,21 +218,6 @@ def describe(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
             | {column: "; ".join(sorted(origin[column].unique())) for column in ("licence", "source")}
         )
     return pd.DataFrame(table)
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """A file is there in whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
-    partial.replace(path)
-
-
-def _link(path: Path, target: Path) -> None:
-    """A symbolic link, or another one in its place."""
-    partial = path.with_name(path.name + ".part")
-    partial.unlink(missing_ok=True)
-    os.symlink(target, partial, target_is_directory=True)
-    partial.replace(path)
 
 
 def main():

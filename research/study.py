@@ -34,6 +34,7 @@ from task import provenance, write_json
 from transformers import HfArgumentParser
 
 from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.data.atomic import atomic_write
 
 
 matplotlib.use("Agg")
@@ -87,13 +88,14 @@ class Run:
 
     def evaluate(self, fit: str, step: int | None, study: dict, data: str, environment: dict[str, str]) -> None:
         if not (file := self.evaluation(fit, step)).exists():
-            partial = file.with_suffix(".part")
-            _program(
-                *("evaluate_features.py", "--model", self.weights(step), "--data", data, "--folds", "5", "--fit", fit),
-                *("--random_seeds", study["random_seeds"], "--tasks", *study["tasks"], "--output", partial),
-                environment=environment,
-            )
-            partial.replace(file)  # it is written anew after each task, and whole only now
+            # the program writes its file anew after each task, and completes it with the last
+            with atomic_write(file) as partial:
+                _program(
+                    *("evaluate_features.py", "--model", self.weights(step), "--data", data, "--folds", "5"),
+                    *("--fit", fit, "--random_seeds", study["random_seeds"], "--tasks", *study["tasks"]),
+                    *("--output", partial),
+                    environment=environment,
+                )
 
     def evaluation(self, fit: str, step: int | None = None) -> Path:
         return self.weights(step) / f"folds_{fit}.json"
