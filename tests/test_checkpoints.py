@@ -8,11 +8,13 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel
 
 from neuript_hf import verify
+from neuript_hf.checkpoints.card import write_model_card
+from neuript_hf.checkpoints.links import code_files
 from neuript_hf.checkpoints.training_record import read_training_record, seen_people
 
 
 ROOT = Path(__file__).parents[1]
-HUB, PACKAGE = ROOT / "hub", ROOT / "neuript_hf"
+HUB, RESULTS = ROOT / "hub", ROOT / "research" / "results"
 FOLDERS = sorted(path for path in HUB.glob("*") if path.is_dir())
 WEIGHTS = [folder for folder in FOLDERS if (folder / "model.safetensors").exists()]
 LARGEST_MEGABYTES = {"neuript-tiny": 12, "neuript-small": 60}
@@ -48,6 +50,19 @@ def test_from_folder_to_embedding(folder):
     assert pooled.shape == (2, 7 * 5 * model.config.hidden_size) and pooled.isfinite().all()
 
 
+@named(FOLDERS)
+def test_the_card_is_that_of_the_results(folder, tmp_path):
+    """As `make cards` writes it, from the folder and from its evaluations."""
+    (tmp_path / folder.name).mkdir()
+    for path in folder.iterdir():
+        if path.name != "README.md":
+            (tmp_path / folder.name / path.name).symlink_to(path.resolve())
+    results = {kind: RESULTS / f"{folder.name}_{kind}.json" for kind in ("features", "reconstruction")}
+    results = {kind: file for kind, file in results.items() if file.is_file()}
+    card = write_model_card(tmp_path / folder.name, **results).read_text()
+    assert card == (folder / "README.md").read_text(), "run `make cards`"
+
+
 @named(WEIGHTS)
 def test_the_card_lists_what_was_seen(folder):
     card, record = (folder / "README.md").read_text(), read_training_record(folder)
@@ -68,7 +83,10 @@ def test_nobody_of_the_test_people_was_seen(folder, shared_data):
 
 @named(FOLDERS)
 def test_the_code_beside_the_weights_is_the_packages(folder):
-    """What runs with trust_remote_code is what runs with the package."""
-    copies = sorted(folder.glob("*.py"))
-    assert len(copies) > 10
-    assert not [path.name for path in copies if path.read_bytes() != (PACKAGE / path.name).read_bytes()]
+    """As `make hub` leaves it: a link to every file that travels, or its copy on systems without links."""
+    assert {path.name for path in folder.glob("*.py")} == {path.name for path in code_files()}
+    for source in code_files():
+        path = folder / source.name
+        if path.is_symlink():
+            assert str(path.readlink()) == f"../../neuript_hf/{source.name}"
+        assert path.read_bytes() == source.read_bytes()

@@ -1,9 +1,10 @@
-"""Checkpoints: saved, loaded three ways with equal outputs, pushed to a mocked Hub and back, verified."""
+"""Checkpoints: saved, loaded three ways with equal outputs, pushed to a mocked Hub and back, exported, verified."""
 
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -18,46 +19,30 @@ from transformers import (
     AutoModel,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    TrainingArguments,
 )
 
 from neuript_hf import (
+    EEGPipeline,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
     NeurIPTForSequenceClassification,
     NeurIPTModel,
+    NeurIPTTrainer,
     save_checkpoint,
     verify,
 )
+from neuript_hf.__main__ import main
+from neuript_hf.checkpoints.export import export_checkpoint
+from neuript_hf.checkpoints.links import check_code, code_files, link_code
 
 
-HUB_FILES = {
-    "config.json",
-    "model.safetensors",
-    "preprocessor_config.json",
-    "golden.safetensors",
-    "configuration_neuript.py",
-    "modeling_neuript.py",
-    "feature_extraction_neuript.py",
-    "array_files.py",
-    "blockwise.py",
-    "channel_names.py",
-    "channels.py",
-    "digitised.py",
-    "embeddings.py",
-    "file_headers.py",
-    "filtering.py",
-    "interpolation.py",
-    "losses.py",
-    "nets.py",
-    "outputs.py",
-    "pooling.py",
-    "recordings.py",
-    "signal_quality.py",
-    "token_basis.py",
-    "token_masks.py",
-    "electrodes.py",
-    "pipeline_neuript.py",
-}
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "hub" / "neuript-tiny"
+
+
+CODE = {path.name for path in code_files()}
+HUB_FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "golden.safetensors"} | CODE
 CLASSES = [
     (NeurIPTModel, AutoModel),
     (NeurIPTForPreTraining, AutoModelForPreTraining),
@@ -111,52 +96,104 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 assert find_spec("neuript_hf") is None, "the package must be out of reach here"
-folder, auto_class, output = sys.argv[1:]
-model = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True).eval()
-extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+output, threads, *loads = sys.argv[1:]
+torch.set_num_threads(int(threads))
 batch = load_file(output + "/batch.safetensors")
-outputs = model(**batch)
-main = outputs.pooler_output if outputs.get("pooler_output") is not None else outputs.logits
-features = extractor.channel_features()
-results = {"main": main.detach(), "positions": torch.as_tensor(features["electrode_positions"]).float()}
-save_file(results, output + "/remote.safetensors")
-if auto_class == "AutoModelForSequenceClassification":
-    pipe = transformers.pipeline("eeg-classification", model=folder, trust_remote_code=True)
-    names = extractor.channel_names
-    rows = pipe(10 * torch.randn(len(names), 640).numpy(), sampling_rate=64, channel_names=names, unit="uV")
-    assert [row["onset"] for row in rows] == [0.0, 4.0], rows
+for number, load in enumerate(loads):
+    auto_class, folder = load.split("=", 1)
+    model = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    outputs = model(**batch)
+    main = outputs.pooler_output if outputs.get("pooler_output") is not None else outputs.logits
+    features = extractor.channel_features(["Fp1-F7", "F7-T7"])
+    results = {"main": main.detach(), "positions": torch.as_tensor(features["electrode_positions"]).float()}
+    save_file(results, output + f"/{number}.safetensors")
+    if auto_class == "AutoModelForSequenceClassification":
+        pipe = transformers.pipeline("eeg-classification", model=folder, trust_remote_code=True)
+        names = extractor.channel_names
+        rows = pipe(10 * torch.randn(len(names), 640).numpy(), sampling_rate=64, channel_names=names, unit="uV")
+        assert [row["onset"] for row in rows] == [0.0, 4.0], rows
 model.save_pretrained(output + "/again")
 """
 
 
-def test_remote_code_without_the_package(checkpoint, tmp_path):
-    """Second way: `trust_remote_code=True` in a process that cannot import neuript_hf."""
-    model, auto_class, folder = checkpoint
-    batch = make_batch()
-    save_file(batch, tmp_path / "batch.safetensors")
+def test_remote_code_without_the_package(tmp_path):
+    """
+    Second way: `trust_remote_code=True` in a process that cannot import neuript_hf, from folders just saved, from
+    `hub/neuript-tiny` as it lies in the repository, with links, and exported. All outputs are equal to the last bit.
+    What an older version's code saves into a folder of links leaves the package alone.
+    """
+    loads = []
+    for model_class, auto_class in CLASSES[1:]:
+        folder = tmp_path / model_class.__name__
+        save_checkpoint(model_class(small_config()).eval(), NeurIPTFeatureExtractor(), folder)
+        loads.append((auto_class, folder))
+    exported, linked = export_checkpoint(TINY, tmp_path / "exported"), tmp_path / "again"
+    with (exported / "modeling_neuript.py").open("a") as file:
+        file.write("# an older version\n")
+    loads += [(AutoModel, TINY), (AutoModel, exported)]
+    linked.mkdir()
+    link_code(linked)
+    before = package_code()
+    save_file(make_batch(), tmp_path / "batch.safetensors")
     environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
     # -I: neither the working directory nor PYTHONPATH; an editable install is hidden by the path entry below
     program = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__name__.lower() "
         "and 'editable' not in getattr(f, '__name__', '').lower()]; "
-        f"sys.path = [p for p in sys.path if p != {str(Path(__file__).parents[1])!r}]\n" + REMOTE_PROGRAM
+        f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]\n" + REMOTE_PROGRAM
     )
+    arguments = [f"{auto_class.__name__}={folder}" for auto_class, folder in loads]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program, str(folder), auto_class.__name__, str(tmp_path)],
+        [sys.executable, "-I", "-c", program, str(tmp_path), str(torch.get_num_threads()), *arguments],
         capture_output=True,
         text=True,
         env=environment,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    remote = load_file(tmp_path / "remote.safetensors")
-    torch.testing.assert_close(remote["main"], main_output(model, batch), atol=1e-6, rtol=0)
-    own = torch.as_tensor(NeurIPTFeatureExtractor().channel_features()["electrode_positions"]).float()
-    assert torch.equal(remote["positions"], own)
-    # saved again from remote code, the folder still carries its code
-    assert {"modeling_neuript.py", "configuration_neuript.py"} <= {
-        path.name for path in (tmp_path / "again").iterdir()
-    }
+
+    own = NeurIPTFeatureExtractor().channel_features(["Fp1-F7", "F7-T7"])["electrode_positions"]
+    for number, (auto_class, folder) in enumerate(loads):
+        remote = load_file(tmp_path / f"{number}.safetensors")
+        assert torch.equal(remote["main"], main_output(auto_class.from_pretrained(folder).eval(), make_batch()))
+        assert torch.equal(remote["positions"], torch.as_tensor(own).float())
+    assert package_code() == before
+    assert (linked / "modeling_neuript.py").read_text().endswith("# an older version\n")
+    assert not any(path.is_symlink() for path in linked.iterdir())
+
+
+def package_code():
+    return {path: path.read_bytes() for path in code_files()}
+
+
+SAVERS = {
+    "model": lambda model, folder: model.save_pretrained(folder),
+    "configuration": lambda model, folder: model.config.save_pretrained(folder),
+    "feature extractor": lambda model, folder: NeurIPTFeatureExtractor().save_pretrained(folder),
+    "pipeline": lambda model, folder: EEGPipeline(
+        model, feature_extractor=NeurIPTFeatureExtractor(), task="eeg-classification"
+    ).save_pretrained(folder),
+    "checkpoint": lambda model, folder: save_checkpoint(model, NeurIPTFeatureExtractor(), folder),
+    "trainer": lambda model, folder: NeurIPTTrainer(
+        model, TrainingArguments(folder, use_cpu=True, report_to="none"), processing_class=NeurIPTFeatureExtractor()
+    ).save_model(),
+}
+
+
+@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
+def test_saving_into_a_folder_of_links_leaves_the_package_alone(save, tmp_path):
+    """The code there becomes files, all of it, and the package's stays as it was, also where a link leads nowhere."""
+    before = package_code()
+    link_code(tmp_path)
+    (tmp_path / "losses.py").unlink()
+    (tmp_path / "losses.py").symlink_to(tmp_path / "nothing" / "losses.py")
+    save(NeurIPTForSequenceClassification(small_config()), tmp_path)
+    assert package_code() == before
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+    code = {path.name: path.read_bytes() for path in tmp_path.glob("*.py")}
+    assert code.items() <= {path.name: content for path, content in before.items()}.items()
+    assert CODE - {"losses.py"} <= code.keys()
 
 
 class FakeHub:
@@ -166,7 +203,11 @@ class FakeHub:
         self.folder = folder
 
     def create_repo(self, *args, **kwargs):
+        self.created = kwargs
         return huggingface_hub.RepoUrl("https://huggingface.co/someone/neuript")
+
+    def create_branch(self, repo_id, branch, **kwargs):
+        self.branch = branch
 
     def create_commit(self, repo_id, operations, **kwargs):
         self.folder.mkdir(exist_ok=True)
@@ -175,16 +216,26 @@ class FakeHub:
                 (self.folder / operation.path_in_repo).write_bytes(content.read())
         return mock.Mock()
 
+    def upload_folder(self, repo_id, folder_path, revision, **kwargs):
+        shutil.copytree(folder_path, self.folder, symlinks=True)
+        return mock.Mock(commit_url=f"https://huggingface.co/{repo_id}/commit/{revision}")
+
+    def in_place(self):
+        stack = ExitStack()
+        for name in ("create_repo", "create_branch", "create_commit", "upload_folder"):
+            method = getattr(self, name)
+            stack.enter_context(
+                mock.patch.object(huggingface_hub.HfApi, name, lambda _, *a, method=method, **k: method(*a, **k))
+            )
+        return stack
+
 
 def test_push_to_hub_and_back(checkpoint, tmp_path):
     """Third way: `push_to_hub` of model and extractor into a mocked Hub, and loaded from what arrived there."""
     model, auto_class, _ = checkpoint
     hub = FakeHub(tmp_path / "arrived")
-    with (
-        mock.patch.object(huggingface_hub.HfApi, "create_repo", hub.create_repo),
-        mock.patch.object(huggingface_hub.HfApi, "create_commit", lambda self, *a, **k: hub.create_commit(*a, **k)),
-        mock.patch.object(huggingface_hub.ModelCard, "load", return_value=huggingface_hub.ModelCard("---\n---\n")),
-    ):
+    card = huggingface_hub.ModelCard("---\n---\n")
+    with hub.in_place(), mock.patch.object(huggingface_hub.ModelCard, "load", return_value=card):
         model.push_to_hub("someone/neuript")
         NeurIPTFeatureExtractor().push_to_hub("someone/neuript")
     arrived = {path.name for path in hub.folder.iterdir()}
@@ -192,6 +243,79 @@ def test_push_to_hub_and_back(checkpoint, tmp_path):
     loaded = auto_class.from_pretrained(hub.folder).eval()
     assert torch.equal(main_output(loaded, make_batch()), main_output(model, make_batch()))
     assert AutoFeatureExtractor.from_pretrained(hub.folder).montage == "double_banana"
+
+
+def test_push_of_a_folder(tmp_path, capsys):
+    """`neuript push` sends what `neuript export-hub` writes, to the branch that the user names."""
+    hub = FakeHub(tmp_path / "arrived")
+    with hub.in_place():
+        assert main(["push", str(TINY), "someone/neuript", "--private", "--revision", "try"]) == 0
+    assert "uploaded to https://huggingface.co/someone/neuript/commit/try" in capsys.readouterr().out
+    assert hub.created["private"] and hub.branch == "try"
+    exported = export_checkpoint(TINY, tmp_path / "exported")
+    arrived = {path.name: path.read_bytes() for path in hub.folder.iterdir()}
+    assert arrived == {path.name: path.read_bytes() for path in exported.iterdir()}
+
+
+def test_export_is_complete(tmp_path, capsys):
+    """All files of the checkpoint, real code, a card; what only its training needs stays behind."""
+    source = shutil.copytree(TINY, tmp_path / "neuript-tiny", symlinks=True)
+    (source / "training_args.bin").write_bytes(b"a pickle")
+    (source / "checkpoint-5").mkdir()
+    (source / "README.md").unlink()
+    output = tmp_path / "exports" / "mine"
+    assert main(["export-hub", str(source), str(output)]) == 0
+    assert capsys.readouterr().out == f"wrote {output}\n"
+    kept = {"config.json", "model.safetensors", "preprocessor_config.json", "golden.safetensors", "training.json"}
+    assert {path.name for path in output.iterdir()} == kept | CODE | {"README.md"}
+    assert all((output / name).read_bytes() == (TINY / name).read_bytes() for name in kept)
+    assert {output / path.name: content for path, content in package_code().items()} == {
+        path: path.read_bytes() for path in output.glob("*.py") if not path.is_symlink()
+    }
+    assert "# mine" in (output / "README.md").read_text()
+    assert [path.name for path in output.parent.iterdir()] == ["mine"]
+
+
+def test_export_refuses(tmp_path, capsys):
+    """Folders with something in them, what is not a checkpoint, and weights that fail their check; nothing is left."""
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes.txt").touch()
+    assert main(["export-hub", str(TINY), str(full)]) == 1
+    assert "must be a new or an empty folder" in capsys.readouterr().err
+    assert main(["export-hub", str(full), str(tmp_path / "out")]) == 1
+    assert "is not a checkpoint folder: it has no config.json" in capsys.readouterr().err
+    broken = shutil.copytree(TINY, tmp_path / "broken")
+    golden = load_file(TINY / "golden.safetensors")
+    golden["output.logits"] += 1
+    save_file(golden, broken / "golden.safetensors")
+    assert main(["export-hub", str(broken), str(tmp_path / "out")]) == 1
+    assert "fails its own check: logits differs by 1.00e+00" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "full"]
+
+
+def test_links_are_made_anew(tmp_path):
+    """Stale links go, text files that git writes in place of links become links, or copies where there are none."""
+    (tmp_path / "gone.py").symlink_to("../../neuript_hf/gone.py")
+    (tmp_path / "losses.py").write_text("../../neuript_hf/losses.py")
+    with pytest.raises(ValueError, match="lead nowhere: gone.py, losses.py. .* `make hub`"):
+        check_code(tmp_path)
+    link_code(tmp_path)
+    assert {path.resolve() for path in tmp_path.iterdir()} == set(code_files())
+    assert all(path.is_symlink() and not path.readlink().is_absolute() for path in tmp_path.iterdir())
+    check_code(tmp_path)
+    with mock.patch.object(Path, "symlink_to", side_effect=OSError("a required privilege is not held")):
+        link_code(tmp_path)
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: content for path, content in package_code().items()
+    }
+
+
+def test_verify_points_to_make_hub(tmp_path):
+    folder = shutil.copytree(TINY, tmp_path / "neuript-tiny", symlinks=True)
+    with pytest.raises(ValueError, match="`make hub`"):
+        verify(folder)
 
 
 def test_verify_passes_and_prints(checkpoint, capsys):
