@@ -1,18 +1,25 @@
-# make demo    from nothing to an answer in a few minutes: simulated EEG, or DATA=folder, or DATA=eegbci
-# make test    everything that must hold
-# make check   linters;  make style   lets them repair
-# make test-versions  saved and loaded under the oldest and the newest transformers
-# make fuzz    100,000 odd arrays, names, units and rates through the feature extractor
-# make kill-test  a preparation of data killed 20 times, and what comes of it
-# make bench   speed, memory, scaling and storage; make bench-patch-models the cost of other models
-# make pretrain  hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card; hours on a CPU
-# make task-weights  hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
-# make results the README's tables of fine-tuning on real tasks (DATA=folder), hours on a CPU
+# make demo       a few minutes from nothing to an answer: simulated EEG, or DATA=folder, or DATA=eegbci
+# make test       all tests;  make test-fast  those that take under 2 minutes together
+# make check      linters;  make style  lets them repair what they can
+# make hub        makes the links of hub/ to the package's code anew, or copies on systems without links
+# make dist       the wheel, tested in an empty environment
+# make cards      the cards of hub/, from the files there and from research/results
+# make test-versions   saves and loads with the oldest and the newest transformers
+# make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
+# make kill-test  kills a preparation of data 20 times and resumes it
+# make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
+# make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
+# make task-weights    hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
+# make results    fine-tuning from pre-trained and from random weights on real tasks (DATA=folder); hours on a CPU
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz kill-test test-versions .venv-newest/installed bench bench-patch-models check style pretrain task-weights results
+.PHONY: help demo test test-fast check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
+	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +33,23 @@ demo: .venv/installed
 test: .venv/installed
 	-$(BIN)/python tests/fetch_common_tests.py
 	$(BIN)/python -m pytest
+
+test-fast: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+hub: .venv/installed
+	$(BIN)/python -m neuript_hf.checkpoints.links hub/*
+
+dist: .venv/installed
+	rm -rf dist
+	$(BIN)/python -m build
+	NEURIPT_WHEEL=$$(echo dist/*.whl) $(BIN)/python -m pytest tests/test_wheel.py
+
+cards: .venv/installed
+	for name in $(notdir $(wildcard hub/*)); do \
+		$(BIN)/python -m neuript_hf.checkpoints.card --folder hub/$$name $$(for kind in features reconstruction; do \
+			file=research/results/$${name}_$$kind.json; if [ -f $$file ]; then echo --$$kind $$file; fi; done) || exit 1; \
+	done
 
 fuzz: .venv/installed
 	NEURIPT_FUZZ_CASES=100000 $(BIN)/python -m pytest tests/test_fuzz.py
@@ -76,7 +100,7 @@ style: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Goes on where it was stopped. What travels are the files of a checkpoint, without those that only training needs.
+# Resumes where it was stopped. Of a run's folder, hub/ gets the checkpoint's files, not those of its training.
 NAME ?= tiny
 # Settings of the trainings one after the other, each from the weights of the one before it.
 PARTS = $(basename $(notdir $(sort $(wildcard $(addprefix research/settings/,$(NAME).yaml $(NAME)_continued*.yaml)))))
@@ -89,15 +113,14 @@ pretrain: .venv/installed
 		$(BIN)/python examples/pretrain.py research/settings/$$part.yaml --resume_from_checkpoint true || exit 1; \
 	done
 	mkdir -p $(FOLDER)
-	cp $(foreach ending,json safetensors py,runs/$(lastword $(PARTS))/*.$(ending)) $(FOLDER)
+	cp $(foreach ending,json safetensors,runs/$(lastword $(PARTS))/*.$(ending)) $(FOLDER)
 	$(BIN)/python research/learning_curve.py --runs $(addprefix runs/,$(PARTS)) --output $(FINDINGS)_training
 	$(BIN)/python research/evaluate_features.py --model $(FOLDER) --data $(DATA)/manifest.csv --output $(FINDINGS)_features.json
 	$(BIN)/python research/evaluate_reconstruction.py --model $(FOLDER) --data $(DATA)/manifest.csv \
 		--output $(FINDINGS)_reconstruction.json
-	$(BIN)/python examples/write_model_card.py --folder $(FOLDER) --features $(FINDINGS)_features.json \
-		--reconstruction $(FINDINGS)_reconstruction.json
+	$(MAKE) hub cards
 
-# Weights that tell a task's classes: hub/neuript-tiny-TASK.
+# Weights that distinguish the classes of a task: hub/neuript-tiny-TASK.
 # All are trained before the first is put into hub/, so that each names a commit and not a changed tree.
 TASKS := $(basename $(notdir $(wildcard research/settings/tasks/*.yaml)))
 task-weights: .venv/installed
@@ -106,9 +129,9 @@ task-weights: .venv/installed
 	done
 	for task in $(TASKS); do \
 		mkdir -p hub/neuript-tiny-$$task; \
-		cp $(foreach ending,json safetensors py,runs/neuript-tiny-$$task/*.$(ending)) hub/neuript-tiny-$$task; \
-		$(BIN)/python examples/write_model_card.py --folder hub/neuript-tiny-$$task || exit 1; \
+		cp $(foreach ending,json safetensors,runs/neuript-tiny-$$task/*.$(ending)) hub/neuript-tiny-$$task || exit 1; \
 	done
+	$(MAKE) hub cards
 
 results: .venv/installed
 	$(BIN)/python research/compare_pretraining.py research/settings/comparison.yaml --data $(DATA)/manifest.csv

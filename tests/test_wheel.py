@@ -1,0 +1,66 @@
+"""The wheel that `make dist` builds: this package alone, and it works where nothing else of the repository lies."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+
+WHEEL = os.environ.get("NEURIPT_WHEEL")
+PACKAGE = Path(__file__).parents[1] / "neuript_hf"
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+import neuript_hf
+from neuript_hf.__main__ import main
+from neuript_hf.checkpoints.links import code_files
+
+assert Path(neuript_hf.__file__).is_relative_to(sys.prefix), neuript_hf.__file__
+config = neuript_hf.NeurIPTConfig.tiny()
+model = neuript_hf.NeurIPTModel(config).eval()
+extractor = neuript_hf.NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"])
+signal = 10 * torch.randn(3, 1000).numpy()
+batch = extractor(signal, sampling_rate=250, channel_names=extractor.montage, unit="uV", return_tensors="pt")
+assert model(**batch).pooler_output.shape == (1, 7 * 5 * config.hidden_size)
+neuript_hf.save_checkpoint(model, extractor, "saved")
+assert main(["export-hub", "saved", "exported"]) == 0
+assert Path("exported/README.md").is_file() and code_files()
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    if WHEEL is None:
+        pytest.skip("`make dist` builds the wheel and sets NEURIPT_WHEEL")
+    return Path(WHEEL).resolve()
+
+
+def test_the_wheel_has_this_package_alone(wheel):
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    ours = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    endings = {".py", ".pyi", ".toml", ".md", ".typed"}
+    files = (path for path in PACKAGE.rglob("*") if path.suffix in endings)
+    assert ours == {path.relative_to(PACKAGE.parent).as_posix() for path in files}
+
+
+def test_it_works_in_an_environment_of_its_own(wheel, tmp_path):
+    """The dependencies are those of this environment, the package is not."""
+    venv.create(tmp_path / "environment", with_pip=False)
+    scripts = tmp_path / "environment" / ("Scripts" if os.name == "nt" else "bin")
+    run = {"capture_output": True, "text": True, "cwd": tmp_path}
+    pip = [sys.executable, "-m", "pip", "--python", scripts / "python", "install", "--no-deps", "--no-index", wheel]
+    installed = subprocess.run(pip, **run)
+    assert installed.returncode == 0, installed.stderr
+    place = next((tmp_path / "environment").rglob("site-packages"))
+    (place / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    helped = subprocess.run([scripts / "neuript", "--help"], **run)
+    assert helped.returncode == 0 and "export-hub" in helped.stdout, helped.stderr
+    worked = subprocess.run([scripts / "python", "-c", PROGRAM], **run)
+    assert worked.returncode == 0, worked.stderr
