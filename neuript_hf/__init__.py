@@ -1,36 +1,28 @@
 """NeurIPT for Hugging Face: an EEG foundation model (arXiv 2510.16548), from recording to answer."""
 
 import lazy_loader
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    AutoModelForPreTraining,
-    AutoModelForSequenceClassification,
-)
+import transformers
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_neuript import NeurIPTConfig
+from . import modeling_neuript
+from .configuration_neuript import MODEL_CLASSES, NeurIPTConfig
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .modeling_neuript import NeurIPTForPreTraining, NeurIPTForSequenceClassification, NeurIPTModel
 from .pipeline_neuript import EEGPipeline
 
 
 __version__ = "0.1.0"
 
 AutoConfig.register("neuript", NeurIPTConfig)
-AutoModel.register(NeurIPTConfig, NeurIPTModel)
-AutoModelForPreTraining.register(NeurIPTConfig, NeurIPTForPreTraining)
-AutoModelForSequenceClassification.register(NeurIPTConfig, NeurIPTForSequenceClassification)
 AutoFeatureExtractor.register(NeurIPTConfig, NeurIPTFeatureExtractor)
 PIPELINE_REGISTRY.register_pipeline("eeg-embedding", EEGPipeline, pt_model=AutoModel)
 PIPELINE_REGISTRY.register_pipeline("eeg-classification", EEGPipeline, pt_model=AutoModelForSequenceClassification)
 
-# With these the code files travel with the weights, for AutoModel.from_pretrained(folder, trust_remote_code=True).
+# register_for_auto_class lets the code files travel, for AutoModel.from_pretrained(folder, trust_remote_code=True).
+for auto_class, model_class in MODEL_CLASSES.items():
+    getattr(transformers, auto_class).register(NeurIPTConfig, getattr(modeling_neuript, model_class))
+    getattr(modeling_neuript, model_class).register_for_auto_class(auto_class)
 NeurIPTConfig.register_for_auto_class()
-NeurIPTModel.register_for_auto_class("AutoModel")
-NeurIPTForPreTraining.register_for_auto_class("AutoModelForPreTraining")
-NeurIPTForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
 NeurIPTFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
 
 # __init__.pyi lists the public names. What registration does not need is imported when it is first used.

@@ -8,13 +8,15 @@ from transformers import PreTrainedConfig
 from .link_safe_saving import LinkSafeSaving
 
 
-# Where a Hub folder's code files hold the classes, for trust_remote_code.
-AUTO_MAP = {
-    "AutoConfig": "configuration_neuript.NeurIPTConfig",
-    "AutoModel": "modeling_neuript.NeurIPTModel",
-    "AutoModelForPreTraining": "modeling_neuript.NeurIPTForPreTraining",
-    "AutoModelForSequenceClassification": "modeling_neuript.NeurIPTForSequenceClassification",
+# The models by the Auto class that finds them.
+MODEL_CLASSES = {
+    "AutoModel": "NeurIPTModel",
+    "AutoModelForPreTraining": "NeurIPTForPreTraining",
+    "AutoModelForSequenceClassification": "NeurIPTForSequenceClassification",
 }
+# Where a Hub folder's code files hold the classes, for trust_remote_code.
+AUTO_MAP = {"AutoConfig": "configuration_neuript.NeurIPTConfig"}
+AUTO_MAP |= {auto_class: f"modeling_neuript.{name}" for auto_class, name in MODEL_CLASSES.items()}
 
 
 @strict

@@ -3,15 +3,11 @@
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    AutoModelForPreTraining,
-    AutoModelForSequenceClassification,
-)
+from transformers import AutoConfig, AutoFeatureExtractor
 
+from ..configuration_neuript import MODEL_CLASSES
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTPreTrainedModel
 from ..pipeline_neuript import EEGPipeline
@@ -22,11 +18,7 @@ GOLDEN_NAME = "golden.safetensors"
 GOLDEN_SECONDS = 1
 # Largest difference that another processor or library version may cause in float32.
 TOLERANCE = 1e-4
-AUTO_CLASS = {
-    "NeurIPTModel": AutoModel,
-    "NeurIPTForPreTraining": AutoModelForPreTraining,
-    "NeurIPTForSequenceClassification": AutoModelForSequenceClassification,
-}
+AUTO_CLASS = {name: getattr(transformers, auto_class) for auto_class, name in MODEL_CLASSES.items()}
 
 
 def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtractor, folder: str | Path) -> None:
