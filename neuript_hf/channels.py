@@ -1,12 +1,13 @@
 """
-Which channels of a recording make which channels of a montage, and the report that says so.
+Which channels of a recording make which channels of a montage, and the report on it.
 
-A recording is seen as a graph: electrodes are nodes, a recorded channel joins two of them (or one and the reference).
-A wanted pair is then the shortest way between its electrodes, whether recorded, turned around, or derived over others.
+A recording is a graph: electrodes are its nodes, and a recorded channel joins two of them (or one and the reference).
+A wanted pair is the shortest path between its electrodes: recorded, reversed, or derived from others.
 """
 
+import re
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -15,21 +16,23 @@ from .channel_names import is_electrode, is_pair, read_channels, resolve_channel
 
 
 MIN_ELECTRODES_TO_INTERPOLATE = 4
-# How many names an error message lists.
+# Longest list of names in an error message.
 MOST_NAMES = 20
+# How reports had it, before they had a field for it, that electrodes were recorded against several references.
+_OLD_REFERENCES = re.compile(r"reference: (.*); no pair is derived across them")
 
 
 def canonical_names(channel_names: Sequence[str], net: str | None = None) -> list[str]:
     """
-    Electrodes, sites and pairs of a user's list, in the tables' spelling.
+    Electrodes, sites and pairs of a user's list, as the tables spell them.
 
     Args:
-        channel_names: in any spelling. Unlike a recording's, they mean what they say: F1-F3 is no Fp1-F3, and C3 is
-            the electrode on any cap (its label C3 is `"C3@biosemi128"`).
-        net: the cap, where other names are its labels.
+        channel_names: in any spelling. Unlike a recording's names they are taken literally: F1-F3 is not Fp1-F3, and
+            C3 is the electrode on any cap (a cap's label C3 is `"C3@biosemi128"`).
+        net: the cap whose labels other names are.
 
     Raises:
-        ValueError: for names that are no electrode or pair, and for those given twice.
+        ValueError: for names that are neither an electrode nor a pair, and for repeated ones.
     """
     channels = [_canonical_name(name, net) for name in channel_names]
     unknown = [
@@ -40,7 +43,7 @@ def canonical_names(channel_names: Sequence[str], net: str | None = None) -> lis
     if unknown or not channels:
         raise ValueError(
             f"Unknown channels {unknown}: expected electrodes of the 10-05 system such as 'C3', or pairs such as "
-            "'C3-Cz'; labels of a cap such as 'E22' only with the name of its net."
+            "'C3-Cz'; a cap's labels such as 'E22' need the name of its net."
         )
     twice = sorted(channel for channel, count in Counter(channels).items() if count > 1)
     if twice:
@@ -56,21 +59,40 @@ def _canonical_name(name: str, net: str | None) -> str:
 
 
 @dataclass
+class ChannelSource:
+    """
+    What enters an output channel.
+
+    Args:
+        name: the channel, as the recording calls it; an electrode if it was interpolated.
+        sign: 1 or -1.
+        number: of the channel in the recording; `None` if it was interpolated.
+    """
+
+    name: str
+    sign: int
+    number: int | None
+
+    def __str__(self) -> str:
+        return f"{'+' if self.sign > 0 else '-'}{self.name}{' (interpolated)' if self.number is None else ''}"
+
+
+@dataclass
 class ChannelRow:
     """
     Where one output channel comes from.
 
     Args:
         name: electrode or pair, as the montage calls it.
-        how: `"exact"` (named like this in the recording), `"alias"` (another spelling), `"recorded pair"`, `"derived
-            pair"` (from other channels), `"interpolated"` (in whole or part).
-        sources: the recording's channels, with the sign they enter by.
-        masked: why the channel is masked as bad; empty where it is good.
+        how: `"exact"` (the recording has this name), `"alias"` (it spells it differently), `"recorded pair"`,
+            `"derived pair"` (from other channels), `"interpolated"` (wholly or in part).
+        sources: what it is the sum of.
+        masked: why the channel is masked as bad; empty if it is good.
     """
 
     name: str
     how: str
-    sources: list[str]
+    sources: list[ChannelSource]
     masked: str = ""
 
 
@@ -81,33 +103,67 @@ class ChannelReport:
 
     Args:
         channels: one row for each output channel.
-        dropped: channels of the recording that are in no output, with the reason.
+        dropped: channels of the recording that enter no output, with the reason.
+        faults: what is wrong with the bad ones among them; only known after an inspection.
         missing: channels of the montage that are left out (`on_missing="drop"`), with the reason.
-        steps: unit, reference, filters, rate and windows, in the order they were applied.
-        problems: what would stop the extractor; only where it was asked to inspect.
+        references: what each electrode was recorded against, as far as the names tell.
+        steps: unit, reference, filters, rate and windows, in the order in which they were applied.
+        problems: what the extractor would refuse; only after an inspection.
     """
 
     channels: list[ChannelRow] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def one_reference(self) -> bool:
+        """Whether all electrodes were recorded against the same reference, so that differences between them exist."""
+        return len(set(self.references.values())) <= 1
+
     def to_dict(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "ChannelReport":
+        """The report that [`to_dict`] was called on; reads those of version 0.1.0, too, which had fewer fields."""
+        rows = [
+            ChannelRow(**row | {"sources": [_source_of(source) for source in row["sources"]]})
+            for row in values["channels"]
+        ]
+        report = cls(**{**values, "channels": rows})
+        for step in report.steps if "references" not in values else ():
+            if old := _OLD_REFERENCES.fullmatch(step):
+                groups = (group.rpartition(" against ") for group in old[1].split("; "))
+                report.references = {name: kind for names, _, kind in groups for name in names.split(", ")}
+        return report
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.channels] + [8])
         lines = [f"{'channel':{width}}  {'how':14} from"]
         for row in self.channels:
+            sources = " ".join(map(str, row.sources))
+            if row.how in ("exact", "alias", "recorded pair"):
+                sources = sources.removeprefix("+")
             masked = f"   MASKED, {row.masked}" if row.masked else ""
-            lines.append(f"{row.name:{width}}  {row.how:14} {' '.join(row.sources)}{masked}")
+            lines.append(f"{row.name:{width}}  {row.how:14} {sources}{masked}")
         lines += [f"missing {name}: {reason}" for name, reason in self.missing.items()]
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.dropped.items():
-            by_reason.setdefault(reason, []).append(name)
+            by_reason.setdefault("; ".join(filter(None, [reason, self.faults.get(name)])), []).append(name)
         lines += [f"left out, {reason}: {', '.join(names)}" for reason, names in by_reason.items()]
         return "\n".join(lines + self.steps + [f"problem: {problem}" for problem in self.problems])
+
+
+def _source_of(source: Mapping | str) -> ChannelSource:
+    """Also of a report of version 0.1.0, which had `"-T5"` or `"+Cz (interpolated)"`."""
+    if not isinstance(source, str):
+        return ChannelSource(**source)
+    name = source.lstrip("+-").removesuffix(" (interpolated)")
+    return ChannelSource(name, -1 if source.startswith("-") else 1, None)
 
 
 @dataclass
@@ -116,14 +172,16 @@ class ChannelPlan:
     Which channels of a recording make which output: `output = weights @ (recorded, then interpolated)`.
 
     Args:
+        names: all of the recording's channels as the report calls them, each unique.
         channels: the outputs, electrodes or pairs.
-        recorded: numbers of the recording's channels that are read.
-        electrodes: what each of them is, an electrode or a pair.
-        interpolated: electrodes to be interpolated from the recorded ones.
+        recorded: numbers of the recording's channels to read.
+        electrodes: the electrode or pair that each of them is.
+        interpolated: electrodes to interpolate from the recorded ones.
         weights: `[outputs, recorded + interpolated]`, entries -1, 0, 1.
-        duplicates: pairs of numbers (later, first) of channels that must carry the same signal.
+        duplicates: pairs of numbers (later, first) of channels that must have the same signal.
     """
 
+    names: list[str]
     channels: list[str]
     recorded: list[int]
     electrodes: list[str]
@@ -139,47 +197,48 @@ def plan_channels(
     on_missing: str,
     report: ChannelReport,
     net: str | None = None,
+    located: Mapping[str, str] | None = None,
 ) -> ChannelPlan:
     """
-    Finds every channel of a montage among a recording's channels: as it is, with the sign turned, or as the sum and
-    difference of others.
+    Finds every channel of a montage among a recording's channels: as it is, reversed, or as a sum of others.
 
     Args:
-        names: the recording's channels, in its own spelling.
+        names: the recording's channels, as it spells them.
         types: their types, as MNE calls them; only `"eeg"` is used.
         wanted: the montage's electrodes, sites and pairs; `None` = the recording's own.
         on_missing: `"raise"`, `"drop"` or `"interpolate"`.
         report: gets a row for each output and a line for everything that is not used.
-        net: the cap, where the recording's names are its labels.
+        net: the cap whose labels the recording's names are.
+        located: electrodes of channels that are known by position, whatever their names say.
 
     Raises:
-        ValueError: where channels lack or have unknown names, or the net is unknown.
+        ValueError: where channels are missing or have unknown names, or the net is unknown.
     """
-    labels = _labels(names)
-    recording = _read_recording(names, labels, types, net, report)
+    spellings = [(located or {}).get(name, name) for name in names]
+    names = unique_names(names)
+    recording = _read_recording(names, spellings, types, net, report)
     found = recording.found
     if wanted is None:
         _check_some_known(recording, names)
         wanted = list(found)
 
-    edges = recording.edges()
-    ways = {channel: _way(found, edges, channel) for channel in wanted}
-    lacking = {
+    edges = _edges(found, report.references)
+    paths = {channel: _path_to(channel, found, edges) for channel in wanted}
+    missing = {
         channel: [electrode for electrode in channel.split("-") if electrode not in edges] or [channel]
-        for channel, way in ways.items()
-        if way is None
+        for channel, path in paths.items()
+        if path is None
     }
     interpolated = []
-    if lacking:
-        interpolated = _handle_missing(lacking, len(wanted), recording, on_missing, report)
+    if missing:
+        interpolated = _handle_missing(missing, len(wanted), recording, on_missing, report)
     if interpolated:
-        # An interpolated electrode has the recording's reference, like its neighbours.
-        (reference,) = set(recording.references.values())
-        recording.found = found | {name: len(names) + number for number, name in enumerate(interpolated)}
-        recording.references |= dict.fromkeys(interpolated, reference)
-        edges = recording.edges()
-        ways |= {channel: _way(recording.found, edges, channel) for channel in lacking}
-    rows = {channel: way for channel, way in ways.items() if way is not None}
+        # an interpolated electrode has the recording's reference, like its neighbours
+        (reference,) = set(report.references.values())
+        all_found = found | {name: len(names) + number for number, name in enumerate(interpolated)}
+        edges = _edges(all_found, report.references | dict.fromkeys(interpolated, reference))
+        paths |= {channel: _path_to(channel, all_found, edges) for channel in missing}
+    rows = {channel: path for channel, path in paths.items() if path is not None}
 
     outputs = {index for row in rows.values() for index in row if index < len(names)}
     recorded = sorted(outputs | set(found.values()) if interpolated else outputs)
@@ -189,80 +248,79 @@ def plan_channels(
     for number, (channel, row) in enumerate(rows.items()):
         for index, sign in row.items():
             weights[number, columns[index]] = sign
-        report.channels.append(_row(channel, row, labels, interpolated))
+        report.channels.append(_row(channel, row, names, spellings, interpolated))
     for index in found.values():
         if index not in outputs:
-            report.dropped[labels[index]] = "not in the montage" + ", but interpolated from" * bool(interpolated)
+            report.dropped[names[index]] = "not in the montage" + ", but interpolated from" * bool(interpolated)
     meanings = {index: name for name, index in found.items()}
     electrodes = [meanings[index] for index in recorded]
-    return ChannelPlan(list(rows), recorded, electrodes, interpolated, weights, recording.duplicates)
+    return ChannelPlan(names, list(rows), recorded, electrodes, interpolated, weights, recording.duplicates)
 
 
 @dataclass
 class _Recording:
     """
-    What a recording's channels are.
+    What the channels of a recording are.
 
     Args:
-        found: electrodes, sites and pairs, with their channels' numbers.
-        references: what each electrode or site was recorded against.
-        duplicates: pairs of numbers (later, first) of channels with one meaning.
-        foreign: names that say nothing.
+        found: electrodes, sites and pairs, with the numbers of their channels.
+        duplicates: pairs of numbers (later, first) of channels with the same meaning.
+        foreign: names without a meaning.
     """
 
     found: dict[str, int] = field(default_factory=dict)
-    references: dict[str, str] = field(default_factory=dict)
     duplicates: list[tuple[int, int]] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
-    def edges(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """
-        The recording as a graph: electrodes and references are its nodes, a channel joins two of them and is their
-        difference. `edges[a][b] = (channel, sign)`: that channel times sign is a minus b. In order of the alphabet, so
-        that the order of the channels decides nothing.
-        """
-        edges: dict[str, dict[str, tuple[int, int]]] = {}
-        for name in sorted(self.found):
-            first, second = name.split("-") if is_pair(name) else (name, self.references[name])
-            edges.setdefault(first, {}).setdefault(second, (self.found[name], 1))
-            edges.setdefault(second, {}).setdefault(first, (self.found[name], -1))
-        return edges
+
+def _edges(found: dict[str, int], references: dict[str, str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """
+    The recording as a graph: electrodes and references are its nodes, a channel joins two of them and is their
+    difference. `edges[a][b] = (channel, sign)`: that channel times sign is a minus b. In alphabetical order, so that
+    the order of the channels makes no difference.
+    """
+    edges: dict[str, dict[str, tuple[int, int]]] = {}
+    for name in sorted(found):
+        first, second = name.split("-") if is_pair(name) else (name, references[name])
+        edges.setdefault(first, {}).setdefault(second, (found[name], 1))
+        edges.setdefault(second, {}).setdefault(first, (found[name], -1))
+    return edges
 
 
-def _labels(names: list[str]) -> list[str]:
-    """Names for the report, each channel its own: repeated ones get the channel's number, from 1."""
+def unique_names(names: list[str]) -> list[str]:
+    """Names for the report, different for each channel: repeated ones get the channel's number, counted from 1."""
     counts = Counter(names)
     return [f"{name} (channel {index})" if counts[name] > 1 else name for index, name in enumerate(names, start=1)]
 
 
 def _read_recording(
-    names: list[str], labels: list[str], types: list[str], net: str | None, report: ChannelReport
+    names: list[str], spellings: list[str], types: list[str], net: str | None, report: ChannelReport
 ) -> _Recording:
-    """What is in a recording; everything that is not used gets its line in the report."""
+    """What a recording contains; everything that is not used gets its line in the report."""
     recording = _Recording()
-    read = read_channels(names, types, net)
+    read = read_channels(spellings, types, net)
     report.steps += read.notes
     for index, (meaning, kind) in enumerate(zip(read.meanings, types, strict=True)):
         if kind != "eeg":
-            report.dropped[labels[index]] = f"of type {kind}"
+            report.dropped[names[index]] = f"of type {kind}"
         elif meaning.startswith("non-eeg:"):
-            report.dropped[labels[index]] = f"no EEG by its name ({meaning.split(':')[1]})"
+            report.dropped[names[index]] = f"not EEG by its name ({meaning.split(':')[1]})"
         elif meaning == "ambiguous":
-            report.dropped[labels[index]] = "ambiguous name, means different places on different caps: name the net"
-            recording.foreign.append(names[index])
+            report.dropped[names[index]] = "ambiguous name, means different places on different caps: name the net"
+            recording.foreign.append(spellings[index])
         elif meaning == "unknown":
-            report.dropped[labels[index]] = "unknown name"
-            recording.foreign.append(names[index])
+            report.dropped[names[index]] = "unknown name"
+            recording.foreign.append(spellings[index])
         elif meaning in recording.found:
             first = recording.found[meaning]
             recording.duplicates.append((index, first))
-            report.dropped[labels[index]] = f"{meaning} again, like {labels[first]}"
+            report.dropped[names[index]] = f"{meaning} again, like {names[first]}"
         else:
             recording.found[meaning] = index
             if not is_pair(meaning):
-                recording.references[meaning] = read.references[index]
-    if len(set(recording.references.values())) > 1:
-        report.steps.append(f"reference: {_describe(recording.references)}; no pair is derived across them")
+                report.references[meaning] = read.references[index]
+    if not report.one_reference:
+        report.steps.append(f"reference: {_describe(report.references)}; no pair is derived across them")
     return recording
 
 
@@ -275,13 +333,13 @@ def _describe(references: dict[str, str]) -> str:
 
 
 def _check_some_known(recording: _Recording, names: list[str]) -> None:
-    """Without a montage, some name has to say where it is; those that do not are left out, with a line each."""
+    """Without a montage, at least one name must say where its channel is."""
     if recording.found:
         return
     if recording.foreign:
         raise ValueError(
-            f"No channel is recognised by its name: {_list_some(recording.foreign)}. Expected channel names of the "
-            "10-05 system such as 'C3', or pairs such as 'C3-Cz'. Rename them (raw.rename_channels, or "
+            f"No channel name is recognised: {_list_some(recording.foreign)}. Expected channel names of the 10-05 "
+            "system such as 'C3', or pairs such as 'C3-Cz'. Rename the channels (raw.rename_channels, or "
             "channel_names=...), name the net if they are labels of a cap (net='biosemi64'), add digitised positions "
             "(raw.set_montage), or give the extractor a montage."
         )
@@ -289,32 +347,31 @@ def _check_some_known(recording: _Recording, names: list[str]) -> None:
 
 
 def _handle_missing(
-    lacking: dict[str, list[str]], wanted: int, recording: _Recording, on_missing: str, report: ChannelReport
+    channels: dict[str, list[str]], wanted: int, recording: _Recording, on_missing: str, report: ChannelReport
 ) -> list[str]:
-    """Raises, notes what is left out, or says which electrodes to interpolate."""
-    electrodes = sorted({electrode for missing in lacking.values() for electrode in missing})
+    """Raises, notes what is left out, or returns the electrodes to interpolate."""
+    electrodes = sorted({electrode for missing in channels.values() for electrode in missing})
     has = _list_some(list(recording.found)) or "no EEG channel"
     hints = ""
     if recording.foreign:
-        hints += f" Names that say no electrode: {_list_some(recording.foreign)} (of a cap's labels, name its net)."
-    one_reference = len(set(recording.references.values())) <= 1
-    if not one_reference:
-        hints += f" Its references differ: {_describe(recording.references)}."
+        hints += f" Unknown names: {_list_some(recording.foreign)} (if they are a cap's labels, name its net)."
+    if not report.one_reference:
+        hints += f" Its references differ: {_describe(report.references)}."
     if on_missing == "raise":
         raise ValueError(
-            f"The montage needs channels that the recording lacks: {', '.join(lacking)} (no "
+            f"The montage needs channels that the recording does not have: {', '.join(channels)} (no "
             f"{', '.join(electrodes)}). It has {has}.{hints} Choose another montage ('as_recorded' or a list of "
             "channels), rename channels (raw.rename_channels), or set on_missing to 'interpolate' or 'drop'."
         )
     if on_missing == "drop":
-        if len(lacking) == wanted:
+        if len(channels) == wanted:
             raise ValueError(
                 f"The recording has no channel of the montage; it has {has}.{hints} Choose another montage."
             )
-        report.missing |= {name: f"no {', '.join(missing)}" for name, missing in lacking.items()}
+        report.missing |= {name: f"no {', '.join(missing)}" for name, missing in channels.items()}
         return []
-    enough = len(recording.references) >= MIN_ELECTRODES_TO_INTERPOLATE
-    if not enough or not one_reference or len(recording.references) < len(recording.found):
+    enough = len(report.references) >= MIN_ELECTRODES_TO_INTERPOLATE
+    if not enough or not report.one_reference or len(report.references) < len(recording.found):
         raise ValueError(
             f"Can't interpolate {', '.join(electrodes)}: that takes at least {MIN_ELECTRODES_TO_INTERPOLATE} "
             f"electrodes against one reference, but the recording has {has}.{hints} Set on_missing='drop' or choose "
@@ -324,22 +381,20 @@ def _handle_missing(
 
 
 def _list_some(names: list[str]) -> str:
-    """Names for a message, not all of a net of 256."""
+    """Names for a message, but not all 256 of a net."""
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
 
 
-def _way(found: dict[str, int], edges: dict, channel: str) -> dict[int, int] | None:
-    """
-    The recorded channels, with signs, that make a wanted one, or `None`. An electrode has to be recorded itself.
-    """
+def _path_to(channel: str, found: dict[str, int], edges: dict) -> dict[int, int] | None:
+    """The recorded channels, with signs, that make a wanted one, or `None`; an electrode must be recorded itself."""
     if channel in found:
         return {found[channel]: 1}
     return _path(edges, *channel.split("-")) if is_pair(channel) else None
 
 
 def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:
-    """The fewest channels whose signed sum is first minus second, `{channel: sign}`; `None` where there is no way."""
+    """The fewest channels whose signed sum is first minus second, `{channel: sign}`; `None` if there is no path."""
     reached: dict[str, dict[int, int]] = {first: {}}
     queue = deque([first])
     while queue:
@@ -353,25 +408,33 @@ def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:
     return None
 
 
-def _row(channel: str, weights: dict[int, int], recorded: list[str], interpolated: list[str]) -> ChannelRow:
-    """The report's row of an output channel made of `weights` of the recorded, and then the interpolated, channels."""
-    names = recorded + interpolated
+def _row(
+    channel: str, path: dict[int, int], names: list[str], spellings: list[str], interpolated: list[str]
+) -> ChannelRow:
+    """The report's row of an output channel, from the numbers of its sources: recorded ones, then interpolated."""
     sources = [
-        f"{'+' if sign > 0 else '-'}{names[index]}{' (interpolated)' if index >= len(recorded) else ''}"
-        for index, sign in weights.items()
+        ChannelSource(names[index], sign, index)
+        if index < len(names)
+        else ChannelSource(interpolated[index - len(names)], sign, None)
+        for index, sign in path.items()
     ]
-    if any(index >= len(recorded) for index in weights):
+    if any(source.number is None for source in sources):
         how = "interpolated"
-    elif len(weights) > 1:
+    elif len(sources) > 1:
         how = "derived pair"
+    elif is_pair(channel):
+        how = "recorded pair"
     else:
-        ((index, sign),) = weights.items()
-        if is_pair(channel):
-            how = "recorded pair"
-        else:
-            how = "exact" if names[index] in (channel, channel.split("@")[0]) else "alias"
-        sources = [names[index] if sign > 0 else f"-{names[index]}"]
+        how = "exact" if spellings[sources[0].number] in (channel, channel.split("@")[0]) else "alias"
     return ChannelRow(channel, how, sources)
 
 
-__all__ = ["ChannelPlan", "ChannelReport", "ChannelRow", "canonical_names", "plan_channels"]
+__all__ = [
+    "ChannelPlan",
+    "ChannelReport",
+    "ChannelRow",
+    "ChannelSource",
+    "canonical_names",
+    "plan_channels",
+    "unique_names",
+]

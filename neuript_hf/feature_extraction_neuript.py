@@ -1,20 +1,19 @@
 """
-Recording or array -> the batch that NeurIPT's models take, and an account of what happened to every channel.
+Recording or array -> the batch that NeurIPT's models take, and a report on what happened to every channel.
 
-In the order of the data: channels are found by name, the signal is read block by block in microvolt, bad channels are
-judged before any filter hides them, the rate is lowered, pairs are derived, then high-pass on the whole recording,
-windows, companding (spec section 2).
+In the order of the data: channels are found by name, the signal is read block by block in microvolts, bad channels are
+judged before any filter hides them, the rate is lowered, pairs are derived; then come the high-pass over the whole
+recording, windows, and companding (docs/model.md section 2).
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
-from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels
+from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels, unique_names
 from .digitization import electrodes_by_position
 from .electrodes import (
     LOBES,
@@ -29,24 +28,33 @@ from .electrodes import (
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
 from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording, check_positive, is_recording
-from .signal_quality import SignalSurvey, check_amplitude
+from .signal_quality import (
+    SignalSurvey,
+    channel_faults,
+    check_amplitude,
+    check_copies,
+    check_signal,
+    check_some_good,
+    mask_outputs,
+    note_filled,
+)
+from .windowing import onsets_of, plan_windows
 
 
 try:
     import mne
-except ImportError:  # coordinates, lobes and companding work without it; filters do not
+except ImportError:  # coordinates, lobes and companding work without it, filters do not
     mne = None
 
 
-MICROVOLTS = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
-# Recordings are read in blocks of this many seconds, so that only their planned channels at 64 Hz are held whole.
+# Recordings are read in blocks of this length, so that only their planned channels at 64 Hz are in memory as a whole.
 BLOCK_SECONDS = 300.0
 
 
 def a_law_compress(microvolts: np.ndarray, a: float = 0.25) -> np.ndarray:
     """
-    A-law companding (spec section 2.3): `sign(x) A|x| / k` below `1/A`, else `sign(x) (1 + ln A|x|) / k` with
+    A-law companding (docs/model.md section 2.3): `sign(x) A|x| / k` below `1/A`, else `sign(x) (1 + ln A|x|) / k` with
     `k = e + ln A` (for A < 1 the `1 + ln A` of G.711 would be negative).
     """
     scaled = a * np.abs(microvolts)
@@ -69,22 +77,22 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         montage: name of a montage (`"double_banana"`, `"bcic_iv_2a"`, `"bcic_iv_2a_monopolar"`, `"bcic_iv_2b"`,
             `"bcic_iv_2b_monopolar"`, `"seed_v"`, `"sleep_edfx"`), `"as_recorded"` (the recording's own EEG channels),
             or a list of electrodes and pairs `"A-B"` (first minus second).
-        sampling_rate: rate of the output, in hertz. The models are made for 64.
-        l_freq, h_freq: borders of the band-pass, in hertz; `None` = open on that side.
+        sampling_rate: rate of the output, in hertz. The models are trained at 64.
+        l_freq, h_freq: edges of the pass band, in hertz; `None` = open on that side.
         notch_freq: mains frequency to remove, in hertz; `None` = no notch. A band that ends at 30 Hz needs none.
         companding: `"a-law"`, or `None` to leave microvolts.
         companding_a: A of the A-law.
         coordinate_frame: `"head"` (an electrode has the same coordinates in every montage) or `"montage"` (the
             authors' rescaling, for converted checkpoints).
-        on_missing: what to do where the recording lacks a channel of the montage: `"raise"`, `"drop"` it, or
+        on_missing: what to do if the recording does not have a channel of the montage: `"raise"`, `"drop"` it, or
             `"interpolate"` its electrodes (spherical splines).
         window_seconds: length of a window.
-        net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) where the recording's names are its labels.
-        positions: `"table"` (names say where channels are; those that say nothing are found by digitised positions
-            where the recording has them) or `"digitised"` (digitised positions alone).
+        net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) if the recording's names are its labels.
+        positions: `"table"` (positions by name; channels with unknown names by digitised position, if the recording
+            has any) or `"digitised"` (digitised positions only).
 
     Raises:
-        ValueError: where an argument can't be; names what is possible.
+        ValueError: for an impossible argument; names the possible ones.
     """
 
     model_input_names = ["input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask"]
@@ -168,16 +176,16 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
 
     def channel_features(self, channel_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """
-        What the models have to know about channels, without a recording.
+        What the models need to know about channels, without a recording.
 
         Args:
-            channel_names: electrodes or pairs in any spelling; default the montage's.
+            channel_names: electrodes or pairs in any spelling; by default the montage's.
 
         Returns:
             `electrode_positions`, float32 `[C, 3]` in grid units, and `lobe_mask`, bool `[C, num_lobes]`.
 
         Raises:
-            ValueError: for unknown names, or none where the montage is `"as_recorded"`.
+            ValueError: for unknown names, and without names if the montage is `"as_recorded"`.
         """
         if channel_names is None and self.channel_names is None:
             raise ValueError("The montage is 'as_recorded', so channel_names are needed.")
@@ -189,7 +197,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 raise ValueError(f"Montage {montage!r} has lobes for its own channels only, not for {foreign}.")
             positions, lobes = grid_positions(channels, self.coordinate_frame), lobe_membership(channels)
         else:
-            # A part of the montage keeps the places and lobes that it has in the whole.
+            # part of a montage keeps the positions and lobes that it has in the whole
             chosen = [self.channel_names.index(channel) for channel in channels]
             positions = grid_positions(self.channel_names, self.coordinate_frame, montage)[chosen]
             lobes = lobe_membership(self.channel_names, montage)[chosen]
@@ -218,24 +226,24 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 `[n, C, T]` (n pieces, such as epochs), or a list of these.
             sampling_rate: of arrays, in hertz.
             channel_names: of arrays, in order; for a list of arrays also a list of such lists.
-            unit: of arrays, `"uV"`, `"mV"` or `"V"`. For MNE objects only where their numbers are not in volts, for
-                files where they do not say it.
-            window_seconds: length of a window; default the extractor's, for epochs and `[n, C, T]` the whole piece.
-            stride_seconds: distance of window starts; default the window's length.
-            onsets: starts of the windows, in seconds from the first sample (by the clock, where there are gaps); in
-                place of a stride. Only the stretch around them is read, and channels are judged on it. For a list of
+            unit: of arrays, `"uV"`, `"mV"` or `"V"`. For MNE objects only if their numbers are not volts, for files
+                only if they do not state it.
+            window_seconds: length of a window; by default the extractor's, for epochs and `[n, C, T]` the whole piece.
+            stride_seconds: from the start of one window to the next; by default the window's length.
+            onsets: starts of the windows, in seconds from the first sample (by the clock if there are gaps), instead
+                of a stride. Only the stretch around them is read, and channels are judged on it. For a list of
                 recordings a list of such lists.
-            return_tensors: `"pt"` for tensors; default numpy arrays.
+            return_tensors: `"pt"` for tensors; numpy arrays by default.
 
         Returns:
             `BatchFeature` with `input_values` float32 `[B, C, T]`, `electrode_positions` float32 `[B, C, 3]`,
             `lobe_mask` bool `[B, C, num_lobes]`, `channel_mask` bool `[B, C]` (false = bad or padding),
             `attention_mask` bool `[B, T]` (false = padding). `.report` is the [`ChannelReport`], `.onsets` float
-            `[B]` says where the windows begin, in seconds; for a list of recordings both are lists.
+            `[B]` the starts of the windows, in seconds; for a list of recordings both are lists.
 
         Raises:
             ValueError: where channels, unit, rate, type or length do not allow it; says what to do.
-            ImportError: where MNE is not installed.
+            ImportError: where MNE is not installed, or, for files, the package (remote code).
         """
         if mne is None:
             raise ImportError("The feature extractor filters with MNE: pip install mne.")
@@ -274,14 +282,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         unit: str | None = None,
     ) -> ChannelReport:
         """
-        The report on a recording without its windows: what is in it, which channels would be used, which are bad. What
-        would stop the extractor all the same stands in `problems`.
+        The report on a recording without its windows: its channels, which of them would be used, which are bad. Its
+        `problems` are what the extractor would refuse.
 
         Args:
             recording, sampling_rate, channel_names, unit: as in a call; one recording.
 
         Raises:
-            ValueError: where the recording can't be opened or read, or lacks channels of a montage that is named.
+            ValueError: where the recording can't be opened or read, or channels of a named montage are missing.
         """
         source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
         if not source.seconds:
@@ -301,21 +309,22 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         if not channels:
             return report
         survey = _survey(source, channels)
-        _note_filled(survey, report)
-        faults = _faults(survey, channels, source, len(placed))
+        note_filled(survey, report)
+        faults = channel_faults(survey, channels, source, len(placed))
         try:
             self._check_rate(source.sampling_rate)
-            check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
+            check_amplitude(survey.typical_amplitude(), source.unit)
             if plan is not None:
-                _check_copies(survey, channels, plan, source, report)
+                check_copies(survey, channels, plan, report)
         except ValueError as error:
             report.problems.append(str(error))
         if plan is not None:
-            _mask(faults[:, : len(plan.recorded)], plan, source, report)
+            mask_outputs(faults[:, : len(plan.recorded)], plan, source.in_pieces, report)
+        names = unique_names(source.names)
         for index, reasons in zip(channels, faults.T, strict=True):
             if index not in placed and reasons[0]:
-                name = source.names[index]
-                report.dropped[name] = f"{report.dropped.get(name, 'not placed')}; {reasons[0]}"
+                report.dropped.setdefault(names[index], "not placed")
+                report.faults[names[index]] = reasons[0]
         return report
 
     def window_onsets(
@@ -325,14 +334,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         Where the windows of a recording begin, in seconds by its clock; none reaches into a gap.
 
         Args:
-            recording: of [`as_recording`] or [`open_recording`].
+            recording: from [`as_recording`] or [`open_recording`].
             window_seconds, stride_seconds: as in a call.
 
         Raises:
-            ValueError: where no stretch of the recording holds a window.
+            ValueError: where no stretch of the recording is long enough for a window.
         """
         windows, _ = self._windows(recording, window_seconds, stride_seconds, None, ChannelReport())
-        return self._onsets_of(recording, windows)
+        return onsets_of(recording, windows, self.sampling_rate)
 
     def _extract(
         self,
@@ -347,8 +356,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         plan = self._plan(source, report)
         windows, samples = self._windows(source, window_seconds, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
-        masked = _mask(faults, plan, source, report)
-        _check_some_good(masked, faults, source)
+        masked = mask_outputs(faults, plan, source.in_pieces, report)
+        check_some_good(masked, faults, source.in_pieces)
         values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
         for first, begin, signal in stretches:
             self._cut(values, signal, windows - (first, begin), faults != "", masked, plan, source.sampling_rate)
@@ -364,14 +373,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 "attention_mask": np.ones((count, samples), dtype=bool),
             },
             report,
-            self._onsets_of(source, windows),
+            onsets_of(source, windows, self.sampling_rate),
         )
 
     def _check_rate(self, rate: float) -> None:
-        """A band up to h_freq can't come from fewer samples, and no amplifier for EEG takes 100,000 a second."""
+        """A band up to h_freq takes at least twice that rate, and no EEG amplifier samples at 100 kHz."""
         if rate > HIGHEST_RATE:
             raise ValueError(
-                f"A sampling rate of {rate:g} Hz is no rate of EEG: expected at most {HIGHEST_RATE:,} Hz."
+                f"A sampling rate of {rate:g} Hz is not one of EEG: expected at most {HIGHEST_RATE:,} Hz."
             )
         needed = 2 * (self.h_freq or self.sampling_rate / 2)
         if rate < needed:
@@ -381,18 +390,13 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             )
 
     def _plan(self, source: Recording, report: ChannelReport) -> ChannelPlan:
-        """Which channels make which output: by name, or by digitised position."""
+        """Which channels make which output, by name or by digitised position."""
         located = self._located(source, report)
-        names = [located.get(name, name) for name in source.names]
-        plan = plan_channels(names, source.types, self.channel_names, self.on_missing, report, self.net)
-        own = {electrode: name for name, electrode in located.items()}
-        for row in report.channels:
-            row.sources = [_with_own_name(text, own) for text in row.sources]
-        report.dropped = {own.get(name, name): reason for name, reason in report.dropped.items()}
-        return plan
+        wanted = self.channel_names
+        return plan_channels(source.names, source.types, wanted, self.on_missing, report, self.net, located)
 
     def _located(self, source: Recording, report: ChannelReport) -> dict[str, str]:
-        """Electrodes of channels that are known by their digitised position, with a line in the report."""
+        """Electrodes of channels whose digitised position is needed, with a line in the report."""
         meanings = resolve_channels(source.names, source.types, self.net)
         asked = self.positions == "digitised"
         wanted = {
@@ -428,100 +432,21 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         onsets: Sequence[float] | None,
         report: ChannelReport,
     ) -> tuple[np.ndarray, int]:
-        """
-        The windows, whole numbers `[B, 2]`: which segment, and which of its samples at the output's rate is the first;
-        and their length in samples.
-        """
-        rate, resampler = self.sampling_rate, self._resampler(source)
-        lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
-        longest = max(lengths, default=0)
-        if not longest or not source.segments[0].stop:
-            raise ValueError("The recording is empty: it has no samples.")
+        """The windows and their length, as [`plan_windows`] has them."""
         if window_seconds is None and not source.in_pieces:
             window_seconds = self.window_seconds
-        samples = longest if window_seconds is None else round(min(window_seconds * rate, longest + 1))
-        if samples < 1:
-            raise ValueError(
-                f"A window of {window_seconds} s holds no sample at {rate} Hz. Give a longer window_seconds."
-            )
-        if samples > longest:
-            stretch = max(segment.stop - segment.start for segment in source.segments) / source.sampling_rate
-            what = "recording" if len(source.segments) == 1 else "longest stretch of the recording"
-            raise ValueError(
-                f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
-                f"{window_seconds:g} s. Give a shorter window_seconds."
-            )
-        if onsets is not None:
-            if stride_seconds is not None:
-                raise ValueError("Give onsets or stride_seconds, not both.")
-            return self._windows_at(source, onsets, samples, report), samples
-        stride = stride_seconds or samples / rate
-        if stride * rate < 1:
-            raise ValueError(
-                f"stride_seconds is {stride:g} s, less than one sample at {rate} Hz: give at least {1 / rate:g} s."
-            )
-        windows, rest = [], 0.0
-        for number, length in enumerate(lengths):
-            count = int((length - samples) / rate / stride + 1e-9) + 1 if length >= samples else 0
-            starts = np.rint(np.arange(count) * stride * rate).astype(int)
-            windows.append(np.stack([np.full(count, number), starts], axis=1))
-            rest += (length - (starts[-1] + samples if count else 0)) / rate
-        windows = np.concatenate(windows)
-        count = len(windows) // len(lengths) if source.in_pieces else len(windows)
-        report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
-        if rest > 0:
-            where = "the last " if len(lengths) == 1 else ""
-            report.steps.append(
-                f"note: {where}{rest / (len(lengths) if source.in_pieces else 1):.2f} s fill no window"
-            )
-        return windows, samples
-
-    def _windows_at(
-        self, source: Recording, onsets: Sequence[float], samples: int, report: ChannelReport
-    ) -> np.ndarray:
-        """Windows that begin at given seconds; of pieces, in each of them."""
-        rate = self.sampling_rate
-        if not len(onsets):
-            raise ValueError("onsets is empty: there is no window to cut.")
-        onsets = np.asarray(onsets, dtype=float)
-        if source.in_pieces:
-            numbers = [0 if source.segment_of(onset, samples / rate) == 0 else None for onset in onsets]
-        else:
-            numbers = [source.segment_of(onset, samples / rate) for onset in onsets]
-        outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
-        if outside:
-            gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""
-            last = source.segments[0 if source.in_pieces else -1]
-            end = last.onset + (last.stop - last.start) / source.sampling_rate
-            raise ValueError(
-                f"Windows of {samples / rate:g} s at {outside} s would leave the recording or reach into a gap; it "
-                f"lasts {end:.2f} s{gaps}."
-            )
-        report.steps.append(f"windows: {len(onsets)} of {samples / rate:g} s, at the onsets given")
-        resampler = self._resampler(source)
-        windows = []
-        for number, onset in zip(numbers, onsets, strict=True):
-            segment = source.segments[number]
-            last = resampler.outputs(segment.stop - segment.start) - samples
-            windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
-        if source.in_pieces:
-            windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
-        return np.array(windows)
-
-    def _onsets_of(self, source: Recording, windows: np.ndarray) -> np.ndarray:
-        """Seconds by the recording's clock."""
-        return np.array([source.segments[number].onset + start / self.sampling_rate for number, start in windows])
+        return plan_windows(source, self._resampler(source), window_seconds, stride_seconds, onsets, report)
 
     def _read(
         self, source: Recording, plan: ChannelPlan, windows: np.ndarray, samples: int, report: ChannelReport
     ) -> tuple[list[tuple[int, int, np.ndarray]], np.ndarray]:
         """
-        The planned channels at the output's rate and what is wrong with them.
+        The planned channels at the output's rate, and what is wrong with them.
 
         Returns:
-            number of a segment, its first sample and its signal `[1, recorded, T]`, for each with a window: the
-            stretch that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded,
-            T]`; and text `[pieces or 1, recorded]`.
+            stretches: for each segment with a window its number, the first sample, and the signal `[1, recorded, T]`
+                that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded, T]`.
+            faults: text `[pieces or 1, recorded]`, empty for good channels.
         """
         resampler = self._resampler(source)
         channels = _channels_to_read(plan)
@@ -540,10 +465,10 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 end = int(starts.max()) + samples + margin
                 signal = _read_stretch(source, number, channels, begin, end, resampler, survey)
                 stretches.append((number, begin, signal[None]))
-        _note_filled(survey, report)
-        _check_copies(survey, channels, plan, source, report)
-        faults = _faults(survey, channels, source)[:, : len(plan.recorded)]
-        _check_signal(survey, faults, source)
+        note_filled(survey, report)
+        check_copies(survey, channels, plan, report)
+        faults = channel_faults(survey, channels, source)[:, : len(plan.recorded)]
+        check_signal(survey, faults, source.unit)
         recorded = len(plan.recorded)
         return [(number, begin, signal[:, :recorded]) for number, begin, signal in stretches], faults
 
@@ -562,8 +487,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
 
         Args:
             values: `[B, C, T]`, where they are written.
-            signal: the recorded channels, `[n, recorded, samples]` in microvolt.
-            windows: number of the piece and first sample of each window, counted from the stretch's own.
+            signal: the recorded channels, `[n, recorded, samples]` in microvolts.
+            windows: number of the piece and first sample of each window, relative to the stretch's own.
             bad, masked: recorded channels `[n, recorded]` and outputs `[n, C]` that count as zero.
             plan: which channels make which output.
             rate: the recording's.
@@ -585,14 +510,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             values[chosen, channel] = self._compress(output[pieces, samples])
 
     def _notches(self, rate: float) -> bool:
-        """Whether there is anything to remove at `notch_freq`: the low-pass ends below half the output's rate."""
+        """Whether anything is left to remove at `notch_freq`: the low-pass ends below half the output's rate."""
         return self.notch_freq is not None and self.notch_freq < min(rate, self.sampling_rate) / 2
 
     def _compress(self, microvolts: np.ndarray) -> np.ndarray:
         return microvolts if self.companding is None else a_law_compress(microvolts, self.companding_a)
 
     def _report_filters(self, source: Recording, report: ChannelReport) -> None:
-        """Lines on notch, band, rate and companding."""
+        """Lines on the notch, the band, the rate and companding."""
         rate, resampler = source.sampling_rate, self._resampler(source)
         if self._notches(rate):
             report.steps.append(f"notch: {self.notch_freq:g} Hz")
@@ -624,14 +549,8 @@ def _is_list_of_recordings(recordings: Any) -> bool:
     )
 
 
-def _with_own_name(text: str, own: dict[str, str]) -> str:
-    """A source of the report (`"+Fp1"`) by the name that the recording has for it."""
-    name = text.lstrip("+-")
-    return text[: len(text) - len(name)] + own.get(name, name)
-
-
 def _new_report(source: Recording) -> ChannelReport:
-    """A report that begins with what is known about the file."""
+    """A report that begins with what is known about the recording."""
     report = ChannelReport(dropped=dict(source.left_out), steps=list(source.notes))
     report.steps.append(f"unit: {source.unit} to microvolt")
     report.steps += [f"gap: {start:g} to {end:g} s, no window reaches into it" for start, end in source.gaps]
@@ -639,7 +558,7 @@ def _new_report(source: Recording) -> ChannelReport:
 
 
 def _channels_to_read(plan: ChannelPlan) -> list[int]:
-    """The recorded channels, then those that must be copies of others."""
+    """The recorded channels, followed by those that must be copies of others."""
     return plan.recorded + [later for later, _ in plan.duplicates]
 
 
@@ -672,7 +591,7 @@ def _read_stretch(
 
 
 def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
-    """What a judgement on the channels needs, without a filter."""
+    """The whole recording as it is, block by block."""
     if source.in_pieces:
         signal = source.read_pieces(channels)
         survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
@@ -687,7 +606,7 @@ def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
 
 
 def _possible_eeg(source: Recording, net: str | None) -> list[int]:
-    """Channels that may be EEG, whether or not their names say where."""
+    """Channels that may be EEG, whether or not their names say where they are."""
     meanings = resolve_channels(source.names, source.types, net)
     return [
         index
@@ -696,74 +615,8 @@ def _possible_eeg(source: Recording, net: str | None) -> list[int]:
     ]
 
 
-def _faults(survey: SignalSurvey, channels: list[int], source: Recording, compared: int | None = None) -> np.ndarray:
-    """
-    What is wrong with channels, text `[pieces or 1, channels]`, empty where they are good; the first `compared` are
-    compared with each other.
-    """
-    faults = survey.faults(compared).astype(object)
-    marked = np.array([source.names[index] in source.marked_bad for index in channels])
-    faults[(faults == "") & marked] = "marked as bad"
-    return faults
-
-
-def _note_filled(survey: SignalSurvey, report: ChannelReport) -> None:
-    if survey.filled and not survey.silent.all():
-        report.steps.append(f"note: every channel is exactly 0 for {survey.filled / survey.rate:.3g} s: filled up?")
-
-
-def _check_copies(
-    survey: SignalSurvey, channels: list[int], plan: ChannelPlan, source: Recording, report: ChannelReport
-) -> None:
-    """
-    Channels that two names give to one place must be copies; they are noted.
-
-    Raises:
-        ValueError: where they differ.
-    """
-    columns = {index: column for column, index in enumerate(channels)}
-    for later, first in plan.duplicates:
-        if first in columns and (survey.checksums[:, columns[later]] != survey.checksums[:, columns[first]]).any():
-            raise ValueError(
-                f"Channels {source.names[first]!r} and {source.names[later]!r} stand for the same place, but their "
-                "signals differ. Drop one of them (raw.drop_channels)."
-            )
-        report.dropped[source.names[later]] = f"the same as {source.names[first]}"
-
-
-def _check_signal(survey: SignalSurvey, faults: np.ndarray, source: Recording) -> None:
-    """
-    Raises:
-        ValueError: where no channel varies, or the unit can't be right.
-    """
-    if survey.silent.all():
-        raise ValueError(
-            f"All channels are {_reasons(faults, ' or ')}: there is no signal to work with. Check the file and its "
-            "reader."
-        )
-    check_amplitude(survey.typical_amplitude(), source.unit, MICROVOLTS)
-
-
-def _check_some_good(masked: np.ndarray, faults: np.ndarray, source: Recording) -> None:
-    """
-    Raises:
-        ValueError: where every output is masked, in the whole or in a piece.
-    """
-    lost = np.flatnonzero(masked.all(-1))
-    if len(lost):
-        where = f" in the pieces {lost.tolist()}" if source.in_pieces else ""
-        raise ValueError(
-            f"All channels are bad{where} ({_reasons(faults, ', ')}): there is no signal to work with. "
-            f"{'Leave these pieces out.' if where else 'Check the electrodes and info[' + repr('bads') + '].'}"
-        )
-
-
-def _reasons(faults: np.ndarray, between: str) -> str:
-    return between.join(sorted(set(faults.ravel()) - {""}))
-
-
 def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:
-    """Adds the plan's interpolated electrodes behind the recorded ones, `[C, T]`, by splines over the good ones."""
+    """The recorded electrodes followed by the plan's interpolated ones, `[C, T]`: splines through the good ones."""
     names = plan.electrodes + plan.interpolated
     info = mne.create_info(names, rate, "eeg")
     info.set_montage(
@@ -777,22 +630,8 @@ def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: Channel
     return raw.get_data()
 
 
-def _mask(faults: np.ndarray, plan: ChannelPlan, source: Recording, report: ChannelReport) -> np.ndarray:
-    """Outputs that contain a bad channel, bool `[pieces or 1, C]`; the reasons go into the report's rows."""
-    used = plan.weights[:, : len(plan.recorded)] != 0
-    for row, uses in zip(report.channels, used, strict=True):
-        reasons = []
-        for column in np.flatnonzero(uses):
-            for fault, count in sorted(Counter(faults[:, column].tolist()).items()):
-                if fault:
-                    part = f" in {count} of {len(faults)} pieces" if source.in_pieces else ""
-                    reasons.append(f"{source.names[plan.recorded[column]]} {fault}{part}")
-        row.masked = ", ".join(reasons)
-    return (used & (faults != "")[:, None, :]).any(-1)
-
-
 def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The windows of several recordings; fewer channels or samples are padded on the right, with masks that say so."""
+    """The windows of several recordings, padded on the right to the most channels and samples; the masks say where."""
     largest = np.max([part["input_values"].shape[1:] for part in parts], axis=0)
     padded = []
     for part in parts:

@@ -2,47 +2,52 @@
 What is wrong with a channel, judged on the signal as recorded: a filter hides a rail, makes a dead channel look quiet
 and spreads a NaN.
 
-The limits were set on real recordings: they let pass what a band-pass to 30 Hz repairs (drift, offsets, mains that all
-channels share). In 548 recordings of eight public data sets they mask three channels, each above 100 microvolt among
+The limits were set on real recordings. They tolerate what a band-pass to 30 Hz repairs: drift, offsets, mains that all
+channels share. In 548 recordings of eight public data sets they mask three channels, each above 100 microvolts among
 others of 10.
 """
 
 import zlib
+from collections import Counter
 
 import numpy as np
 
+from .channels import ChannelPlan, ChannelReport
+from .recordings import Recording
+from .units import MICROVOLTS
 
-# Beyond a million volts, in microvolt, a number is as broken as an infinite one, and its square overflows.
+
+# In microvolts. A million volts is as broken as infinity, and its square overflows.
 ABSURD = 1e12
-# What a typical channel's standard deviation within a second may be, in microvolt; a wrong unit is off by a thousand.
+# Range of a typical channel's standard deviation within a second, in microvolts; a wrong unit is off by a thousand.
 PLAUSIBLE_AMPLITUDE = (0.2, 2000.0)
-# A channel whose largest and smallest value are closer than this, in microvolt, is flat.
+# A channel whose largest and smallest values are closer than this, in microvolts, is flat.
 FLAT_RANGE = 0.01
-# A channel that typically varies by less than this within a second, in microvolt, measures the amplifier's own noise.
+# A channel that typically varies by less than this within a second, in microvolts, shows only the amplifier's noise.
 DEAD_AMPLITUDE = 0.1
-# An input that floats drifts to the amplifier's rail; electrodes on skin stay well below, in microvolt.
+# A floating input drifts to the amplifier's rail; electrodes on skin stay well below this, in microvolts.
 DISCONNECTED_OFFSET = 100_000.0
-# Share of the samples that lie on the largest or the smallest value where the amplifier or the file clips.
+# Share and least number of samples at the largest or smallest value if the amplifier or the file clips.
 CLIPPED_SHARE = 0.02
 CLIPPED_SAMPLES = 20
-# Mains in one channel alone: this much of its power, this many times the others', and this many microvolt.
+# Mains in one channel alone: this share of its power, this many times the others', and this many microvolts.
 MAINS_SHARE, MAINS_RATIO, MAINS_AMPLITUDE = 0.8, 10.0, 100.0
-# A channel that varies so many times more than the median channel, and by so many microvolt, is noise.
+# A channel that varies this many times more than the median channel, and by this many microvolts, is noise.
 NOISE_RATIO, NOISE_AMPLITUDE = 7.0, 100.0
-# Ratio of the power density at 30 to 45 Hz to that at 2 to 15 Hz above which noise is called broadband; EEG falls off.
+# Noise is broadband if its power density at 30 to 45 Hz is more than this share of that at 2 to 15 Hz; EEG falls off.
 BROADBAND_RATIO = 0.3
 MAINS_FREQUENCIES = (50.0, 60.0)
-# Spectra and spreads are taken from this many seconds of each block at most.
+# Spectra and spreads come from at most this many seconds of each block.
 SECONDS_OF_BLOCK = 20
 
 
 class SignalSurvey:
     """
-    Collects what a judgement on channels needs while a recording is read block by block.
+    Collects what it takes to judge channels while a recording is read block by block.
 
     Args:
         pieces: 1 for a continuous recording; epochs are judged one by one.
-        channels: how many.
+        channels: their number.
         rate: in hertz.
     """
 
@@ -60,18 +65,18 @@ class SignalSurvey:
         self.powers: list[np.ndarray] = []  # each [3, pieces, channels, seconds]
 
     def add(self, block: np.ndarray) -> None:
-        """The next samples, `[pieces, channels, T]` in microvolt; what is not finite is set to zero in it."""
+        """The next samples, `[pieces, channels, T]` in microvolts; sets those that are not finite to zero."""
         finite = np.abs(block) < ABSURD  # false for NaN too
         if not finite.all():
             self.finite &= finite.all(-1)
             block[~finite] = 0.0
         self.samples += block.shape[-1]
-        # zeros in all channels at once are where a file was filled up, no signal and no rail
+        # zeros in all channels at once are padding of the file, neither signal nor rail
         filled = (block == 0).all(1, keepdims=True) & (block.shape[1] > 1)
         self.filled += filled.sum()
         self.total += block.sum(-1)
         for side, values in enumerate((block.max(-1), -block.min(-1))):
-            # one after the other: a sine also returns to its largest value, but leaves it at once
+            # only consecutive ones count: a sine returns to its largest value, too, but leaves it at once
             there = (block == (values if side == 0 else -values)[..., None]) & ~filled
             count = (there[..., 1:] & there[..., :-1]).sum(-1)
             known = self.extremes[side]
@@ -107,7 +112,7 @@ class SignalSurvey:
 
     @property
     def spread(self) -> np.ndarray:
-        """Median of the robust standard deviation within a second, `[pieces, channels]` in microvolt."""
+        """Median of the robust standard deviation within a second, `[pieces, channels]` in microvolts."""
         return np.median(np.concatenate(self.spreads, axis=-1), axis=-1)
 
     @property
@@ -117,20 +122,20 @@ class SignalSurvey:
 
     @property
     def silent(self) -> np.ndarray:
-        """Channels that are one number throughout, or not finite, bool `[pieces, channels]`."""
+        """Channels that are constant or not finite, bool `[pieces, channels]`."""
         return ~self.finite | (self.extremes.sum(0) == 0)
 
     def typical_amplitude(self) -> float:
-        """Spread of the median channel within a second, in microvolt; 0 where there is no good one."""
+        """Spread of the median channel within a second, in microvolts; 0 if there is no good one."""
         good = self.spread[~self.silent]
         return float(np.median(good)) if good.size else 0.0
 
     def faults(self, compared: int | None = None) -> np.ndarray:
         """
-        Why each channel is bad, text `[pieces, channels]`, empty where it is good; the plainest reason counts.
+        Why each channel is bad, text `[pieces, channels]`, empty for good ones; the plainest reason counts.
 
         Args:
-            compared: so many channels, the first, are also compared with each other; default all.
+            compared: how many channels, from the first, are also compared with each other; all by default.
         """
         spread, offset = self.spread, self.total / max(self.samples, 1)
         mains, power, slope = np.median(np.concatenate(self.powers, axis=-1), axis=-1)
@@ -146,7 +151,7 @@ class SignalSurvey:
         others_known = np.arange(spread.shape[1]) < (spread.shape[1] if compared is None else compared)
         sound = ~np.any([bad for bad, _ in plain], axis=0) & others_known
         others, other_mains = (_median_of(values, sound) for values in (spread, mains_amplitude))
-        # a median of two tells nothing about either, and less than a second nothing about noise
+        # a median of two says nothing about either, and less than a second nothing about noise
         with_others = (sound.sum(-1, keepdims=True) >= 3) & others_known & (self.samples >= round(self.rate))
         noise = with_others & (spread > NOISE_RATIO * others) & (spread > NOISE_AMPLITUDE)
         faults = plain + [
@@ -164,7 +169,7 @@ class SignalSurvey:
         return np.select([bad for bad, _ in faults], [reason for _, reason in faults], default="")
 
     def _copies(self) -> np.ndarray:
-        """Channels whose samples are those of one before them."""
+        """Channels with the same samples as an earlier one."""
         copies = np.zeros(self.checksums.shape, dtype=bool)
         for piece, sums in enumerate(self.checksums):
             seen: set[int] = set()
@@ -175,20 +180,98 @@ class SignalSurvey:
 
 
 def _median_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Median over the chosen channels of each piece, `[pieces, 1]`; infinite where there is none."""
+    """Median over the chosen channels of each piece, `[pieces, 1]`; infinite if there are none."""
     rows = [np.median(row[keep]) if keep.any() else np.inf for row, keep in zip(values, chosen, strict=True)]
     return np.array(rows)[:, None]
 
 
-def check_amplitude(typical: float, unit: str, microvolts: dict[str, float]) -> None:
+def channel_faults(
+    survey: SignalSurvey, channels: list[int], source: Recording, compared: int | None = None
+) -> np.ndarray:
+    """What is wrong with channels, as in [`SignalSurvey.faults`], and which of them someone marked as bad."""
+    faults = survey.faults(compared).astype(object)
+    marked = np.array([source.names[index] in source.marked_bad for index in channels])
+    faults[(faults == "") & marked] = "marked as bad"
+    return faults
+
+
+def note_filled(survey: SignalSurvey, report: ChannelReport) -> None:
+    """Notes padding of the file, which counts as signal."""
+    if survey.filled and not survey.silent.all():
+        report.steps.append(f"note: every channel is exactly 0 for {survey.filled / survey.rate:.3g} s: filled up?")
+
+
+def check_copies(survey: SignalSurvey, channels: list[int], plan: ChannelPlan, report: ChannelReport) -> None:
     """
-    A wrong unit is off by a factor of a thousand or a million, which the typical spread of a second (robust against
-    artefacts, blind to drift and offset) can't hide.
+    Two channels whose names mean the same place must be copies; the later one is noted.
+
+    Raises:
+        ValueError: where they differ.
+    """
+    columns = {index: column for column, index in enumerate(channels)}
+    for later, first in plan.duplicates:
+        names = plan.names[later], plan.names[first]
+        if first in columns and (survey.checksums[:, columns[later]] != survey.checksums[:, columns[first]]).any():
+            raise ValueError(
+                f"Channels {names[1]!r} and {names[0]!r} name the same place, but their signals differ. Drop one of "
+                "them (raw.drop_channels)."
+            )
+        report.dropped[names[0]] = f"the same as {names[1]}"
+
+
+def mask_outputs(faults: np.ndarray, plan: ChannelPlan, in_pieces: bool, report: ChannelReport) -> np.ndarray:
+    """Outputs that contain a bad channel, bool `[pieces or 1, C]`; the reasons go into the report's rows."""
+    used = plan.weights[:, : len(plan.recorded)] != 0
+    for row, uses in zip(report.channels, used, strict=True):
+        reasons = []
+        for column in np.flatnonzero(uses):
+            for fault, count in sorted(Counter(faults[:, column].tolist()).items()):
+                if fault:
+                    part = f" in {count} of {len(faults)} pieces" if in_pieces else ""
+                    reasons.append(f"{plan.names[plan.recorded[column]]} {fault}{part}")
+        row.masked = ", ".join(reasons)
+    return (used & (faults != "")[:, None, :]).any(-1)
+
+
+def check_some_good(masked: np.ndarray, faults: np.ndarray, in_pieces: bool) -> None:
+    """
+    Raises:
+        ValueError: where every output is masked, in the whole or in a piece.
+    """
+    lost = np.flatnonzero(masked.all(-1))
+    if len(lost):
+        where = f" in the pieces {lost.tolist()}" if in_pieces else ""
+        raise ValueError(
+            f"All channels are bad{where} ({_reasons(faults, ', ')}): there is no signal to work with. "
+            f"{'Leave these pieces out.' if where else 'Check the electrodes and info[' + repr('bads') + '].'}"
+        )
+
+
+def check_signal(survey: SignalSurvey, faults: np.ndarray, unit: str) -> None:
+    """
+    Raises:
+        ValueError: where no channel varies, or the unit can't be right.
+    """
+    if survey.silent.all():
+        raise ValueError(
+            f"All channels are {_reasons(faults, ' or ')}: there is no signal to work with. Check the file and its "
+            "reader."
+        )
+    check_amplitude(survey.typical_amplitude(), unit)
+
+
+def _reasons(faults: np.ndarray, between: str) -> str:
+    return between.join(sorted(set(faults.ravel()) - {""}))
+
+
+def check_amplitude(typical: float, unit: str) -> None:
+    """
+    A wrong unit is off by a factor of a thousand or a million. The typical spread within a second shows it: it is
+    robust against artefacts, and drift and offset do not enter it.
 
     Args:
-        typical: spread of the median channel within a second, in microvolt if `unit` is right.
+        typical: spread of the median channel within a second, in microvolts if `unit` is right.
         unit: what the recording is taken for.
-        microvolts: the units that a user may name, in microvolt.
 
     Raises:
         ValueError: where it can't be EEG; names the unit with which it would be.
@@ -196,8 +279,8 @@ def check_amplitude(typical: float, unit: str, microvolts: dict[str, float]) -> 
     least, most = PLAUSIBLE_AMPLITUDE
     if least <= typical <= most:
         return
-    scale = microvolts.get(unit)
-    fitting = [u for u, size in microvolts.items() if scale and least <= typical * size / scale <= most]
+    scale = MICROVOLTS.get(unit)
+    fitting = [u for u, size in MICROVOLTS.items() if scale and least <= typical * size / scale <= most]
     advice = f"If they are in another unit, say so: unit={' or '.join(map(repr, fitting))}." if fitting else ""
     raise ValueError(
         f"Taken as {unit}, a typical channel varies by {typical:.2g} microvolt within a second; EEG varies by "
@@ -205,4 +288,13 @@ def check_amplitude(typical: float, unit: str, microvolts: dict[str, float]) -> 
     )
 
 
-__all__ = ["SignalSurvey", "check_amplitude"]
+__all__ = [
+    "SignalSurvey",
+    "channel_faults",
+    "check_amplitude",
+    "check_copies",
+    "check_signal",
+    "check_some_good",
+    "mask_outputs",
+    "note_filled",
+]

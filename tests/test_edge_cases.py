@@ -78,7 +78,7 @@ def test_opens(line):
     assert recording.seconds == pytest.approx(line["seconds"], abs=0.02)
     assert recording.gaps == [pytest.approx(tuple(gap)) for gap in line.get("gaps", [])]
     expected = expected_microvolts(line)
-    # of channels that the file stores at several rates, those of most EEG channels are read
+    # only channels at the rate of most EEG channels are read
     eeg = [
         (index, name)
         for index, (name, answer) in enumerate(_answers(line, recording))
@@ -92,7 +92,7 @@ def test_opens(line):
 
 
 def _answers(line, recording):
-    """The recording's names, with the zoo's answers; where MNE numbers duplicates they stand in one order."""
+    """The recording's names with the zoo's answers, matched by order where MNE numbered duplicates."""
     answers = [(name, answer) for name, answer in line["channels"] if name not in recording.left_out]
     if len(answers) == len(recording.names):
         return [(own, answer) for own, (_, answer) in zip(recording.names, answers, strict=True)]
@@ -103,8 +103,7 @@ def _answers(line, recording):
 def bad_channels(line, recording):
     """Names that the report calls bad, each for a reason that fits."""
     report = NeurIPTFeatureExtractor(montage="as_recorded").inspect(recording)
-    reasons = {row.sources[0].lstrip("-"): row.masked for row in report.channels if row.masked}
-    reasons |= {name: reason.split("; ")[1] for name, reason in report.dropped.items() if "; " in reason}
+    reasons = {row.sources[0].name: row.masked for row in report.channels if row.masked} | report.faults
     for name in FLAT_BY_DEFINITION.get(line["file"], set()):
         assert reasons.pop(name) == "flat"
     for name, reason in reasons.items():
@@ -123,7 +122,7 @@ def test_is_refused_with_the_reason(line):
 
 
 def test_what_the_caller_can_say():
-    """Files that lack something work as soon as it is given."""
+    """Files in which something is missing work once it is given."""
     extractor = NeurIPTFeatureExtractor(montage="as_recorded")
     files = ZOO / "files"
     electrodes = ["Fp1", "Fp2", "C3", "C4", "P7", "P8", "O1", "O2"]
@@ -135,7 +134,7 @@ def test_what_the_caller_can_say():
     assert len(with_net(files / "biosemi_a1_a16_256hz.bdf")["input_values"]) == 7
     report = extractor(files / "made_positions_only_raw.fif").report
     expected = next(line for line in LINES if line["file"] == "made_positions_only_raw.fif")["channels"]
-    assert {row.sources[0]: row.name for row in report.channels} == {
+    assert {row.sources[0].name: row.name for row in report.channels} == {
         name: answer.split(" ")[0] for name, answer in expected
     }
 

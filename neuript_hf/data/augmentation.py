@@ -1,9 +1,9 @@
 """
-Windows of prepared data sets for pre-training, each changed a little at random, so that the hours at hand teach more:
-other parts of the recording, fewer channels, other references, louder or quieter.
+Random changes to the windows of prepared data sets, so that pre-training gets more out of the same hours: other parts
+of the recording, fewer channels, other references, louder or quieter.
 
-What is drawn for a window follows from the seed, the epoch and the window's place in the epoch alone: not from the
-order of reading, the number of workers, or the process.
+What is drawn for a window depends only on the seed, the epoch and the window's place in it, and not on the order of
+reading, the number of workers, or the process.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,22 +16,21 @@ from scipy.spatial.distance import cdist
 from torch.utils.data import ConcatDataset
 
 from ..channel_names import is_pair
+from ..channels import ChannelReport
 from ..electrodes import positions_of
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor, a_law_compress
 from .shards import EEGShardDataset, RecordingOutcome, read_outcomes, read_settings
 
 
-# How a window may be referenced, in the order of the codes below.
+# The references that a window may have, in the order of the codes below.
 REFERENCES = ("as_recorded", "average_reference", "bipolar")
 AS_RECORDED, AVERAGE, BIPOLAR = range(3)
-# An electrode is paired with one of so many others, those next to it.
+# An electrode is paired with one of this many nearest others.
 NEIGHBOURS = 3
-# What windows of several data sets must share, so that one model can take them.
+# Settings that data sets must share, so that one model can take windows of all.
 COMMON_SETTINGS = ("sampling_rate", "companding", "companding_a", "coordinate_frame", "num_lobes")
-# What a window says of each of its channels.
+# The entries of a window with one row for each channel.
 CHANNEL_ENTRIES = ("input_values", "electrode_positions", "lobe_mask", "channel_mask")
-# How the channel report ends its line on electrodes that were recorded against different references.
-SEVERAL_REFERENCES = "no pair is derived across them"
 # Each draws from a generator of its own.
 EPOCH, WINDOW, ORDER = 1, 2, 3
 
@@ -43,8 +42,8 @@ class ElectrodePairs:
 
     Args:
         first, second: numbers of the electrodes of each pair, `[P]`.
-        of_electrode: numbers of the pairs of each electrode with the ones next to it, `[C, K]`.
-        electrode_positions, lobe_mask: `[P, 3]` and `[P, num_lobes]`, of the points halfway between.
+        of_electrode: numbers of the pairs of each electrode with its neighbours, `[C, K]`.
+        electrode_positions, lobe_mask: `[P, 3]` and `[P, num_lobes]`, at the midpoints.
     """
 
     first: np.ndarray
@@ -56,15 +55,15 @@ class ElectrodePairs:
 
 def neighbouring_pairs(channel_names: Sequence[str], extractor: NeurIPTFeatureExtractor) -> ElectrodePairs:
     """
-    The pairs of each electrode with the (at most three) ones next to it. As in clinical montages, the electrode in
-    front comes first, and where neither is in front, the left one.
+    The pairs of each electrode with its nearest neighbours, at most three. As in clinical montages, the frontal
+    electrode comes first, or, in one row, the left one.
 
     Args:
-        channel_names: two electrodes or more, in the tables' spelling.
-        extractor: says what models have to know about channels.
+        channel_names: two electrodes or more, as the tables spell them.
+        extractor: knows the positions and lobes of the pairs.
 
     Raises:
-        ValueError: where the extractor's montage has lobes for its own channels only.
+        ValueError: if the extractor's montage has lobes for its own channels only.
     """
     places = positions_of(channel_names)
     distances = cdist(places, places)
@@ -81,7 +80,7 @@ def neighbouring_pairs(channel_names: Sequence[str], extractor: NeurIPTFeatureEx
 
 
 def _in_order(one: int, other: int, places: np.ndarray) -> tuple[int, int]:
-    """The front one first; in one row, which may be bent, the left one."""
+    """The frontal one first or, in one row, which may be bent, the left one."""
     to_the_right, to_the_front = (places[other] - places[one])[:2]
     in_one_row = abs(to_the_front) < abs(to_the_right) / 2
     ordered = to_the_right > 0 if in_one_row else to_the_front < 0
@@ -91,13 +90,13 @@ def _in_order(one: int, other: int, places: np.ndarray) -> tuple[int, int]:
 @dataclass
 class _Epoch:
     """
-    What an epoch consists of.
+    The windows of an epoch.
 
     Args:
         number: the epoch's.
-        windows: which window stands at each place, `[N]`.
-        references: how it is referenced, a number in REFERENCES, `[N]`.
-        samples: how long it will be, `[N]`.
+        windows: the number of the window at each place, `[N]`.
+        references: its reference, a number in REFERENCES, `[N]`.
+        samples: its length, `[N]`.
     """
 
     number: int
@@ -108,36 +107,36 @@ class _Epoch:
 
 class PreTrainingWindows(torch.utils.data.Dataset):
     """
-    The windows of one or more prepared data sets, changed at random; by default they are as [`EEGShardDataset`] gives
-    them, which also says what a window holds.
+    The windows of one or more prepared data sets, changed at random. By default they are those of
+    [`EEGShardDataset`], which describes their entries.
 
-    Changes come in this order: a part of the window (`time_shift`, `seconds`), its reference (`montages`), some of its
+    The order of changes: a part of the window (`time_shift`, `seconds`), its reference (`montages`), some of its
     channels (`max_channels`), its amplitude (`amplitude_jitter`). The last three work on microvolts.
 
     Args:
-        folders: what [`prepare_dataset`] wrote, one folder or several.
-        split: `"train"`, `"validation"` or `"test"`; data sets without such people are left out.
+        folders: one or more folders that [`prepare_dataset`] wrote.
+        split: `"train"`, `"validation"` or `"test"`; data sets without it are left out.
         seed: of everything that is drawn.
-        max_channels: a window gets so many channels at most, drawn from its good ones; `None` = it keeps all.
-        montages: shares of the windows that are left `"as_recorded"`, that get the `"average_reference"` (the mean of
-            the good channels taken off), and that become `"bipolar"` (each good electrode with one of the three next
-            to it, first minus second; places and lobes of the points halfway between). Recordings of pairs, and those
-            with several references, stay as they are. Default: all as recorded.
-        seconds: lengths to draw from, each as likely as the others; a shorter window is whole. Default: whole windows.
-        time_shift: windows begin anywhere in the recording, and not only where they were cut: their end then comes
-            from the window that follows without a gap. Where none does, the part stays within the window.
-        amplitude_jitter: each window is made louder or quieter by a factor of up to this, log-uniform; 1 = not at all.
-        balance: an epoch draws from each set (the name in front of the person) in proportion to its number of windows
-            to this power: 1 = every window once; 0 = all sets alike, where large ones are thinned out, differently in
+        max_channels: most channels of a window, drawn from its good ones; `None` = all channels.
+        montages: shares of the windows that stay `"as_recorded"`, that get the `"average_reference"` (the mean of the
+            good channels is subtracted), and that become `"bipolar"` (each good electrode with one of its three
+            nearest neighbours, first minus second; positions and lobes of the midpoints). Recordings of pairs, and
+            those with several references, stay as they are. Default: all as recorded.
+        seconds: lengths to draw from with equal probability; shorter windows stay whole. Default: whole windows.
+        time_shift: windows begin anywhere in the recording instead of only where they were cut; their end then comes
+            from the next window. If none follows without a gap, the part stays within the window.
+        amplitude_jitter: each window is scaled by a log-uniform factor between this and its inverse; 1 = unchanged.
+        balance: an epoch draws from each set (the name before the person's) in proportion to its number of windows to
+            this power. 1 = every window once; 0 = all sets equally, so that large ones are subsampled, differently in
             each epoch, and small ones repeated.
 
     Attributes:
         extractor: the feature extractor of the first data set, which inverts the companding of all.
 
     Raises:
-        FileNotFoundError: where a folder is no data set.
-        ValueError: where an argument can't be, no data set has the split, or data sets differ in rate, companding,
-            coordinates or number of lobes.
+        FileNotFoundError: if a folder is not a data set.
+        ValueError: for an impossible argument, if no data set has the split, or if data sets differ in rate,
+            companding, coordinates or number of lobes.
     """
 
     def __init__(
@@ -179,17 +178,17 @@ class PreTrainingWindows(torch.utils.data.Dataset):
             for row in part.recordings.itertuples()
         ]
         self._describe(recordings)
-        # in shared memory, so that workers that outlive an epoch hear of the next one
+        # in shared memory, so that workers that outlive an epoch see the next one
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._planned: _Epoch | None = None
 
     def _describe(self, recordings: list[tuple]) -> None:
-        """What has to be known of each window before it is read: set, size, and what may become of its channels."""
+        """What must be known of each window before it is read: its set, its size, and its possible references."""
         counts = [row.windows for row, _ in recordings]
         self._channels = np.repeat([row.channels for row, _ in recordings], counts)
         self._samples = np.repeat([row.samples for row, _ in recordings], counts)
         self._sets = np.repeat([row.subject.partition("/")[0] for row, _ in recordings], counts)
-        # -1 = the reference stays; otherwise the number of the recording's electrodes among those of all
+        # -1 = the reference stays; otherwise the number of the recording's set of electrodes
         known: dict[tuple[str, ...], int] = {}
         electrodes = [
             known.setdefault(tuple(outcome.channels), len(known)) if _has_one_reference(outcome) else -1
@@ -200,7 +199,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
 
     @property
     def epoch(self) -> int:
-        """The epoch that windows are drawn for."""
+        """The epoch for which windows are drawn."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -212,7 +211,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
 
     @property
     def sizes(self) -> np.ndarray:
-        """Channels and samples that each window of the epoch has at most, `[N, 2]`."""
+        """Most channels and samples of each window of the epoch, `[N, 2]`."""
         plan = self._plan()
         channels = self._channels[plan.windows]
         if self.max_channels is not None:
@@ -240,7 +239,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         return window | {"input_values": self._compress(window["input_values"] * np.float32(gain))}
 
     def _plan(self) -> _Epoch:
-        """The present epoch, planned when it is first asked for."""
+        """The current epoch, planned on first use."""
         if self._planned is None or self._planned.number != self.epoch:
             generator = np.random.default_rng([self.seed, self.epoch, EPOCH])
             windows = self._draw_windows(generator)
@@ -254,12 +253,12 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         return self._planned
 
     def _draw_windows(self, generator: np.random.Generator) -> np.ndarray:
-        """Numbers of windows, as many as there are; of each set every one as often as every other, or once more."""
+        """As many numbers of windows as there are; within a set each occurs equally often, or once more."""
         if self.balance == 1:
             return np.arange(len(self))
         _, of_window, counts = np.unique(self._sets, return_inverse=True, return_counts=True)
         weights = counts.astype(float) ** self.balance
-        # rounded at the borders between sets, so that they add up
+        # rounding the borders between sets keeps the sum
         borders = np.rint(np.cumsum(weights / weights.sum()) * len(self)).astype(int)
         drawn = []
         for number, wanted in enumerate(np.diff(borders, prepend=0)):
@@ -269,7 +268,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         return np.concatenate(drawn)
 
     def _part(self, number: int, samples: int, generator: np.random.Generator) -> dict:
-        """A window, or so many samples of it and of the one behind it."""
+        """A window, or `samples` consecutive samples of it and of the next one."""
         window = self.windows[number]
         length = window["input_values"].shape[-1]
         if samples == length and not self.time_shift:
@@ -288,7 +287,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         }
 
     def _joined(self, window: dict, number: int) -> dict | None:
-        """A window with the one that follows it, if one does."""
+        """A window joined with the one that follows it, if one does."""
         after = self.windows[number + 1] if number + 1 < len(self) else {"follows": False}
         if not after["follows"]:
             return None
@@ -315,7 +314,7 @@ def _bipolar(
     window: dict, microvolts: np.ndarray, pairs: ElectrodePairs, generator: np.random.Generator
 ) -> tuple[dict, np.ndarray]:
     """
-    Each electrode with one of those next to it, each pair once, where both are good; the pairs' microvolts. A window
+    Each electrode with one of its neighbours, each pair once, if both are good; and the pairs' microvolts. A window
     whose good electrodes all drew bad ones stays as it is.
     """
     good = window["channel_mask"]
@@ -335,9 +334,9 @@ def _bipolar(
 
 
 def _has_one_reference(outcome: RecordingOutcome) -> bool:
-    """Whether a recording is of electrodes, two or more, against one reference, so that differences mean something."""
-    differ = any(step.endswith(SEVERAL_REFERENCES) for step in outcome.report["steps"])
-    return len(outcome.channels) >= 2 and not differ and not any(map(is_pair, outcome.channels))
+    """Whether a recording has two or more electrodes, all against one reference, so that differences make sense."""
+    electrodes = len(outcome.channels) >= 2 and not any(map(is_pair, outcome.channels))
+    return electrodes and ChannelReport.from_dict(outcome.report).one_reference
 
 
 def _shares(montages: Mapping[str, float]) -> np.ndarray:
@@ -365,7 +364,7 @@ def _check_arguments(
 
 
 def _common_extractor(folders: list) -> NeurIPTFeatureExtractor:
-    """The first data set's; the others have to agree in what decides the windows' numbers."""
+    """The first data set's; the others must agree in everything that affects the values of windows."""
     extractors = [NeurIPTFeatureExtractor.from_dict(read_settings(folder)["extractor"]) for folder in folders]
     for folder, extractor in zip(folders[1:], extractors[1:], strict=True):
         for name in COMMON_SETTINGS:
@@ -380,22 +379,22 @@ def _common_extractor(folders: list) -> NeurIPTFeatureExtractor:
 
 class SimilarWindowsSampler(torch.utils.data.Sampler[int]):
     """
-    A random order in which windows of one batch are of similar size, so that little of a batch is padding: within
+    A random order in which the windows of a batch have similar sizes, so that little of a batch is padding: within
     large random pools, windows are sorted by size, cut into batches, and the batches are shuffled.
 
-    A batch then holds windows of few data sets. The order follows from the seed and the epoch of the windows alone; on
-    several processes all make the same order, and each takes its own batches of it. The epoch is that of the windows:
-    accelerate, when it skips batches after a resume on several processes, tells it to the data set but not to the
-    sampler.
+    A batch then contains windows of few data sets. The order depends only on the seed and the epoch of the windows;
+    all processes compute the same order, and each takes its own batches of it. The epoch is that of the windows,
+    because accelerate, when it skips batches after a resume on several processes, sets it on the data set but not on
+    the sampler.
 
     Args:
-        windows: what to draw from.
+        windows: to draw from.
         batch_size: of the batches that will be cut from this order.
         seed: of the order.
         pool_batches: batches in a pool.
 
     Raises:
-        ValueError: where a batch or a pool would be empty.
+        ValueError: if a batch or a pool would be empty.
     """
 
     def __init__(self, windows: PreTrainingWindows, batch_size: int, seed: int = 0, pool_batches: int = 50):
@@ -422,7 +421,7 @@ class SimilarWindowsSampler(torch.utils.data.Sampler[int]):
         for start in range(0, len(order), self.pool_batches * self.batch_size):
             pool = order[start : start + self.pool_batches * self.batch_size]
             pool = pool[np.lexsort((channels[pool], samples[pool]))]
-            # what fills no batch goes last, so that all other batches are cut where they are made
+            # an incomplete batch goes last, so that the loader cuts all others where they are cut here
             whole = len(pool) // self.batch_size * self.batch_size
             batches = pool[:whole].reshape(-1, self.batch_size)
             yield from generator.permutation(batches).ravel().tolist()

@@ -1,0 +1,115 @@
+"""Where the windows of a recording begin: one after the other, or at given onsets, and never across a gap."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .channels import ChannelReport
+from .filtering import Resampler
+from .recordings import Recording
+
+
+def plan_windows(
+    source: Recording,
+    resampler: Resampler,
+    window_seconds: float | None,
+    stride_seconds: float | None,
+    onsets: Sequence[float] | None,
+    report: ChannelReport,
+) -> tuple[np.ndarray, int]:
+    """
+    Args:
+        source: the recording.
+        resampler: from its rate to the output's.
+        window_seconds: length of a window; `None` = the longest segment.
+        stride_seconds: from the start of one window to the next; `None` = the window's length.
+        onsets: starts of the windows by the recording's clock, instead of a stride.
+        report: gets a line on the windows, and one on what is left over.
+
+    Returns:
+        windows, integers `[B, 2]`: the number of a segment, and the sample of it at the output's rate at which the
+        window begins; and the windows' length in samples.
+
+    Raises:
+        ValueError: where the recording is too short, a length is too short, or an onset lies outside.
+    """
+    rate = resampler.target
+    lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
+    longest = max(lengths, default=0)
+    if not longest or not source.segments[0].stop:
+        raise ValueError("The recording is empty: it has no samples.")
+    samples = longest if window_seconds is None else round(min(window_seconds * rate, longest + 1))
+    if samples < 1:
+        raise ValueError(
+            f"A window of {window_seconds} s is shorter than one sample at {rate} Hz. Give a longer window_seconds."
+        )
+    if samples > longest:
+        stretch = max(segment.stop - segment.start for segment in source.segments) / source.sampling_rate
+        what = "recording" if len(source.segments) == 1 else "longest stretch of the recording"
+        raise ValueError(
+            f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
+            f"{window_seconds:g} s. Give a shorter window_seconds."
+        )
+    if onsets is not None:
+        if stride_seconds is not None:
+            raise ValueError("Give onsets or stride_seconds, not both.")
+        return _windows_at(source, resampler, onsets, samples, report), samples
+    stride = stride_seconds or samples / rate
+    if stride * rate < 1:
+        raise ValueError(
+            f"stride_seconds is {stride:g} s, less than one sample at {rate} Hz: give at least {1 / rate:g} s."
+        )
+    windows, rest = [], 0.0
+    for number, length in enumerate(lengths):
+        count = int((length - samples) / rate / stride + 1e-9) + 1 if length >= samples else 0
+        starts = np.rint(np.arange(count) * stride * rate).astype(int)
+        windows.append(np.stack([np.full(count, number), starts], axis=1))
+        rest += (length - (starts[-1] + samples if count else 0)) / rate
+    windows = np.concatenate(windows)
+    count = len(windows) // len(lengths) if source.in_pieces else len(windows)
+    report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
+    if rest > 0:
+        where = "the last " if len(lengths) == 1 else ""
+        report.steps.append(
+            f"note: {where}{rest / (len(lengths) if source.in_pieces else 1):.2f} s do not fill a window"
+        )
+    return windows, samples
+
+
+def _windows_at(
+    source: Recording, resampler: Resampler, onsets: Sequence[float], samples: int, report: ChannelReport
+) -> np.ndarray:
+    """Windows that begin at given seconds; of epochs, in each of them."""
+    rate = resampler.target
+    if not len(onsets):
+        raise ValueError("onsets is empty: there is no window to cut.")
+    onsets = np.asarray(onsets, dtype=float)
+    if source.in_pieces:
+        numbers = [0 if source.segment_of(onset, samples / rate) == 0 else None for onset in onsets]
+    else:
+        numbers = [source.segment_of(onset, samples / rate) for onset in onsets]
+    outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
+    if outside:
+        gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""
+        _, end = source.stretches[0 if source.in_pieces else -1]
+        raise ValueError(
+            f"Windows of {samples / rate:g} s at {outside} s would leave the recording or reach into a gap; it "
+            f"lasts {end:.2f} s{gaps}."
+        )
+    report.steps.append(f"windows: {len(onsets)} of {samples / rate:g} s, at the onsets given")
+    windows = []
+    for number, onset in zip(numbers, onsets, strict=True):
+        segment = source.segments[number]
+        last = resampler.outputs(segment.stop - segment.start) - samples
+        windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
+    if source.in_pieces:
+        windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
+    return np.array(windows)
+
+
+def onsets_of(source: Recording, windows: np.ndarray, rate: float) -> np.ndarray:
+    """Starts of planned windows in seconds by the recording's clock; `rate` is the output's."""
+    return np.array([source.segments[number].onset + start / rate for number, start in windows])
+
+
+__all__ = ["onsets_of", "plan_windows"]
