@@ -1,13 +1,13 @@
 """
-NeurIPT from nothing to an answer in a few minutes, on two cores and without network.
+NeurIPT from recordings to a report in a few minutes, on two cores and without network access.
 
-    python examples/demo.py                  simulated people who imagine moving one hand or the other
-    python examples/demo.py --data folder    your recordings: a manifest.csv, or a folder for each class
-    python examples/demo.py --data eegbci    PhysioNet's imagined fists, fetched by MNE
+    python examples/demo.py                  simulated people who imagine moving their left or right hand
+    python examples/demo.py --data folder    your recordings: a manifest.csv, or one folder for each class
+    python examples/demo.py --data eegbci    imagined fists from PhysioNet, downloaded by MNE
 
-Takes the pre-trained tiny model, lets it fill hidden samples of people that it has never seen, fine-tunes it on
-labelled windows through `Trainer`, and scores it on other people, beside the same training from random weights, a
-classical method and chance. The picture is `demo/report.png`.
+Takes the pre-trained tiny model, fills gaps in the EEG of people it has never seen, fine-tunes it on labelled windows
+with `Trainer`, and scores it on other people, beside the same training from random weights, a classical method and
+chance. The report is `demo/report.png`.
 """
 
 import copy
@@ -21,8 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from finetune import ModelArguments, training_record
-from task import TaskArguments, baseline_scores, print_scores, refuse_seen, scores_of
 from transformers import AutoFeatureExtractor, HfArgumentParser, TrainingArguments, pipeline, set_seed
 
 from neuript_hf import (
@@ -37,26 +35,29 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.checkpoints.training_record import write_training_record
+from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
 from neuript_hf.data.collator import real_samples
 from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.data.windows import channel_reports
 from neuript_hf.electrodes import positions_of
+from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
-from neuript_hf.evaluation.metrics import compute_metrics
+from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
+from neuript_hf.training.finetuning import task_config
 
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
-# Imagined movements live over the sensorimotor cortex; few channels keep the demo short.
+# Imagined movements show over the sensorimotor cortex; few channels keep the demo short.
 MOTOR_CHANNELS = ["F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4"]
-# The first person is among those whom the weights have seen.
+# The weights have seen the first person of the set.
 EEGBCI_PEOPLE, EEGBCI_RUNS = range(2, 12), (4, 8, 12)
 WEIGHTS = Path(__file__).resolve().parents[1] / "hub" / "neuript-tiny"
-# Windows of new people in which samples are hidden.
+# Windows of new people in which gaps are filled.
 FILLED_WINDOWS = 24
 PRE_TRAINED, FROM_SCRATCH = "fine-tuned", "from scratch"
 COLOURS = {"frozen + fit": "tab:cyan", PRE_TRAINED: "tab:blue", FROM_SCRATCH: "tab:orange", "band power": "0.6"}
@@ -68,20 +69,21 @@ class DemoArguments:
 
     data: str | None = field(default=None, metadata={"help": "A folder or manifest of recordings, or eegbci."})
     output_dir: str = field(default="demo", metadata={"help": "Folder for recordings, checkpoint and report.png."})
-    model: str = field(default=str(WEIGHTS), metadata={"help": "Checkpoint of pre-training to start from."})
+    model: str = field(default=str(WEIGHTS), metadata={"help": "Pre-trained checkpoint to start from."})
     montage: str = field(
-        default="as_recorded", metadata={"help": "Montage of your recordings, or names and pairs with commas."}
+        default="as_recorded",
+        metadata={"help": "Montage of your recordings, or channel names and pairs separated by commas."},
     )
     people: int = field(default=20, metadata={"help": "Simulated people."})
     epochs: int = field(default=2, metadata={"help": "Epochs of fine-tuning."})
     learning_rate: float = field(default=5e-5, metadata={"help": "Highest learning rate of fine-tuning."})
     max_train_windows: int = field(default=320, metadata={"help": "Labelled windows to train on."})
     max_unseen_windows: int = field(default=320, metadata={"help": "Windows of new people to score."})
-    seed: int = field(default=0, metadata={"help": "Seed of people, random weights and masks."})
+    seed: int = field(default=0, metadata={"help": "Seed of simulated people, random weights and masks."})
 
 
 def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, dict]:
-    """Where the recordings are, the checkpoint's extractor, and how the head groups channels."""
+    """The path of the recordings, the checkpoint's extractor, and settings of how the head groups channels."""
     if demo.data is not None and demo.data != "eegbci":
         montage = demo.montage.split(",")
         extractor = AutoFeatureExtractor.from_pretrained(
@@ -94,13 +96,13 @@ def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, d
         manifest = simulate_dataset(
             Path(demo.output_dir) / "recordings", n_subjects=demo.people, seed=demo.seed, overwrite=True
         )
-    # left against right: the parietal lobe would average both sides, so every channel is a group of its own
+    # The task is left against right, and the parietal lobe has both sides: each channel is a group of its own.
     pooling = {"pooling": "none", "num_lobes": len(MOTOR_CHANNELS)}
     return manifest, AutoFeatureExtractor.from_pretrained(demo.model, montage=MOTOR_CHANNELS), pooling
 
 
 def eegbci_manifest(folder: Path) -> Path:
-    """Fetches ten people of PhysioNet's EEG Motor Movement/Imagery set through MNE and lists their recordings."""
+    """Downloads ten people of PhysioNet's EEG Motor Movement/Imagery set through MNE; returns a manifest."""
     rows = [
         {
             "file": Path(path).resolve(),
@@ -118,7 +120,7 @@ def eegbci_manifest(folder: Path) -> Path:
 
 @torch.no_grad()
 def fill_gaps(demo: DemoArguments, model: NeurIPTForPreTraining, windows: Dataset) -> dict:
-    """Half of the samples hidden, and filled by the model and by two simple ways; errors over all windows."""
+    """Hides half of the samples and fills them by the model and two simple methods; errors over all windows."""
     collator = DataCollatorForAmplitudeAwareMasking(ratios=0.5, seed=demo.seed)
     batch = collator([windows[index] for index in range(len(windows))])
     outputs = []
@@ -144,8 +146,8 @@ def finetune(
     demo: DemoArguments, model: NeurIPTForSequenceClassification, train: Dataset, validation: Dataset, unseen: Dataset
 ) -> tuple[NeurIPTTrainer, dict, dict]:
     """
-    Starts the head from a fit on frozen features of the training people, then trains everything. Gives the trainer,
-    and the scores of the start and of the end on unseen people.
+    Starts the head from a logistic regression on frozen features, then trains the whole model. Returns the trainer,
+    and the scores on unseen people before and after training.
     """
     labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
     start_head(model, fit_logistic(pooled_features(model, train), labels, subjects, demo.seed))
@@ -177,7 +179,7 @@ def finetune(
 
 @torch.no_grad()
 def what_mattered(model: NeurIPTForSequenceClassification, windows: Dataset) -> np.ndarray:
-    """Loss of log-probability of the true class when a channel is masked, mean over windows; `[channels]`."""
+    """Log-probability of the true class that is lost without a channel, mean over windows, `[channels]`."""
     model.eval()
     batch = DataCollatorForEEG()([windows[index] for index in range(len(windows))])
     labels = batch.pop("labels")
@@ -214,7 +216,7 @@ def draw_report(
     importance: np.ndarray,
     channel_names: list[str],
 ):
-    """One picture: filled gaps, training from both starts, scores, probabilities over time, what mattered where."""
+    """One figure: filled gaps, both trainings, scores, probabilities over time, the importance of each electrode."""
     figure, axes = plt.subplot_mosaic(
         [["signal", "signal", "errors"], ["probability", "probability", "finetuning"], ["scores", "people", "map"]],
         figsize=(15, 12),
@@ -222,7 +224,7 @@ def draw_report(
     )
     rate = extractor.sampling_rate
 
-    # the window whose channel was rebuilt with the median error, so that the picture flatters nobody
+    # the channel with the median error, so that the figure does not flatter
     error = ((filled["reconstruction"] - filled["truth"]) ** 2 * filled["hidden"]).sum(-1) / filled["hidden"].sum(-1)
     window, channel = np.unravel_index(int(error.flatten().argsort()[error.numel() // 2]), error.shape)
     truth = extractor.invert(filled["truth"][window, channel].numpy())
@@ -233,26 +235,22 @@ def draw_report(
     axis.plot(seconds, truth, color="0.6", label="true signal")
     axis.plot(seconds, np.where(hidden, np.nan, truth), color="black", label="visible to the model")
     axis.plot(
-        seconds, np.where(hidden, rebuilt, np.nan), color="tab:red", marker=".", label="hidden, rebuilt by the model"
+        seconds, np.where(hidden, rebuilt, np.nan), color="tab:red", marker=".", label="hidden, filled by the model"
     )
-    axis.set(
-        xlabel="seconds",
-        ylabel="microvolt",
-        title=f"A person never seen, {channel_names[channel]}: hidden samples rebuilt",
-    )
+    axis.set(xlabel="seconds", ylabel="microvolt", title=f"Unseen person, {channel_names[channel]}: gaps filled")
     axis.legend(loc="upper right", fontsize=8)
 
     axis = axes["errors"]
     bars = axis.bar(list(filled["errors"]), list(filled["errors"].values()), color=["tab:red", "0.6", "0.6"])
     axis.bar_label(bars, fmt="%.2f")
-    axis.set(ylabel="squared error (companded)", title="Hidden samples of all these people")
+    axis.set(ylabel="squared error (companded)", title="Gaps of all unseen people")
 
     axis = axes["finetuning"]
     for start, trainer in trainers.items():
         axis.plot(*task_loss(trainer), color=COLOURS[start], alpha=0.5, linewidth=1)
         log = [(entry["step"], entry["eval_loss"]) for entry in trainer.state.log_history if "eval_loss" in entry]
         axis.plot(*zip(*log, strict=True), color=COLOURS[start], marker="o", label=f"{start}: validation people")
-    axis.axhline(np.log(len(class_names)), color="black", linestyle=":", label="a guess")
+    axis.axhline(np.log(len(class_names)), color="black", linestyle=":", label="guessing")
     axis.set(xlabel="step", ylabel="cross entropy", title="Fine-tuning (thin: training people)")
     axis.legend(fontsize=8)
 
@@ -275,7 +273,7 @@ def draw_report(
         xlabel="seconds",
         ylabel=f"probability of {class_names[-1]}",
         ylim=(0, 1),
-        title=f"Over time: {recording.name}, never seen",
+        title=f"Over time: {recording.name}, unseen",
     )
     axis.legend(loc="lower right", fontsize=8, ncols=2)
 
@@ -285,7 +283,7 @@ def draw_report(
     axis.bar(list(scores), values, color=[COLOURS[name] for name in scores])
     axis.errorbar(range(len(values)), values, yerr=np.abs(intervals - values), fmt="none", color="black", capsize=4)
     axis.axhline(next(iter(scores.values()))["chance"], color="black", linestyle=":", label="chance")
-    axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="People never seen (95 % over people)")
+    axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="Unseen people (95 % over people)")
     axis.tick_params(axis="x", labelrotation=12)
     axis.legend(fontsize=8)
 
@@ -301,14 +299,14 @@ def draw_report(
 
 
 def task_loss(trainer: NeurIPTTrainer) -> tuple[list, list]:
-    """Steps and training losses without the experts' auxiliary loss, which evaluation does not have."""
+    """Steps and training losses, without the experts' auxiliary loss, which evaluations do not have."""
     weight = trainer.model.config.router_aux_loss_coef
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [entry["step"] for entry in log], [entry["loss"] - weight * entry["aux_loss"] for entry in log]
 
 
 def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
-    """Electrodes from above, coloured by what masking each one costs; pairs stand at their middle."""
+    """Electrodes from above, coloured by importance; bipolar pairs are drawn at their midpoint."""
     places = positions_of(channel_names)[:, :2]
     limit = max(np.abs(importance).max(), 1e-6)
     head = plt.Circle((0.0, -0.015), 0.1, fill=False, color="0.5")
@@ -318,7 +316,7 @@ def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
     for place, name, value in zip(places, channel_names, importance, strict=True):
         colour = "white" if abs(value) > 0.7 * limit else "black"
         axis.annotate(name, place, ha="center", va="center", fontsize=7, color=colour)
-    axis.set(aspect="equal", xticks=[], yticks=[], title="What mattered: log-probability lost\nwithout the channel")
+    axis.set(aspect="equal", xticks=[], yticks=[], title="Importance: log-probability lost\nwithout the channel")
     axis.set(xlim=(-0.12, 0.12), ylim=(-0.14, 0.115))
     axis.figure.colorbar(dots, ax=axis, shrink=0.7)
 
@@ -341,18 +339,15 @@ def main():
     recording, names = recording_and_channels(source, splits, extractor)
     class_names = train.features["labels"].names
 
-    # Experts one after the other give the same numbers in every run; the default may differ in the last digit.
-    # Dropout would move the features under a head that starts from a fit; trainings this short do not overfit.
+    # Eager experts give the same numbers in every run. Dropout would change the features under a head that starts from
+    # a regression, and trainings this short do not overfit.
     settings = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "experts_implementation": "eager"}
     filler = NeurIPTForPreTraining.from_pretrained(demo.model, **settings).eval()
     filled = fill_gaps(demo, filler, draw(splits["test"].remove_columns("labels"), FILLED_WINDOWS, demo.seed))
     errors = ", ".join(f"{error:.3f} ({' '.join(name.split())})" for name, error in filled["errors"].items())
-    print(f"\nHidden samples of people never seen: error {errors}.")
+    print(f"\nGaps of unseen people: error {errors}.")
 
-    settings |= pooling | {
-        "id2label": dict(enumerate(class_names)),
-        "label2id": {name: index for index, name in enumerate(class_names)},
-    }
+    settings |= task_config(train, extractor) | pooling
     model = NeurIPTForSequenceClassification.from_pretrained(demo.model, **settings)
     set_seed(demo.seed)
     scratch = NeurIPTForSequenceClassification(copy.deepcopy(model.config))
@@ -361,20 +356,23 @@ def main():
         demo, model, train, validation, unseen
     )
     trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(demo, scratch, train, validation, unseen)
-    scores["band power"] = baseline_scores(task, train, unseen, extractor)
+    scores["band power"] = baseline_scores("band_power", train, unseen, extractor)
     save_checkpoint(model, extractor, folder / "checkpoint")
-    (seconds,) = (
-        entry["train_runtime"] for entry in trainers[PRE_TRAINED].state.log_history if "train_runtime" in entry
+    trainer = trainers[PRE_TRAINED]
+    stage = TrainingStage.of(
+        trainer,
+        kind=f"fine-tuning to distinguish {', '.join(class_names)}",
+        seen=seen_in_training(task, train, extractor),
+        windows_seen=round(trainer.state.epoch * len(train)),
+        seconds=next(entry["train_runtime"] for entry in trainer.state.log_history if "train_runtime" in entry),
+        recipe={"epochs": demo.epochs, "learning_rate": demo.learning_rate},
     )
-    record = training_record(task, ModelArguments(model=demo.model), trainers[PRE_TRAINED], extractor, seconds)
-    write_training_record(folder / "checkpoint", record)
+    record_training(folder / "checkpoint", stage, demo.model)
     verify(folder / "checkpoint")
     importance = what_mattered(model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
     draw_report(folder / "report.png", extractor, filled, trainers, scores, recording, class_names, importance, names)
     first = scores[PRE_TRAINED]
-    print_scores(
-        f"{first['people']} people never seen, {first['windows']} windows, chance {first['chance']:.3f}", scores
-    )
+    print_scores(f"{first['people']} unseen people, {first['windows']} windows, chance {first['chance']:.3f}", scores)
     print(
         f"\n{folder / 'report.png'} after {time.perf_counter() - started:.0f} s; the checkpoint is "
         f"{folder / 'checkpoint'}."
@@ -382,14 +380,14 @@ def main():
 
 
 def draw(windows: Dataset, count: int, seed: int) -> Dataset:
-    """At most so many windows, drawn by seed."""
+    """At most `count` windows, drawn by seed."""
     return windows.shuffle(seed=seed).select(range(min(count, len(windows))))
 
 
 def recording_and_channels(
     source: Path, splits: DatasetDict, extractor: NeurIPTFeatureExtractor
 ) -> tuple[Path, list[str]]:
-    """A recording of a test person and the names of its output channels; prints what happened to its channels."""
+    """A recording of a test person and the names of its output channels; prints its channel report."""
     channels = {
         tuple(row["name"] for row in report["channels"])
         for split in splits.values()
@@ -397,8 +395,8 @@ def recording_and_channels(
     }
     if len(channels) > 1:
         raise ValueError(
-            f"The recordings have different channels: {sorted(map(len, channels))} of them. The demo compares with a "
-            "classical method and draws one map, so choose a montage that all of them have (--montage)."
+            f"The recordings have different channels: {sorted(map(len, channels))} of them. The demo's classical "
+            "method and its map need the same ones: choose a montage that all recordings have (--montage)."
         )
     path = (source if source.is_dir() else source.parent) / splits["test"][0]["recording"]
     print(extractor(path).report)

@@ -1,31 +1,25 @@
 """
-What the frozen features tell: logistic regression on the lobe-pooled vectors, scored on people never seen.
+Linear probe: logistic regression on frozen embeddings, scored on people who were not trained on.
 
     python examples/linear_probe.py --data manifest.csv --rows set=eegmat --output_dir runs/probe
     python examples/linear_probe.py --data folder --events rest task --model hub/neuript-tiny --output_dir runs/probe
 
-The penalty is chosen by folds over the training people; a classical method on the same windows stands beside it.
+The penalty is chosen by folds over the training people. A classical method is scored on the same windows.
 """
 
 import json
 from dataclasses import dataclass, field
 
 import numpy as np
-from task import (
-    TaskArguments,
-    baseline_scores,
-    load_task,
-    make_extractor,
-    new_config,
-    print_scores,
-    refuse_seen,
-    scores_of,
-    write_results,
-)
 from transformers import AutoModel, HfArgumentParser, set_seed
 
-from neuript_hf import NeurIPTModel
+from neuript_hf import NeurIPTConfig, NeurIPTModel
+from neuript_hf.checkpoints.provenance import write_results
+from neuript_hf.checkpoints.training_record import refuse_seen
+from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
+from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, fit_logistic, pooled_features
+from neuript_hf.evaluation.metrics import print_scores, scores_of
 
 
 @dataclass
@@ -33,8 +27,8 @@ class ProbeArguments:
     """The model to probe."""
 
     output_dir: str = field(metadata={"help": "Folder for results.json."})
-    model: str | None = field(default=None, metadata={"help": "Checkpoint to probe; none = random weights."})
-    size: str = field(default="tiny", metadata={"help": "Size of a model from random weights: tiny, small or base."})
+    model: str | None = field(default=None, metadata={"help": "Checkpoint to probe; default: random weights."})
+    size: str = field(default="tiny", metadata={"help": "Size of a model with random weights: tiny, small or base."})
     config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
     seed: int = field(default=0, metadata={"help": "Seed of random weights, folds and drawn windows."})
 
@@ -45,25 +39,23 @@ def main():
     seen = refuse_seen(task, probe.model)
     extractor = make_extractor(task, probe.model)
     train, unseen, _ = load_task(task, extractor, probe.seed)
-    overrides = json.loads(probe.config)
-    if probe.model is None:
-        model = NeurIPTModel(new_config(probe.size, train, extractor, **overrides))
-    else:
-        model = AutoModel.from_pretrained(probe.model, num_lobes=extractor.num_lobes, **overrides)
 
-    labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
-    fit = fit_logistic(pooled_features(model, train), labels, subjects, probe.seed)
-    results = {
-        "windows": {"train": len(train), "unseen": len(unseen)},
-        "seen_people": seen,
-        "probe": scores_of(class_scores(fit, pooled_features(model, unseen)), unseen),
-        "baseline": baseline_scores(task, train, unseen, extractor),
-    }
+    fields = {"num_lobes": extractor.num_lobes} | json.loads(probe.config)
+    if probe.model is None:
+        model = NeurIPTModel(getattr(NeurIPTConfig, probe.size)(**fields))
+    else:
+        model = AutoModel.from_pretrained(probe.model, **fields)
+    labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
+    fit = fit_logistic(pooled_features(model, train), labels, people, probe.seed)
+
+    scores = scores_of(class_scores(fit, pooled_features(model, unseen)), unseen)
+    baseline = baseline_scores(task.baseline, train, unseen, extractor, task.baseline_frequencies)
+    windows = {"train": len(train), "unseen": len(unseen)}
+    results = {"windows": windows, "seen_people": seen, "probe": scores, "baseline": baseline}
     write_results(probe.output_dir, results, task, probe.seed)
     print_scores(
-        f"{results['probe']['people']} people never seen, {len(unseen)} windows, chance "
-        f"{results['probe']['chance']:.3f}",
-        {"frozen features + fit": results["probe"], task.baseline.replace("_", " "): results["baseline"]},
+        f"{scores['people']} unseen people, {len(unseen)} windows, chance {scores['chance']:.3f}",
+        {"frozen features + fit": scores, task.baseline.replace("_", " "): baseline},
     )
 
 

@@ -9,11 +9,11 @@ Pre-training of NeurIPT on prepared data sets, from a laptop to several machines
     torchrun --nproc_per_node 2 examples/pretrain.py settings.yaml --use_cpu true
     accelerate launch --config_file fsdp.yaml examples/pretrain.py settings.yaml
 
-The first argument is a settings file (those of our checkpoints are in `research/settings/`); the command line overrides
-it. `--resume_from_checkpoint true` continues a killed run exactly where it stopped; `--weights` starts a new training,
-with a new warm-up, from the weights of a checkpoint. `prepare_dataset.py` makes the data sets. The output is a complete
-checkpoint folder with `training.json`, which lists the people the weights have seen. `tensorboard --logdir runs` shows
-the log.
+The first argument is a settings file (those of our checkpoints are in `research/settings/`); the command line
+overrides it. `--resume_from_checkpoint true` continues a killed run exactly where it stopped; `--weights` starts a new
+training, with a new warm-up, from the weights of a checkpoint. `prepare_dataset.py` makes the data sets. The output is
+a complete checkpoint folder with `training.json`, which lists the people the weights have seen. `tensorboard --logdir
+runs` shows the log.
 """
 
 import sys

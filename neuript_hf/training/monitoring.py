@@ -23,9 +23,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.integrations import TensorBoardCallback, TrackioCallback
 from transformers.utils import is_matplotlib_available, logging
 
+from ..data.atomic import atomic_write
 from ..data.collator import real_samples
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from ..modeling_neuript import NeurIPTDecoderLayer, NeurIPTLinearDecoderLayer, NeurIPTRouter
+from ..modeling_neuript import NeurIPTCrossDecoderLayer, NeurIPTLinearDecoderLayer, NeurIPTRouter
 
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
-DECODER_LAYERS = (NeurIPTDecoderLayer, NeurIPTLinearDecoderLayer)
+DECODER_LAYERS = (NeurIPTCrossDecoderLayer, NeurIPTLinearDecoderLayer)
 NUM_BANDS = 5
 # An expert with less than this share of what it would have if all had the same is dead.
 DEAD_SHARE = 0.01
@@ -325,10 +326,8 @@ class PreTrainingMonitor(TrainerCallback):
         figure = draw_look(signals, channels[places], self.extractor.sampling_rate, look.experts, f"Step {step:,}")
 
         path = folder / "pictures" / f"step-{step:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_path = path.with_suffix(".part")
-        figure.savefig(partial_path, format="png", dpi=100)
-        partial_path.replace(path)
+        with atomic_write(path) as partial_path:
+            figure.savefig(partial_path, dpi=100)
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 callback.tb_writer.add_figure("monitor/reconstruction", figure, step)

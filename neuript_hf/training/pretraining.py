@@ -45,8 +45,7 @@ class DataArguments:
         metadata={"help": "Shares of the montages as_recorded, average_reference and bipolar, in JSON."},
     )
     seconds: list[float] = field(
-        default_factory=list,
-        metadata={"help": "Cut windows to one of these lengths, at random; default: whole windows."},
+        default_factory=list, metadata={"help": "Lengths to which windows are cut at random; default: none."}
     )
     time_shift: bool = field(
         default=False, metadata={"help": "Let windows begin anywhere in a recording, not only where they were cut."}
@@ -55,10 +54,7 @@ class DataArguments:
         default=1.0, metadata={"help": "Scale windows up or down by a random factor of at most this."}
     )
     balance: float = field(
-        default=1.0,
-        metadata={
-            "help": "Weight of a data set: its number of windows to this power; 1 = as they are, 0 = all equal."
-        },
+        default=1.0, metadata={"help": "Weight of a data set: its number of windows to this power; 0 = all equal."}
     )
     max_eval_windows: int = field(default=256, metadata={"help": "Held-out windows to evaluate on."})
     streaming: bool = field(
@@ -213,7 +209,7 @@ def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[
 def make_model(
     start: StartArguments, spectral_target: bool, windows: PreTrainingWindows, seed: int
 ) -> NeurIPTForPreTraining:
-    """Random weights of the given size, or a checkpoint, which keeps the scale of its spectral target if it has one."""
+    """Random weights of the given size, or a checkpoint, which keeps the scale of a spectral target that it has."""
     fields = json.loads(start.config)
     config = None if start.weights is None else NeurIPTConfig.from_pretrained(start.weights)
     if spectral_target and (config is None or config.spectral_mean is None):

@@ -15,8 +15,8 @@ def refuse_apart(training: TrainingArguments) -> None:
     started, joined = int(os.environ.get("WORLD_SIZE", 1)), training.world_size
     if started != joined:
         raise ValueError(
-            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a GPU, "
-            "add --use_cpu true."
+            f"{started} processes were started, but each would train by itself (Trainer sees {joined}). Without a "
+            "GPU, add --use_cpu true."
         )
 
 

@@ -1,0 +1,71 @@
+"""
+LoRA: trains adapters in a frozen NeurIPT, merges them into its weights, and saves a checkpoint like any other.
+
+    python examples/lora.py --data manifest.csv --rows set=eegmat --output_dir runs/lora --learning_rate 1e-3
+
+Adapters sit on the attention and on the experts; the head is trained in full. Needs `pip install "neuript_hf[peft]"`.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from peft import LoraConfig, get_peft_model
+from transformers import HfArgumentParser, TrainingArguments, set_seed
+
+from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint, verify
+from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
+from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
+from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.metrics import print_scores, scores_of
+from neuript_hf.training.finetuning import task_config
+
+
+@dataclass
+class AdapterArguments:
+    model: str = field(default="hub/neuript-tiny", metadata={"help": "Checkpoint to adapt."})
+    rank: int = field(default=8, metadata={"help": "Rank of the adapters."})
+
+
+def main():
+    parser = HfArgumentParser((TaskArguments, AdapterArguments, TrainingArguments))
+    task, adapter, training = parser.parse_args_into_dataclasses()
+    set_seed(training.seed)
+    refuse_seen(task, adapter.model)
+    extractor = make_extractor(task, adapter.model)
+    train, unseen, _ = load_task(task, extractor, training.seed)
+    model = NeurIPTForSequenceClassification.from_pretrained(adapter.model, **task_config(train, extractor))
+
+    labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
+    start_head(model, fit_logistic(pooled_features(model, train), labels, people, training.seed))
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            r=adapter.rank,
+            target_modules=["q_proj", "v_proj"],
+            target_parameters=["experts.gate_up_proj", "experts.down_proj"],  # the stacked weights of the experts
+            modules_to_save=["classifier"],
+        ),
+    )
+    adapted.print_trainable_parameters()
+    trainer = NeurIPTTrainer(model=adapted, args=training, train_dataset=train, processing_class=extractor)
+    outcome = trainer.train()
+    scores = scores_of(trainer.predict(unseen).predictions, unseen)
+
+    merged = adapted.merge_and_unload()
+    save_checkpoint(merged, extractor, training.output_dir)
+    stage = TrainingStage.of(
+        trainer,
+        kind=f"fine-tuning to distinguish {', '.join(merged.config.id2label.values())}",
+        seen=seen_in_training(task, train, extractor),
+        windows_seen=round(trainer.state.epoch * len(train)),
+        seconds=outcome.metrics["train_runtime"],
+        recipe=vars(adapter),
+    )
+    record_training(training.output_dir, stage, adapter.model)
+    verify(training.output_dir)
+    title = f"{scores['people']} unseen people, {scores['windows']} windows, chance {scores['chance']:.3f}"
+    print_scores(title, {"LoRA, merged": scores})
+
+
+if __name__ == "__main__":
+    main()
