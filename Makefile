@@ -43,7 +43,7 @@ hub: .venv/installed
 dist: .venv/installed
 	rm -rf dist
 	$(BIN)/python -m build
-	NEURIPT_WHEEL=$$(echo dist/*.whl) $(BIN)/python -m pytest tests/test_wheel.py
+	NEURIPT_WHEEL=$$(echo dist/*.whl) $(BIN)/python -m pytest tests/test_package.py
 
 cards: .venv/installed
 	for name in $(notdir $(wildcard hub/*)); do \

@@ -36,8 +36,8 @@ def test_inspect(recording, capsys):
     assert "derived pair" in printed and "C3-Cz" in printed and "not in the montage" in printed
 
 
-def test_inspect_says_what_stands_in_the_way(tmp_path, capsys):
-    """The report is printed all the same, and the exit status tells."""
+def test_inspect_says_what_is_wrong(tmp_path, capsys):
+    """The report is printed all the same; the exit status is 1."""
     table = pd.DataFrame(np.random.default_rng(0).normal(0, 1e-4, (1000, 2)), columns=["C3", "C4"])
     table.insert(0, "time", np.arange(1000) / 250)
     table.to_csv(tmp_path / "quiet.csv", index=False)
@@ -50,7 +50,7 @@ def test_inspect_says_what_stands_in_the_way(tmp_path, capsys):
 def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
     assert main(["inspect", recording, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    used = {source.lstrip("+-") for row in report["channels"] for source in row["sources"]}
+    used = {source["name"] for row in report["channels"] for source in row["sources"]}
     assert used | set(report["dropped"]) == set(mne.io.read_raw(recording).ch_names)
 
 
@@ -87,7 +87,7 @@ def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "nothing.edf")]) == 1
     assert "No recording at" in capsys.readouterr().err
     assert main(["inspect", recording, "--montage", "bcic_iv_2a", "--on_missing", "raise"]) == 1
-    assert "needs channels that the recording lacks" in capsys.readouterr().err
+    assert "needs channels that the recording does not have" in capsys.readouterr().err
     assert main(["embed", recording, "--model", checkpoint, "-o", "table.xlsx"]) == 1
     assert ".parquet" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""The wheel that `make dist` builds: this package alone, and it works where nothing else of the repository lies."""
+"""What users install: a package that imports quickly, and a wheel that holds it alone and works by itself."""
 
 import os
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+import neuript_hf
 
 
 WHEEL = os.environ.get("NEURIPT_WHEEL")
@@ -32,6 +34,32 @@ neuript_hf.save_checkpoint(model, extractor, "saved")
 assert main(["export-hub", "saved", "exported"]) == 0
 assert Path("exported/README.md").is_file() and code_files()
 """
+
+
+IMPORT = """
+import sys, time
+from transformers import AutoFeatureExtractor, PreTrainedModel
+from transformers.pipelines.base import ChunkPipeline
+before, start = set(sys.modules), time.process_time()
+import neuript_hf
+print(time.process_time() - start, *sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_import_is_light():
+    """Heavy libraries wait until a name needs them. CPU time is measured, so a busy machine makes no difference."""
+    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
+    seconds, *modules = done.stdout.split()
+    assert not {"accelerate", "datasets", "evaluate", "matplotlib", "pandas", "pyarrow", "sklearn"} & set(modules)
+    assert float(seconds) < 2
+
+
+def test_every_public_name_is_found():
+    assert len(neuript_hf.__all__) == len(set(neuript_hf.__all__)) and set(neuript_hf.__all__) <= set(dir(neuript_hf))
+    for name in neuript_hf.__all__:
+        assert getattr(neuript_hf, name).__name__ == name
+    with pytest.raises(AttributeError, match="NeurIPTForEverything"):
+        neuript_hf.NeurIPTForEverything  # noqa: B018
 
 
 @pytest.fixture(scope="module")
