@@ -1,19 +1,19 @@
 """
 What pre-training is worth: the same architecture fine-tuned from a checkpoint and from random weights, step by step.
 
-    python examples/compare_pretraining.py --model hub/neuript-tiny --data manifest.csv
-    python examples/compare_pretraining.py examples/configs/comparison.yaml --data manifest.csv
-    python examples/compare_pretraining.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial/folds
+    python research/compare_pretraining.py --model hub/neuript-tiny --data manifest.csv
+    python research/compare_pretraining.py research/settings/comparison.yaml --data manifest.csv
+    python research/compare_pretraining.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial/folds
 
-Both starts get the same windows, batches, steps and learning rates, with a head of random weights and with one that
-starts from a fit on frozen features, at all labels and at a tenth of them; EEGNet and band power get the same windows.
-The first lines score the people of `val` and `test` together as training goes on; nothing is chosen on them: what
-counts is the last step. The last never opens their recordings: each seed leaves out another fold of the people of
-`train`. It is the one to choose learning rates by.
+Both starts get the same windows, batches, steps and learning rates, with a random head and with one that starts from a
+logistic regression on frozen features, with all labels and with a tenth of them; EEGNet and band power get the same
+windows. The first two commands score the people of `val` and `test` together while training goes on. Nothing is chosen
+on them: the last step counts. The third never opens their recordings: each seed leaves out another fold of the people
+of `train`. Learning rates are chosen by it.
 
-Every training is kept in `--cells` when it is done, so that a run that was killed goes on where it stopped. Results
-are written anew after each seed: `.json` (accuracies, differences paired over people, command, versions),
-`_curves.csv` (accuracy at each evaluation), `_predictions.csv` (the class told for every window) and `.png`.
+Each finished training is saved in `--cells`, so a killed run continues where it stopped. Result files are rewritten
+after each seed: `.json` (accuracies, differences paired over people, command, versions), `_curves.csv` (accuracy at
+each evaluation), `_predictions.csv` (the predicted class of every window) and `.png`.
 """
 
 import copy
@@ -30,38 +30,28 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from finetune import ModelArguments, draw_windows, make_model, make_trainer
-from settings_file import parse_with_file
-from task import (
-    TASKS,
-    AccuracyOverPeople,
-    TaskArguments,
-    load_splits,
-    load_task,
-    make_extractor,
-    manifest_task,
-    provenance,
-    refuse_seen,
-    signed,
-    weights_of,
-    write_json,
-)
+from tasks import TASKS, manifest_task
 from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
-from neuript_hf.data.atomic import atomic_write
+from neuript_hf.checkpoints.provenance import provenance
+from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
+from neuript_hf.data.atomic import atomic_write, write_json
+from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
 from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
-from neuript_hf.evaluation.metrics import compute_metrics
+from neuript_hf.evaluation.metrics import AccuracyOverPeople, compute_metrics, signed
+from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
 
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
-# "+ fit": the head starts from a logistic fit on frozen features.
+# "+ fit": the head starts from a logistic regression on frozen features.
 FINE_TUNED = ("pre-trained + fit", "random + fit", "pre-trained", "random")
 METHODS = (*FINE_TUNED, "EEGNet", "band power")
 DIFFERENCES = (
@@ -75,14 +65,14 @@ COLOURS = {"pre-trained": "tab:blue", "random": "tab:orange", "EEGNet": "tab:gre
 
 @dataclass
 class ComparisonArguments:
-    """The checkpoint, the tasks, and one recipe for both starts."""
+    """The checkpoint, the tasks, and the settings of both starts."""
 
     model: str = field(metadata={"help": "Checkpoint."})
     data: str = field(metadata={"help": "The manifest of the labelled recordings."})
     output: str = field(
-        default="benchmarks/results/compare_pretraining", metadata={"help": "Result files, without their endings."}
+        default="research/results/compare_pretraining", metadata={"help": "Result files, without suffix."}
     )
-    cells: str = field(default="runs/compare_pretraining", metadata={"help": "Folder that keeps finished trainings."})
+    cells: str = field(default="runs/compare_pretraining", metadata={"help": "Folder for finished trainings."})
     tasks: list[str] = field(
         default_factory=lambda: list(TASKS), metadata={"help": f"Tasks, of {', '.join(TASKS)}; default all."}
     )
@@ -96,22 +86,21 @@ class ComparisonArguments:
         default_factory=lambda: [1.0, 0.1], metadata={"help": "Shares of the labelled training windows."}
     )
     folds: int | None = field(
-        default=None, metadata={"help": "Leave out people of train in so many folds; val and test stay closed."}
+        default=None, metadata={"help": "Leave out people of train in this many folds; val and test stay unopened."}
     )
     max_train_windows: int = field(
         default=400, metadata={"help": "Training windows at a share of 1, drawn evenly over people."}
     )
     epochs: int = field(
-        default=5, metadata={"help": "Epochs at a share of 1; other shares take as many steps, so more epochs."}
+        default=5, metadata={"help": "Epochs at a share of 1; other shares get the same number of steps."}
     )
-    batch_size: int = field(default=16, metadata={"help": "Windows of a step."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Of the head; a cosine after a tenth of warm-up."})
+    batch_size: int = field(default=16, metadata={"help": "Windows in a batch."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Of the head; cosine after a tenth of warm-up."})
     layer_decay: float = field(
-        default=1.0,
-        metadata={"help": "Learning rate of an encoder layer as a share of the next one's; 1 = all learn alike."},
+        default=1.0, metadata={"help": "Learning rate of each encoder layer relative to the layer above it."}
     )
     config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
-    evaluations: int = field(default=5, metadata={"help": "Evaluations in training, beside the one before it."})
+    evaluations: int = field(default=5, metadata={"help": "Evaluations during training; one more comes before it."})
 
     def __post_init__(self):
         unknown = [name for name in self.methods if name not in METHODS]
@@ -123,7 +112,7 @@ class ComparisonArguments:
 
 @dataclass
 class Windows:
-    """What all methods of one task and seed get: training windows at a share of 1, and the windows that are scored."""
+    """What all methods get for a task and a seed: the training windows at a share of 1, and the windows to score."""
 
     train: Dataset
     scored: Dataset
@@ -147,10 +136,10 @@ class Windows:
 
 
 def fine_tune(method: str, windows: Windows, share: float, seed: int, arguments: ComparisonArguments) -> dict:
-    """Scores of the windows `[windows, classes]` at the end of training, and the accuracy on the way."""
+    """Scores of the windows `[windows, classes]` after training, and the accuracy at each evaluation."""
     train = windows.share(share, seed)
     set_seed(seed)
-    model = make_model(ModelArguments(model=arguments.model, config=arguments.config), train, windows.extractor)
+    model = make_classifier(ModelArguments(model=arguments.model, config=arguments.config), train, windows.extractor)
     if method.startswith("random"):
         set_seed(seed)
         model = NeurIPTForSequenceClassification(copy.deepcopy(model.config))
@@ -200,7 +189,7 @@ def fine_tune(method: str, windows: Windows, share: float, seed: int, arguments:
 
 
 def fit_beside(method: str, windows: Windows, share: float, seed: int) -> dict:
-    """Scores of the windows `[windows, classes]` by EEGNet or band power."""
+    """Scores of the windows `[windows, classes]` from EEGNet or band power."""
     train, rate = windows.share(share, seed), windows.extractor.sampling_rate
     classifier = EEGNetClassifier(rate, seed=seed) if method == "EEGNet" else band_power_baseline(rate)
     classifier.fit(signals_in_microvolt(train, windows.extractor), np.asarray(train["labels"]))
@@ -208,7 +197,7 @@ def fit_beside(method: str, windows: Windows, share: float, seed: int) -> dict:
 
 
 def settings_of(method: str, arguments: ComparisonArguments) -> dict:
-    """All that decides a cell beside task, share and seed: one that was made otherwise is not taken for it."""
+    """All that decides a cell besides task, share and seed, so that a cell with other settings is not reused."""
     settings = {"max_train_windows": arguments.max_train_windows, "folds": arguments.folds}
     if method not in FINE_TUNED:
         return settings
@@ -217,14 +206,14 @@ def settings_of(method: str, arguments: ComparisonArguments) -> dict:
     if method.startswith("pre-trained"):
         return settings | {"weights": weights_of(arguments.model)["sha256"]}
     architecture = json.loads(NeurIPTConfig.from_pretrained(arguments.model).to_json_string())
-    for name in ("transformers_version", "architectures", "dtype"):  # who wrote it changes nothing
+    for name in ("transformers_version", "architectures", "dtype"):  # these do not change the model
         architecture.pop(name, None)
     return settings | {"architecture": architecture}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of the comparison, and the file that keeps what came out of it."""
+    """One training of the comparison, and the file with its result."""
 
     task: str
     method: str
@@ -237,10 +226,10 @@ class Cell:
 
     def finished(self, arguments: ComparisonArguments, settings: dict) -> dict | None:
         """
-        What came out of it before, if it was done.
+        Its result, if it is finished.
 
         Raises:
-            ValueError: where it was done with other settings.
+            ValueError: where it was trained with other settings.
         """
         file = self.file(arguments)
         if not file.is_file():
@@ -250,14 +239,14 @@ class Cell:
         others = [name for name in settings | before if settings.get(name) != before.get(name)]
         if others:
             raise ValueError(
-                f"{file} was made with other settings of {', '.join(others)}: give another folder as --cells, or "
+                f"{file} was made with other settings of {', '.join(others)}: choose another folder with --cells, or "
                 "delete it."
             )
         return content
 
 
 def train(cell: Cell, windows: Windows, arguments: ComparisonArguments, settings: dict, commit: str | None) -> None:
-    """Trains and scores, and keeps what came out of it."""
+    """Trains, scores, and writes the result."""
     start = time.monotonic()
     if cell.method in FINE_TUNED:
         content = fine_tune(cell.method, windows, cell.share, cell.seed, arguments)
@@ -275,7 +264,7 @@ def train(cell: Cell, windows: Windows, arguments: ComparisonArguments, settings
 
 
 def read_cells(windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments) -> dict[Cell, dict]:
-    """All that was done for these tasks and seeds."""
+    """The results for these tasks and seeds."""
     return {
         Cell(task, method, share, seed): json.loads(Cell(task, method, share, seed).file(arguments).read_text())
         for share in arguments.shares
@@ -287,7 +276,7 @@ def read_cells(windows: dict[tuple[str, int], Windows], arguments: ComparisonArg
 def results_of(
     cells: dict[Cell, dict], windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments
 ) -> dict[str, dict[str, dict]]:
-    """For each share and task the accuracies, means over the seeds, and their differences paired over people."""
+    """For each share and task: mean accuracies over the seeds, and their differences, paired over people."""
     accuracies = {
         cell: AccuracyOverPeople.of(np.asarray(content["scores"]), windows[cell.task, cell.seed].scored)
         for cell, content in cells.items()
@@ -318,7 +307,7 @@ def results_of(
 
 
 def overall(tasks: dict[str, dict]) -> dict[str, dict]:
-    """Mean accuracies and differences over tasks; of differences also how many are above 0, and the worst one."""
+    """Mean accuracies and differences over tasks; for differences also how many are above 0, and the worst one."""
     summary = {}
     for kind in ("accuracies", "differences"):
         for name in next(iter(tasks.values()))[kind]:
@@ -352,8 +341,8 @@ def as_json(results: dict[str, dict[str, dict]]) -> dict:
 
 def as_table(results: dict[str, dict[str, dict]]) -> str:
     """
-    Markdown: one table for each share, a line for each task; accuracies are means over the seeds. The table has what
-    pre-training brings over random weights; what it brings over other methods stands below.
+    Markdown: a table for each share with a line for each task; accuracies are means over the seeds. The table has the
+    differences between pre-trained and random weights; those to other methods are below it.
     """
     lines = []
     for share, tasks in results.items():
@@ -395,21 +384,21 @@ def curve_table(cells: dict[Cell, dict]) -> pd.DataFrame:
 
 
 def prediction_table(cells: dict[Cell, dict], windows: dict[tuple[str, int], Windows]) -> pd.DataFrame:
-    """A line for each scored window of each seed: its class, and the class that each method told, as numbers."""
+    """A line for each scored window of each seed: its class and each method's prediction, as numbers."""
     tables = []
     for (task, seed), data in windows.items():
-        told = {
+        predicted = {
             f"{cell.method} at {cell.share:g}": np.argmax(content["scores"], axis=1)
             for cell, content in cells.items()
             if (cell.task, cell.seed) == (task, seed)
         }
         known = {name: data.scored[name] for name in ("subject", "recording", "onset", "labels")}
-        tables.append(pd.DataFrame({"task": task, "seed": seed} | known | told))
+        tables.append(pd.DataFrame({"task": task, "seed": seed} | known | predicted))
     return pd.concat(tables)
 
 
 def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figure:
-    """Accuracy against steps: a column for each task, a row for each share; bands are from lowest to highest seed."""
+    """Accuracy against steps: a column for each task, a row for each share; bands span the seeds."""
     tasks = list(next(iter(results.values())))
     figure, axes = plt.subplots(
         len(results),
@@ -445,7 +434,7 @@ def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figur
 def write(
     windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments, origin: dict
 ) -> dict[str, dict[str, dict]]:
-    """The four result files, of the seeds that are done for all tasks."""
+    """Writes the four result files, with the seeds that are finished for all tasks."""
     cells = read_cells(windows, arguments)
     results, curves = results_of(cells, windows, arguments), curve_table(cells)
     output = Path(arguments.output)
@@ -475,7 +464,7 @@ def write(
 def main():
     (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), sys.argv[1:])
     origin = provenance()  # before results are written: they change the tree, not the code that runs
-    logging.set_verbosity_error()  # each loading would tell anew that the decoder is not needed and the head is new
+    logging.set_verbosity_error()  # else each loading reports that the head is new
     logging.disable_progress_bar()  # a line for each training is enough
     tasks = {name: manifest_task(name, arguments.data) for name in arguments.tasks}
     for task in tasks.values():
@@ -486,7 +475,7 @@ def main():
     settings = {method: settings_of(method, arguments) for method in arguments.methods}
     everything = product(tasks, arguments.methods, arguments.shares, arguments.seeds)
     for cell in (Cell(*names) for names in everything):
-        cell.finished(arguments, settings[cell.method])  # so that other settings are noticed at once
+        cell.finished(arguments, settings[cell.method])  # other settings are refused before anything is trained
 
     windows = {}
     for seed in arguments.seeds:

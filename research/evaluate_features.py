@@ -1,15 +1,15 @@
 """
-What frozen features tell about people never seen: a checkpoint, the same architecture at random, and band power.
+What frozen features reveal about people the model has not seen: a checkpoint, random weights, and band power.
 
-    python examples/evaluate_features.py --model hub/neuript-tiny --data manifest.csv --output results/tiny.json
-    python examples/evaluate_features.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial.json
+    python research/evaluate_features.py --model hub/neuript-tiny --data manifest.csv --output results/tiny.json
+    python research/evaluate_features.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial.json
 
-The first line fits on the people of `train` and reports those of `val` and `test` together. Nothing is fitted or
-chosen on them, and people whom the weights have seen are refused. The second never opens their recordings: it leaves
-out people of `train` in turn, and is the one to choose recipes by.
+The first command fits on the people of `train` and scores those of `val` and `test` together. Nothing is fitted or
+chosen on them, and checkpoints that were trained on one of them are refused. The second command never opens their
+recordings: it leaves out people of `train` in turn. Settings of trainings are chosen by it.
 
-All methods get the very same windows. Differences are paired over people: in each draw of the bootstrap the methods
-are compared on the same people. The result file holds the scores of every window; it is written anew after each task.
+All methods get the same windows. Differences are paired: each draw of the bootstrap compares the methods on the same
+people. The result file holds the scores of every window and is rewritten after each task.
 """
 
 import copy
@@ -26,28 +26,17 @@ import pyarrow
 import torch
 from datasets import Dataset
 from sklearn.pipeline import Pipeline
-from task import (
-    TASKS,
-    WITHIN_PERSON,
-    AccuracyOverPeople,
-    TaskArguments,
-    load_splits,
-    load_task,
-    make_extractor,
-    manifest_task,
-    provenance,
-    refuse_seen,
-    signed,
-    weights_of,
-    write_json,
-)
+from tasks import TASKS, WITHIN_PERSON, manifest_task
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
-from neuript_hf.data.atomic import atomic_write
+from neuript_hf.checkpoints.provenance import provenance
+from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
+from neuript_hf.data.atomic import atomic_write, write_json
+from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.evaluation.linear_probe import FITS, class_scores, people_folds, pooled_features
-from neuript_hf.evaluation.metrics import classification_scores
+from neuript_hf.evaluation.metrics import AccuracyOverPeople, classification_scores, signed
 
 
 # With fewer people an interval means little.
@@ -65,42 +54,43 @@ class EvaluationArguments:
     output: str = field(metadata={"help": "Result file to write (.json)."})
     tasks: list[str] = field(
         default_factory=lambda: list(TASKS),
-        metadata={"help": f"Tasks, of {', '.join([*TASKS, *WITHIN_PERSON])}; default those of people never seen."},
+        metadata={"help": f"Tasks, of {', '.join([*TASKS, *WITHIN_PERSON])}; default: all with unseen people."},
     )
     montage: str = field(
-        default="as_recorded", metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
+        default="as_recorded",
+        metadata={"help": "Name of a montage, as_recorded, or channel names and pairs separated by commas."},
     )
     features: Literal["pooled", "mean"] = field(
-        default="pooled", metadata={"help": "pooled = as the checkpoint pools its scales; mean = over all channels."}
+        default="pooled", metadata={"help": "pooled: as the checkpoint pools its scales; mean: over all channels."}
     )
     fit: Literal["logistic", "ridge", "svm"] = field(
-        default="logistic", metadata={"help": "What is fitted to the standardised features."}
+        default="logistic", metadata={"help": "Classifier of the standardised features."}
     )
-    # On people of train left out in turn, 1 to 3 were best for features of early weights, and better than chosen ones.
-    penalty: float = field(default=1.0, metadata={"help": "Its penalty (evaluation.linear_probe.fit_logistic)."})
+    # On people of `train` left out in turn, 1 to 3 were best for early weights, and better than choosing by folds.
+    penalty: float = field(default=1.0, metadata={"help": "Its penalty, see evaluation.linear_probe.fit_logistic."})
     choose_penalty: bool = field(
-        default=False, metadata={"help": "Choose it by folds over the people that are fitted to; slower."}
+        default=False, metadata={"help": "Choose the penalty by folds over the training people; slower."}
     )
     folds: int | None = field(
-        default=None, metadata={"help": "Leave out people of train in so many folds; val and test stay closed."}
+        default=None, metadata={"help": "Leave out people of train in this many folds; val and test stay unopened."}
     )
-    random_seeds: int = field(default=5, metadata={"help": "Models from random weights to compare with; 0 = none."})
+    random_seeds: int = field(default=5, metadata={"help": "Number of models with random weights to compare with."})
     seed: int = field(default=0, metadata={"help": "Seed of the folds."})
     batch_size: int = field(default=8, metadata={"help": "Windows that go through the model together."})
     cache_dir: str = field(
-        default="runs/features", metadata={"help": "Folder that keeps the features of the random weights."}
+        default="runs/features", metadata={"help": "Folder that caches the features of random weights."}
     )
     allow_seen_people: bool = field(
-        default=False, metadata={"help": "Score people whom the weights have seen, too; the result names them."}
+        default=False, metadata={"help": "Also score people the checkpoint was trained on; the result names them."}
     )
 
 
 class Embedder:
     """
-    Features of a frozen model, computed once for the same windows: kept in memory, or in a folder.
+    Features of a frozen model, computed once for the same windows and cached in memory or in a folder.
 
-    What is kept is known by the windows' content and by the features of the first of them, so that other weights or
-    other code never get it.
+    The key is made of the windows' content and of the features of the first ones, so that other weights or other code
+    never get a wrong entry.
     """
 
     def __init__(self, model: NeurIPTModel, batch_size: int, folder: str | None = None):
@@ -128,7 +118,7 @@ class Embedder:
 
 
 def content(windows: Dataset) -> bytes:
-    """A digest of what the model sees of the windows."""
+    """A digest of all that the model sees of the windows."""
     table = windows.select_columns(list(WINDOW_COLUMNS)).with_format("arrow")[:]
     digest = hashlib.blake2b(digest_size=16)
     for name in WINDOW_COLUMNS:
@@ -149,15 +139,18 @@ def held_out_scores(
     seed: int,
 ) -> np.ndarray:
     """
-    Scores of the classes `[windows, classes]`, each window's from a fit to people of other folds.
+    Scores of the classes `[windows, classes]`; each window is scored by a fit to people of other folds.
 
     Raises:
-        ValueError: where a fold leaves no window of some class to fit to.
+        ValueError: where the windows outside of a fold do not have every class.
     """
     scores = np.zeros((len(labels), len(set(labels))))
     for others, left_out in people_folds(labels, people, folds, seed):
         if set(labels[others]) != set(labels):
-            raise ValueError(f"With {folds} folds over people, one leaves no window of some class: take more folds.")
+            raise ValueError(
+                f"With {folds} folds over people, the windows outside of one fold do not have every class: use more "
+                "folds."
+            )
         head = fit(windows[others], labels[others], people[others])
         scores[left_out] = class_scores(head, windows[left_out])
     return scores
@@ -175,7 +168,7 @@ def evaluate_task(
         train, scored, _ = load_task(task, extractor, arguments.seed)
     labels = np.asarray(train["labels"])
     people = np.asarray(train["subject"])
-    if task.within_subject:  # folds for the penalty are then over runs, or over windows where there is one run
+    if task.within_subject:  # the penalty is then chosen by folds over runs, or over windows of a single run
         people = np.asarray(train["recording"])
         people = people if len(set(people)) > 1 else np.arange(len(train))
 
@@ -218,8 +211,8 @@ def evaluate_task(
 
 def predictions_by_person(scores: dict[str, np.ndarray], windows: Dataset) -> dict[str, dict]:
     """
-    For each person the recordings with their numbers of windows, onsets (seconds) and classes of the windows, and of
-    every method a list of scores for each class.
+    For each person: `recordings` with their numbers of windows, `onsets` (seconds) and `labels` of the windows, and
+    `scores` by method, one list for each class.
     """
     subjects, recordings = np.asarray(windows["subject"]), np.asarray(windows["recording"])
     onsets, labels = np.asarray(windows["onset"]), np.asarray(windows["labels"])
@@ -236,22 +229,22 @@ def predictions_by_person(scores: dict[str, np.ndarray], windows: Dataset) -> di
 
 
 def _short(values: np.ndarray) -> list[list[float]]:
-    """With four digits that count, however small: which score is the highest stays as it is."""
+    """Four significant digits."""
     return [[float(f"{value:.4g}") for value in row] for row in values]
 
 
 def methods_of(tasks: dict[str, dict]) -> list[str]:
-    """The checkpoint, and what it is compared with."""
+    """The checkpoint and the methods it is compared with."""
     return ["checkpoint", *next(iter(tasks.values()))["differences"]]
 
 
 def unseen_tasks(tasks: dict[str, dict]) -> list[dict]:
-    """The results on people other than those of the fit."""
+    """The results on people who were not fitted to."""
     return [result for result in tasks.values() if not result["task"]["within_subject"]]
 
 
 def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
-    """Means over the tasks of people other than those of the fit: of each method, and of the differences."""
+    """Means of each method and of the differences, over the tasks with unseen people."""
     compared = unseen_tasks(tasks)
     if not compared:
         return {}
@@ -266,7 +259,7 @@ def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
 
 
 def as_table(tasks: dict[str, dict]) -> str:
-    """Markdown: a line for each task, the mean, and every person of tasks with few people."""
+    """Markdown: a line for each task, their mean, and every person of tasks with few people."""
     methods, means = methods_of(tasks), overall(tasks)
     header = ["task", "people, windows", "chance", *methods, *(f"minus {name}" for name in methods[1:])]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -316,13 +309,13 @@ def main():
     (arguments,) = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()
     within = [name for name in arguments.tasks if name in WITHIN_PERSON]
     if arguments.folds and within:
-        raise ValueError(f"--folds leaves out people, but {', '.join(within)} compare each person's own runs.")
+        raise ValueError(f"--folds leaves out people, but {', '.join(within)} compare runs of the same person.")
     tasks = {
         name: manifest_task(
             name,
             arguments.data,
             montage=arguments.montage,
-            # within a person nothing is said of new people, so there is nothing to refuse: the result names them
+            # within-person scores say nothing about new people, so there is nothing to refuse; the result names them
             allow_seen_people=arguments.allow_seen_people or name in WITHIN_PERSON,
         )
         for name in arguments.tasks

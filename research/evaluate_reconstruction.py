@@ -1,18 +1,19 @@
 """
-How well a pre-trained model fills hidden samples of people it has not seen, beside simple fillers.
+How well a pre-trained model fills gaps in the EEG of people it has not seen, beside simple methods of imputation.
 
-    python examples/evaluate_reconstruction.py --model runs/tiny --data ../shared/data/manifest.csv --output tiny.json
-    python examples/evaluate_reconstruction.py --model runs/tiny --data manifest.csv --output few.json --max_windows 40
+    python research/evaluate_reconstruction.py --model runs/tiny --data manifest.csv --output tiny.json
+    python research/evaluate_reconstruction.py --model runs/tiny --data manifest.csv --output few.json --max_windows 40
 
-Whole recordings of each data set are cut into windows, channels as they were recorded, and samples are hidden as in
-pre-training, by amplitude and at random. The model and the fillers get the same: every sample that is not hidden has
-its true value (pre-training also replaces a few by others; here they are put back, since a filler can't know of them).
-What has to be fitted is fitted to the data set's training people; validation and test people are scored together.
-Errors are counted companded, as the loss does, and in microvolt; a filler works in the scale that it is judged in.
+Whole recordings of each data set are cut into windows with channels as recorded, and samples are hidden as in
+pre-training, by amplitude and at random. The model and the other methods get the same samples: the true value of
+every sample that is not hidden. (Pre-training also replaces a few samples by others; not here, since the other methods
+could not know of it.) Methods that need fitting are fitted to the training people of the data set; validation and test
+people are scored together. Errors are computed companded, like the loss, and in microvolt; each method works in the
+scale that is scored.
 
-The figure is a person's mean squared error at hidden samples, over the variance of the true values at these samples: 1
-is what their own mean would reach. A data set's figure is the mean over its people, the overall one the mean over data
-sets. Intervals are bootstraps over people, of each data set by itself.
+The figure is the mean squared error of a person's hidden samples over the variance of their true values: filling in
+their mean gives 1. A data set's figure is the mean over its people, the overall figure the mean over data sets.
+Intervals come from a bootstrap over the people of each data set.
 """
 
 from collections import defaultdict
@@ -25,8 +26,6 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from prepare_corpus import TRIAL_SECONDS, TRIALS_SET
-from scipy.stats import bootstrap
-from task import TaskArguments, load_task, make_extractor, provenance, refuse_seen, weights_of, write_json
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import HfArgumentParser
@@ -38,7 +37,11 @@ from neuript_hf import (
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
 )
+from neuript_hf.checkpoints.provenance import provenance
+from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
+from neuript_hf.data.atomic import write_json
 from neuript_hf.data.collator import real_samples
+from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.imputation import (
     ChannelStatistics,
     channel_statistics,
@@ -47,11 +50,12 @@ from neuript_hf.evaluation.imputation import (
     fill_ridge,
     fill_spline,
 )
+from neuript_hf.evaluation.metrics import draw_people, percentile_interval
 from neuript_hf.training.monitoring import NUM_BANDS, amplitude_bands
 
 
 MODEL = "model"
-# Filler -> its values, from true values, what is visible, places of the channels, and what the training people tell.
+# Method -> filled values, from true values, the mask of visible samples, positions, and statistics of training people.
 FILLERS: dict[str, Callable[[Tensor, Tensor, Tensor, ChannelStatistics], Tensor]] = {
     "channel mean": lambda values, visible, positions, statistics: fill_channel_mean(values, visible),
     "linear in time": lambda values, visible, positions, statistics: fill_linear(values, visible),
@@ -69,7 +73,7 @@ class ReconstructionArguments:
     """The model, the recordings, and what is hidden."""
 
     model: str = field(metadata={"help": "Checkpoint of a NeurIPTForPreTraining."})
-    data: str = field(metadata={"help": "A manifest whose column set names data sets, with a split by person."})
+    data: str = field(metadata={"help": "A manifest with the columns set (the data set) and split (by person)."})
     output: str = field(metadata={"help": "Result file, JSON."})
     sets: list[str] = field(
         default_factory=lambda: ["eegmat", "epilepsy_gb", "ssvep_exo", "dasps", TRIALS_SET],
@@ -80,13 +84,13 @@ class ReconstructionArguments:
         metadata={"help": "Masks: amplitude, random."},
     )
     max_windows: int | None = field(
-        default=None, metadata={"help": "Score so many windows of a data set, evenly spread; none = all."}
+        default=None, metadata={"help": "Score this many windows of a data set, evenly spread; default: all."}
     )
     allow_seen_people: bool = field(
-        default=False, metadata={"help": "Score people whom the checkpoint's weights have seen, too."}
+        default=False, metadata={"help": "Also score people the checkpoint was trained on."}
     )
-    batch_size: int = field(default=16, metadata={"help": "Windows that go through the model at once."})
-    seed: int = field(default=0, metadata={"help": "Seed of the masks and of the bootstrap."})
+    batch_size: int = field(default=16, metadata={"help": "Windows in a batch."})
+    seed: int = field(default=0, metadata={"help": "Seed of the masks."})
 
 
 def task_of(name: str, arguments: ReconstructionArguments) -> TaskArguments:
@@ -102,7 +106,7 @@ def task_of(name: str, arguments: ReconstructionArguments) -> TaskArguments:
 
 
 def montages_of(dataset: Dataset) -> dict[bytes, list[int]]:
-    """The windows that have the same channels, by the channels' places."""
+    """Numbers of the windows with the same channels, by the channels' positions."""
     windows = defaultdict(list)
     for window, positions in enumerate(dataset["electrode_positions"]):
         windows[np.asarray(positions).tobytes()].append(window)
@@ -118,15 +122,15 @@ def errors_of_set(name: str, model: NeurIPTForPreTraining, arguments: Reconstruc
         `square` (sums of the true values and of their squares), and for each method its squared error.
 
     Raises:
-        ValueError: where the checkpoint's coordinates are not those of one head, a person to be scored has channels
-            that no training person has, or as [`load_task`].
+        ValueError: where the checkpoint's coordinates are not those of a head, where a person to be scored has
+            channels that no training person has, or as [`load_task`].
     """
     task = task_of(name, arguments)
     extractor = make_extractor(task, arguments.model)
     if extractor.coordinate_frame != "head":
         raise ValueError(
-            f"The checkpoint's coordinate_frame is {extractor.coordinate_frame!r}, where electrodes have no fixed "
-            "place, so splines can't be drawn through them. Expected 'head'."
+            f"The checkpoint's coordinate_frame is {extractor.coordinate_frame!r}, in which electrodes have no fixed "
+            "position, so spherical splines cannot be fitted. Expected 'head'."
         )
     train, unseen, _ = load_task(task, extractor, arguments.seed)
     if arguments.max_windows is not None and arguments.max_windows < len(unseen):
@@ -140,8 +144,8 @@ def errors_of_set(name: str, model: NeurIPTForPreTraining, arguments: Reconstruc
     for montage, windows in montages_of(unseen).items():
         if montage not in trained:
             raise ValueError(
-                f"{len(windows)} windows of {name} have channels that no training person of it has, so no filler can "
-                f"be fitted. Leave out {sorted(set(unseen.select(windows)['recording']))}."
+                f"{len(windows)} windows of {name} have channels that no training person has, so nothing can be "
+                f"fitted to them. Leave out {sorted(set(unseen.select(windows)['recording']))}."
             )
         fitted_to = DataCollatorForEEG()(list(train.select(trained[montage])))
         statistics = {
@@ -175,9 +179,9 @@ def errors_of_batch(
     The columns of [`errors_of_set`] for each window and band of a batch, by scale.
 
     Args:
-        batch: from the collator that hides.
+        batch: from the masking collator.
         statistics: of the training people, by scale.
-        people: whose windows they are, `[B]`.
+        people: the person of each window, `[B]`.
     """
     labels, hidden, real = batch["labels"], batch["hidden_positions"], real_samples(batch)
     inputs = {
@@ -210,11 +214,11 @@ def errors_of_batch(
 
 def errors_by_person(sums: pd.DataFrame, by_band: bool) -> pd.DataFrame:
     """
-    Mean squared error of each method over the variance of the person's true values, all at hidden samples.
+    Mean squared error of each method over the variance of the person's true values, at hidden samples.
 
     Args:
         sums: from [`errors_of_set`].
-        by_band: errors of each band by itself, over the variance of all bands together.
+        by_band: errors of each band, over the variance of all bands together.
     """
     people = ["strategy", "scale", "set", "person"]
     whole = sums.groupby(level=people).sum()
@@ -223,34 +227,29 @@ def errors_by_person(sums: pd.DataFrame, by_band: bool) -> pd.DataFrame:
     return part[METHODS].div(part["samples"], axis=0).div(variance, axis=0)
 
 
-def mean_over_people(values: pd.Series, seed: int) -> dict:
+def mean_over_people(values: pd.Series) -> dict:
     """
     Mean over data sets of the mean over people, and its 95 % interval by drawing people within data sets.
 
     Args:
-        values: one number for each person; index with a level `set`.
-        seed: of the draws.
+        values: one number for each person, indexed by `set` and person.
 
     Returns:
-        `mean`, and `interval`, `None` where a data set has a single person.
+        `mean`, and `interval`, which is `None` where a data set has only one person.
     """
-    samples = [part.to_numpy() for _, part in values.groupby(level="set")]
-
-    def mean(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.mean([part.mean(axis=axis) for part in drawn], axis=0)
-
+    sets = [part.droplevel("set") for _, part in values.groupby(level="set")]
     interval = None
-    if min(map(len, samples)) > 1:
-        draws = bootstrap(samples, mean, n_resamples=1000, method="percentile", rng=np.random.default_rng(seed))
-        interval = [float(bound) for bound in draws.confidence_interval]
-    return {"mean": float(mean(*samples)), "interval": interval}
+    if min(map(len, sets)) > 1:
+        draws = [draw_people(part.index.astype(str)) @ part.to_numpy() / len(part) for part in sets]
+        interval = percentile_interval(np.mean(draws, axis=0))
+    return {"mean": float(np.mean([part.mean() for part in sets])), "interval": interval}
 
 
-def summarise(sums: pd.DataFrame, seed: int) -> dict:
+def summarise(sums: pd.DataFrame) -> dict:
     """
-    Strategy -> scale -> what is told of it: `overall` and each of `sets` with `people` (their number), `error` of each
-    method, `gain` (error of a filler less that of the model: above 0, the model is better) and `bands` (error by
-    amplitude band, lowest values first), and `by_person`.
+    Strategy -> scale -> `overall`, `sets` and `by_person`. The first, and each of `sets`, have `people` (how many),
+    `error` of each method, `gain` (the error of another method minus the model's: above 0 the model is better) and
+    `bands` (error by amplitude band, lowest values first).
     """
     errors, bands = errors_by_person(sums, by_band=False), errors_by_person(sums, by_band=True)
     summary = defaultdict(dict)
@@ -258,12 +257,12 @@ def summarise(sums: pd.DataFrame, seed: int) -> dict:
         people = people.droplevel(["strategy", "scale"])
         by_band = bands.xs((strategy, scale), level=("strategy", "scale"))
 
-        def told(part: pd.DataFrame, band: pd.DataFrame) -> dict:
+        def described(part: pd.DataFrame, band: pd.DataFrame) -> dict:
             of_sets = band.groupby(level=["set", "band"]).mean().groupby(level="band").mean().reindex(range(NUM_BANDS))
             return {
                 "people": len(part),
-                "error": {method: mean_over_people(part[method], seed) for method in METHODS},
-                "gain": {filler: mean_over_people(part[filler] - part[MODEL], seed) for filler in FILLERS},
+                "error": {method: mean_over_people(part[method]) for method in METHODS},
+                "gain": {filler: mean_over_people(part[filler] - part[MODEL]) for filler in FILLERS},
                 "bands": {
                     method: [None if np.isnan(value) else value for value in of_sets[method]] for method in METHODS
                 },
@@ -271,8 +270,8 @@ def summarise(sums: pd.DataFrame, seed: int) -> dict:
 
         names = people.index.unique("set")
         summary[strategy][scale] = {
-            "overall": told(people, by_band),
-            "sets": {name: told(people.loc[[name]], by_band.loc[[name]]) for name in names},
+            "overall": described(people, by_band),
+            "sets": {name: described(people.loc[[name]], by_band.loc[[name]]) for name in names},
             "by_person": {name: people.loc[name].to_dict("index") for name in names},
         }
     return dict(summary)
@@ -282,17 +281,17 @@ def markdown(summary: dict) -> str:
     """The tables of errors, one for each strategy and scale, and those of the bands."""
     parts = []
     for strategy, scales in summary.items():
-        for scale, told in scales.items():
+        for scale, result in scales.items():
             header = f"Masks: {strategy}. Squared error at hidden samples, {scale}, over their variance."
             lines = [header, "", f"| data set | people | {' | '.join(METHODS)} |", "|---|---|" + "---|" * len(METHODS)]
-            for name, part in {**told["sets"], "overall": told["overall"]}.items():
-                people = told["by_person"].get(name, {})
+            for name, part in {**result["sets"], "overall": result["overall"]}.items():
+                people = result["by_person"].get(name, {})
                 cells = [
                     _cell(part["error"][method], [errors[method] for errors in people.values()]) for method in METHODS
                 ]
                 lines.append(f"| {name} | {part['people']} | {' | '.join(cells)} |")
-            gains = [_cell(gain, []) for gain in told["overall"]["gain"].values()]
-            lines.append(f"| filler less model, overall | {told['overall']['people']} |  | {' | '.join(gains)} |")
+            gains = [_cell(gain, []) for gain in result["overall"]["gain"].values()]
+            lines.append(f"| filler less model, overall | {result['overall']['people']} |  | {' | '.join(gains)} |")
             parts.append("\n".join(lines))
         lines = [
             f"Masks: {strategy}. The same, {SCALES[0]}, overall, by rank of the true value in its window and channel.",
@@ -323,7 +322,7 @@ def main():
     model = NeurIPTForPreTraining.from_pretrained(arguments.model).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     sums = pd.concat([errors_of_set(name, model, arguments) for name in arguments.sets])
-    summary = summarise(sums, arguments.seed)
+    summary = summarise(sums)
     write_json(
         Path(arguments.output),
         {

@@ -1,10 +1,10 @@
 """
-The learning curve of a checkpoint, from the logs of its trainings: a table and a picture.
+The learning curve of a checkpoint, from the logs of its trainings: a table and a figure.
 
-    python examples/learning_curve.py --runs runs/tiny runs/tiny_continued --output results/tiny
+    python research/learning_curve.py --runs runs/tiny runs/tiny_continued --output results/tiny
 
-`.csv` has a line for each logged step: losses of training, of evaluations on people held out, error of their hidden
-samples, learning rate. `.png` shows them. Several runs are one training in parts, one behind the other.
+`.csv` has a line for each logged step: training losses, evaluation losses and the error at hidden samples on held-out
+people, and the learning rate. `.png` plots them. Several runs are consecutive parts of one training.
 """
 
 import json
@@ -13,15 +13,16 @@ from pathlib import Path
 
 import matplotlib
 import pandas as pd
-from pretrain import last_checkpoint
 from transformers import HfArgumentParser
+
+from neuript_hf.training.pretraining import last_checkpoint
 
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
-# What is kept of the log, and what it is called.
+# Entry of the log -> column of the table.
 COLUMNS = {
     "reconstruction_loss": "reconstruction",
     "spectral_loss": "spectrum",
@@ -37,27 +38,27 @@ PANELS = [
     (("hidden samples over their variance, held out",), "error of hidden samples over their variance"),
     (("learning rate",), "learning rate"),
 ]
-# Logged losses are means over 50 steps of 8 windows; the line is a mean over so many of them.
+# Logged losses are means over 50 steps of 8 windows; lines are running means over this many of them.
 SMOOTHED = 10
 
 
 @dataclass
 class CurveArguments:
-    runs: list[str] = field(metadata={"help": "Output folders of pretrain.py, the first training first."})
-    output: str = field(metadata={"help": "Files to write, without ending."})
+    runs: list[str] = field(metadata={"help": "Output folders of pretrain.py, in order."})
+    output: str = field(metadata={"help": "Files to write, without suffix."})
 
 
 def read_curve(runs: list[str]) -> pd.DataFrame:
     """
-    The logs of several parts as one table by step, counted through.
+    The logs of consecutive parts as one table; steps are counted across the parts.
 
     Raises:
-        ValueError: where a run has no checkpoint, which holds its log.
+        ValueError: where a run has no checkpoint; its log is there.
     """
     parts, before = [], 0
     for run in runs:
         if (checkpoint := last_checkpoint(run)) is None:
-            raise ValueError(f"{run} has no checkpoint-*/trainer_state.json, where its log is.")
+            raise ValueError(f"{run} has no checkpoint-*/trainer_state.json, which would have its log.")
         state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
         rows = pd.DataFrame(state["log_history"]).groupby("step").first()  # a step has several entries
         part = rows.reindex(columns=list(COLUMNS)).rename(columns=COLUMNS).dropna(how="all")
@@ -68,7 +69,7 @@ def read_curve(runs: list[str]) -> pd.DataFrame:
 
 
 def draw(curve: pd.DataFrame) -> plt.Figure:
-    """A panel for each kind of number; lines between the parts."""
+    """A panel for each quantity; vertical lines separate the parts."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.6), layout="constrained")
     for axis, (names, title) in zip(axes, PANELS, strict=True):
         for name in names:

@@ -1,17 +1,17 @@
 """
 The corpus of our own checkpoints: small public data sets in one folder -> prepared data sets for pre-training.
 
-    python examples/prepare_corpus.py --data ../shared/data --output runs/corpus --num_proc 2
+    python research/prepare_corpus.py --data DATA --output runs/corpus --num_proc 2
 
-Writes three data sets of `prepare_dataset`, which `pretrain.py` reads together:
+Writes three data sets with `prepare_dataset`, which `pretrain.py` reads together:
 
-    pretraining   unlabelled signals of 64 Hz, already filtered
-    tasks         labelled recordings of the people whom their data sets train on, without labels
-    trials        the same, of a set whose trials of one second were put one after the other
+    pretraining   unlabelled signals at 64 Hz, already filtered
+    tasks         labelled recordings of training people, without their labels
+    trials        the same, of a set whose trials of one second follow each other without gaps
 
-and `sets.csv`, which says how much of each set there is, under which licence. Nobody from the validation or test
-people of the labelled recordings is in it. A few of its people form the split `validation` instead of `train`:
-pre-training is judged on them. Killed, it goes on where it stopped.
+and `sets.csv`, with the amount of data and the licence of each set. The corpus has no validation or test people of the
+labelled recordings, and no set without a known licence. A few of its own people form the split `validation`, on which
+pre-training is evaluated. After a kill it continues where it stopped.
 """
 
 import hashlib
@@ -29,45 +29,47 @@ from neuript_hf.data.preparation import RejectionRules
 from neuript_hf.data.shards import read_outcomes, read_settings
 
 
-# Recordings of 10 s are common here. Most are from consumer headsets, where slow drift reaches 500 microvolt in a good
-# signal (the median window of epilepsy_gb has 230 as its largest value). Beyond that are movement and loose contacts:
-# 8 to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a channel that
-# drifts may stay away from zero for 4 s, so there is no lower limit. Bad channels keep their mask.
+# Recordings of 10 s are common here. Most come from consumer headsets, where slow drifts reach 500 microvolt in good
+# signals (the largest value of the median window of epilepsy_gb is 230). Above that are movement and loose contacts:
+# 8 to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a drifting channel
+# may not cross zero for 4 s, so there is no lower limit. Bad channels keep their mask.
 RULES = RejectionRules(
     min_recording_seconds=8.0, trim_seconds=0.0, max_microvolts=500.0, min_microvolts=None, judge_masked=False
 )
-# As long as the longest windows of the labelled sets; training draws shorter parts.
+# The longest windows of the labelled sets; training draws shorter parts.
 WINDOW_SECONDS = 5.0
-# Its trials of one second were put one after the other, so that the signal jumps at every full second.
+# Its trials of one second follow each other without gaps: the signal jumps at every full second.
 TRIALS_SET, TRIAL_SECONDS = "uci_alcohol", 1.0
-# People held out from pre-training: this share of each set of more than so many people.
+# Sets whose licence is unknown: for evaluation only, never for weights.
+EVALUATION_ONLY = {"msu_schizo", "alz_fsu"}
+# Sets whose unlabelled arrays contain the labelled recordings, with more channels.
+REPEATED = {"eegmmidb_mi"}
+# People held out from pre-training: this share of each set with more than `FEW_PEOPLE`.
 HELD_OUT_SHARE, FEW_PEOPLE = 0.06, 15
 RECORDINGS_PER_SHARD = 64
 
 
 @dataclass
 class CorpusArguments:
-    """Where the recordings are, and where the data sets go."""
+    """The recordings, and the folder for the data sets."""
 
     data: str = field(metadata={"help": "Folder with manifest.csv and pretraining/manifest.jsonl."})
     output: str = field(default="runs/corpus", metadata={"help": "Folder to write to."})
     num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
     people_share: float = field(
-        default=1.0,
-        metadata={"help": "Share of the training people of each set, to ask what more of them would bring."},
+        default=1.0, metadata={"help": "Share of the training people of each set, for studies of the amount of data."}
     )
 
 
 def read_rows(data: Path) -> dict[str, pd.DataFrame]:
     """
-    The recordings of each data set, in the columns of [`prepare_dataset`], beside `licence` and `source`; all are
-    `train`.
+    The recordings of each data set, with the columns of [`prepare_dataset`], `licence` and `source`; all in `train`.
 
     Args:
         data: folder with `manifest.csv` and `pretraining/manifest.jsonl`.
 
     Raises:
-        FileNotFoundError: where one of them does not exist.
+        FileNotFoundError: where one of the two does not exist.
     """
     unlabelled = pd.read_json(data / "pretraining" / "manifest.jsonl", lines=True, dtype=False)
     unlabelled["file"] = "pretraining/" + unlabelled["file"]
@@ -77,8 +79,9 @@ def read_rows(data: Path) -> dict[str, pd.DataFrame]:
     unlabelled["split"] = "train"
 
     labelled = pd.read_csv(data / "manifest.csv", dtype=str, keep_default_na=False)
-    # sets of too few people are split within each person: no run of theirs is used
+    # sets with too few people are split within each person: none of their runs is used
     labelled = labelled[(labelled["split"] == "train") & (labelled["within_split"] == "")]
+    labelled = labelled[~labelled["set"].isin(EVALUATION_ONLY | REPEATED)]
     columns = ["file", "set", "subject", "split", "licence", "source"]
     in_trials = labelled["set"] == TRIALS_SET
     return {
@@ -90,8 +93,8 @@ def read_rows(data: Path) -> dict[str, pd.DataFrame]:
 
 def held_out_people(people: pd.DataFrame) -> set[str]:
     """
-    About 6 % of the people of each set of more than 15, those with the smallest hashes: the same whatever the order of
-    the rows.
+    About 6 % of the people of each set with more than 15, those with the smallest hashes, whatever the order of the
+    rows.
 
     Args:
         people: columns `set` and `subject`.
@@ -106,8 +109,8 @@ def held_out_people(people: pd.DataFrame) -> set[str]:
 
 def drawn_people(people: pd.DataFrame, share: float) -> set[str]:
     """
-    A share of the people of each set, at least one: those with the largest hashes, so that a smaller draw is part of a
-    larger one, and the people who are held out are the last to be drawn.
+    A share of the people of each set, at least one person: those with the largest hashes, so that a smaller draw is
+    part of a larger one, and held-out people are drawn last.
 
     Args:
         people: columns `set` and `subject`.
@@ -123,7 +126,7 @@ def drawn_people(people: pd.DataFrame, share: float) -> set[str]:
 
 
 def _by_hash(subjects: pd.Series) -> list[str]:
-    """Each person once, in an order that has nothing to do with them."""
+    """Each person once, in an arbitrary but fixed order."""
     return sorted(subjects.unique(), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
@@ -146,14 +149,14 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
         data: folder with `manifest.csv` and `pretraining/manifest.jsonl`.
         output: folder to write to.
         num_proc: processes that read recordings.
-        people_share: see [`drawn_people`]; those who are held out stay whatever it is.
+        people_share: see [`drawn_people`]; held-out people stay in any case.
 
     Returns:
         The table of `sets.csv`, see [`describe`].
 
     Raises:
-        FileNotFoundError: where `data` lacks a manifest or recordings.
-        ValueError: where `output` holds something else, or for a share that is none.
+        FileNotFoundError: where a manifest or a recording is missing.
+        ValueError: where `output` holds something else, or for a share that is not one.
     """
     data, output = Path(data).resolve(), Path(output)
     rows = read_rows(data)
@@ -189,12 +192,12 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
 
 def describe(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """
-    What a prepared data set holds: one row for each set and split, with people, recordings, windows kept, hours, how
-    many windows each rule rejected, how many recordings were left out or set aside, licence and source.
+    The content of a prepared data set: one row for each set and split, with people, recordings, windows kept, hours,
+    the windows that each rule rejected, the recordings that were left out, licence and source.
 
     Args:
-        folder: what [`prepare_dataset`] wrote.
-        rows: the manifest that it was made from.
+        folder: written by [`prepare_dataset`].
+        rows: its manifest.
     """
     seconds = read_settings(folder)["extractor"]["window_seconds"]
     of_file = rows.set_index("file")

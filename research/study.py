@@ -1,18 +1,18 @@
 """
-Studies of pre-training: short runs that differ in one thing, each judged by folds over people of `train`.
+Studies of pre-training: short runs that differ in one setting, each scored by folds over people of `train`.
 
-    python examples/study.py --study examples/configs/studies/masks.yaml --data manifest.csv
-    python examples/study.py --study examples/configs/studies/scaling.yaml --data manifest.csv --parallel 2
+    python research/study.py --study research/settings/studies/masks.yaml --data manifest.csv
+    python research/study.py --study research/settings/studies/scaling.yaml --data manifest.csv --parallel 2
 
-A study is a file: `base` (settings of `pretrain.py`), `settings` that all runs change, `arms` (the name of each, and
-what it changes), `seeds`, and of `evaluate_features.py` `tasks`, `fits` and `random_seeds`; `probe_steps` are steps
-on the way whose checkpoints are evaluated, too, for the first seed (`settings` must keep them). The recordings of
+A study is a YAML file with `base` (a settings file of `pretrain.py`), `settings` that all runs change, `arms` (their
+names, and what each of them changes), `seeds`, and the `tasks`, `fits` and `random_seeds` of `evaluate_features.py`.
+Checkpoints at `probe_steps` are evaluated, too, for the first seed (`settings` must keep them). The recordings of
 `val` and `test` are never opened.
 
-Every run is one of `pretrain.py`, resumed where it was killed and kept when it is done, so a study can be stopped and
-started at will. Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and
-`.png` (losses and accuracy against the seconds of training). Runs that this file already has are not run again, as
-long as nothing but `seeds` was changed in the study or in its base: more seeds can be added later, and elsewhere.
+Each run is one of `examples/pretrain.py` and is resumed after a kill, so a study can be stopped and started at will.
+Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and `.png` (losses
+and accuracy against seconds of training). Runs that are already in this file are skipped if only `seeds` changed in
+the study and its base, so seeds can be added later, and on other machines.
 """
 
 import json
@@ -29,21 +29,22 @@ from statistics import mean
 
 import matplotlib
 import yaml
-from pretrain import last_checkpoint
-from task import provenance, write_json
 from transformers import HfArgumentParser
 
+from neuript_hf.checkpoints.provenance import provenance
 from neuript_hf.checkpoints.training_record import read_training_record
-from neuript_hf.data.atomic import atomic_write
+from neuript_hf.data.atomic import atomic_write, write_json
+from neuript_hf.training.pretraining import last_checkpoint
 
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
 
-EXAMPLES = Path(__file__).resolve().parent
+PRETRAIN = Path(__file__).resolve().parents[1] / "examples" / "pretrain.py"
+EVALUATE = Path(__file__).resolve().with_name("evaluate_features.py")
 KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds", "probe_steps"}
-# What the curves show: entries of evaluations on people held out from pre-training.
+# Curves of the figure: losses on people held out from pre-training.
 CURVES = {
     "eval_reconstruction_loss": "squared error at hidden samples",
     "eval_spectral_loss": "error of the spectral target (1 = nothing learned)",
@@ -52,15 +53,15 @@ CURVES = {
 
 @dataclass
 class StudyArguments:
-    """Which study, and where things are."""
+    """The study, and where its files are."""
 
     study: str = field(metadata={"help": "The study's file (.yaml)."})
     data: str = field(metadata={"help": "The manifest of the labelled recordings."})
     output: str | None = field(
-        default=None, metadata={"help": "Results, without ending; default benchmarks/results/study_NAME."}
+        default=None, metadata={"help": "Result files, without suffix; default: research/results/study_NAME."}
     )
-    runs: str = field(default="runs/studies", metadata={"help": "Folder that keeps the runs."})
-    parallel: int = field(default=1, metadata={"help": "Runs at the same time; they share the cores."})
+    runs: str = field(default="runs/studies", metadata={"help": "Folder for the runs."})
+    parallel: int = field(default=1, metadata={"help": "Number of runs at the same time; they share the cores."})
 
 
 @dataclass
@@ -73,17 +74,19 @@ class Run:
     settings: dict
 
     def train(self, environment: dict[str, str]) -> None:
-        """From where it was stopped to the end."""
+        """From the start, or from where it was stopped."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "settings.yaml"
         text = yaml.safe_dump(self.settings, sort_keys=False)
         if file.exists() and file.read_text() != text:
-            raise ValueError(f"{self.folder} is a run with other settings. Delete it, or give other --runs.")
+            raise ValueError(
+                f"{self.folder} is a run with other settings. Delete it, or choose another folder with --runs."
+            )
         file.write_text(text)
-        _program("pretrain.py", file, "--resume_from_checkpoint", "true", environment=environment)
+        _program(PRETRAIN, file, "--resume_from_checkpoint", "true", environment=environment)
 
     def weights(self, step: int | None) -> Path:
-        """Where the weights lie: of a step on the way, or of the end."""
+        """Folder of the final weights, or of those at a step."""
         return self.folder / f"checkpoint-{step}" if step else self.folder
 
     def evaluate(self, fit: str, step: int | None, study: dict, data: str, environment: dict[str, str]) -> None:
@@ -91,7 +94,7 @@ class Run:
             # the program writes its file anew after each task, and completes it with the last
             with atomic_write(file) as partial:
                 _program(
-                    *("evaluate_features.py", "--model", self.weights(step), "--data", data, "--folds", "5"),
+                    *(EVALUATE, "--model", self.weights(step), "--data", data, "--folds", "5"),
                     *("--fit", fit, "--random_seeds", study["random_seeds"], "--tasks", *study["tasks"]),
                     *("--output", partial),
                     environment=environment,
@@ -116,7 +119,7 @@ class Run:
         }
 
     def result(self, fits: list[str], probe_steps: list[int]) -> dict:
-        """Training, losses on the way, and accuracies by fit and task, at the end and on the way."""
+        """The training, its losses, and accuracies by fit and task, at the end and at `probe_steps`."""
         (stage,) = read_training_record(self.folder).stages
         log = json.loads(Path(last_checkpoint(self.folder), "trainer_state.json").read_text())["log_history"]
         curves = [
@@ -142,10 +145,7 @@ class Run:
 def _program(*command: str | Path | int, environment: dict[str, str]) -> None:
     program, *arguments = map(str, command)
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / program), *arguments],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
+        [sys.executable, program, *arguments], env=os.environ | environment, capture_output=True, text=True
     )
     if done.returncode:
         raise RuntimeError(f"{program} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
@@ -153,10 +153,10 @@ def _program(*command: str | Path | int, environment: dict[str, str]) -> None:
 
 def read_study(file: str | Path) -> dict:
     """
-    A study's file, with the contents of its base as `base_settings`.
+    The content of a study's file, and that of its base as `base_settings`.
 
     Raises:
-        ValueError: where an entry lacks or is unknown.
+        ValueError: where an entry is missing or unknown.
     """
     study = yaml.safe_load(Path(file).read_text())
     if set(study) != KEYS:
@@ -167,7 +167,7 @@ def read_study(file: str | Path) -> dict:
 
 
 def runs_of(study: dict, folder: Path) -> Iterator[Run]:
-    """All runs of a study: every arm with the first seed comes before the second seed."""
+    """All runs of a study, all arms of one seed before the next seed."""
     base = study["base_settings"]
     for seed, (arm, changes) in product(study["seeds"], study["arms"].items()):
         place = folder / f"{re.sub('[^A-Za-z0-9]+', '-', arm).strip('-')}_{seed}"
@@ -178,19 +178,20 @@ def runs_of(study: dict, folder: Path) -> Iterator[Run]:
 
 
 def finished_runs(file: Path, study: dict) -> dict[tuple[str, int], dict]:
-    """What a result file has of the same study, whatever the seeds: the result of each arm and seed."""
+    """The result of each arm and seed in a result file of the same study; other seeds do not make it another one."""
     if not file.exists():
         return {}
     content = json.loads(file.read_text())
-    if content["study"] | {"seeds": None} != study | {"seeds": None}:
+    ignored = {"seeds": None, "base": None}  # the base counts by its content, not by its path
+    if content["study"] | ignored != study | ignored:
         return {}
     return {(run["arm"], run["seed"]): run for run in content["runs"]}
 
 
 def table(results: list[dict], study: dict) -> str:
     """
-    Markdown, a line for each arm and fit: the losses at the end on people held out, and the balanced accuracy of each
-    task, means over the seeds; of the mean over tasks also the lowest and the highest seed.
+    Markdown, a line for each arm and fit: the final losses on held-out people, and the balanced accuracy of each task,
+    means over the seeds; for the mean over tasks also the lowest and the highest seed.
     """
     header = ["arm", "seeds", "hours of EEG", "seconds", "gaps", "spectrum", "fit", *study["tasks"], "mean of tasks"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -215,7 +216,7 @@ def table(results: list[dict], study: dict) -> str:
 
 
 def accuracies(runs: list[dict], fit: str, tasks: list[str], method: str) -> list[str]:
-    """Of each task, the mean over the seeds; then the mean over the tasks with its lowest and highest seed."""
+    """The mean over the seeds for each task; then the mean over tasks with its lowest and highest seed."""
     values = [[run["accuracies"][fit][task][method]["value"] for task in tasks] for run in runs]
     means = [mean(row) for row in values]
     spread = f" ({min(means):.3f} to {max(means):.3f})" if len(set(means)) > 1 else ""
@@ -223,7 +224,7 @@ def accuracies(runs: list[dict], fit: str, tasks: list[str], method: str) -> lis
 
 
 def draw(results: list[dict], study: dict) -> plt.Figure:
-    """Losses on people held out and the mean accuracy over tasks, against the seconds of training."""
+    """Losses on held-out people and the mean accuracy over tasks, against seconds of training."""
     curves = {name: title for name, title in CURVES.items() if any(name in run["curves"][-1] for run in results)}
     figure, axes = plt.subplots(1, len(curves) + 1, figsize=(5 * (len(curves) + 1), 4.5), layout="constrained")
     colours = dict(zip(study["arms"], plt.get_cmap("tab20").colors, strict=False))
@@ -259,7 +260,7 @@ def main():
     (arguments,) = HfArgumentParser(StudyArguments).parse_args_into_dataclasses()
     study, name = read_study(arguments.study), Path(arguments.study).stem
     origin = provenance()  # before results are written: they change the tree, not the code that runs
-    output = Path(arguments.output or f"benchmarks/results/study_{name}")
+    output = Path(arguments.output or f"research/results/study_{name}")
     threads = max(1, (os.cpu_count() or 1) // arguments.parallel)
     environment = {"OMP_NUM_THREADS": str(threads)}
     finished = finished_runs(output.with_suffix(".json"), study)

@@ -1,13 +1,13 @@
 """
-Markdown tables of several result files.
+Markdown tables from result files.
 
-    python examples/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
-    python examples/summarise.py --evaluations runs/a/folds.json runs/b/folds.json
-    python examples/summarise.py --checkpoints hub/*
+    python research/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
+    python research/summarise.py --evaluations runs/a/folds.json runs/b/folds.json
+    python research/summarise.py --checkpoints hub/*
 
-The first is of finetune.py: runs of one task with different seeds become one line. The second is of
-evaluate_features.py: a line for each checkpoint. The third is the README's table of checkpoints: from their folders,
-and from the results of evaluate_features.py and evaluate_reconstruction.py in `--results`.
+The first reads results of finetune.py: a line for each task, over its seeds. The second reads results of
+evaluate_features.py: a line for each checkpoint. The third is the table of our checkpoints, from their folders and
+from the results of evaluate_features.py and evaluate_reconstruction.py in `--results`.
 """
 
 import json
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from task import signed
 from transformers import HfArgumentParser
 
 from neuript_hf.checkpoints.card import count_parameters, read_results
 from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.evaluation.metrics import signed
 
 
 METHODS = {"head_start": "frozen + fit", "model": "fine-tuned", "baseline": "classical"}
@@ -32,18 +32,16 @@ class SummaryArguments:
         default_factory=list, metadata={"help": "Folders with a results.json of finetune.py, named task-seed."}
     )
     evaluations: list[str] = field(
-        default_factory=list, metadata={"help": "Result files of evaluate_features.py, on the same tasks."}
+        default_factory=list, metadata={"help": "Result files of evaluate_features.py for the same tasks."}
     )
     checkpoints: list[str] = field(default_factory=list, metadata={"help": "Checkpoint folders."})
-    results: str = field(
-        default="benchmarks/results", metadata={"help": "Folder with the results of checkpoints, by their names."}
-    )
+    results: str = field(default="research/results", metadata={"help": "Folder with the checkpoints' result files."})
 
 
 def summarise(folders: list[str]) -> str:
     """
-    One line for each task: people, windows and chance, and for each method the mean balanced accuracy over seeds with
-    its range. The interval over people (bootstrap, 95 %) is the mean of the seeds' intervals: seeds share the people.
+    One line for each task: people, windows, chance, and for each method the mean balanced accuracy over the seeds, its
+    range, and the mean of the seeds' 95 % intervals over people (all seeds have the same people).
     """
     runs = defaultdict(list)
     for folder in map(Path, folders):
@@ -62,17 +60,17 @@ def summarise(folders: list[str]) -> str:
 
 def compare(files: list[str]) -> str:
     """
-    One line for each checkpoint: steps, balanced accuracy of each task, their mean, and how far it lies above random
-    weights and band power, with the interval over people (bootstrap, 95 %).
+    One line for each checkpoint: steps, balanced accuracy of each task, their mean, and its difference from random
+    weights and band power, with the 95 % interval over people.
 
     Raises:
-        ValueError: where the files are not of the same tasks.
+        ValueError: where the files have different tasks.
     """
     results = [json.loads(Path(file).read_text()) for file in files]
     tasks = list(results[0]["tasks"])
     for file, result in zip(files, results, strict=True):
         if list(result["tasks"]) != tasks:
-            raise ValueError(f"{file} is of the tasks {list(result['tasks'])}, but {files[0]} of {tasks}.")
+            raise ValueError(f"{file} has the tasks {list(result['tasks'])}, but {files[0]} has {tasks}.")
     differences = [name for name in results[0]["overall"] if name.startswith("minus ")]
     header = ["weights", "steps", *tasks, "mean", *differences]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -88,12 +86,12 @@ def compare(files: list[str]) -> str:
 
 def describe(folders: list[str], results: str) -> str:
     """
-    One line for each checkpoint, small ones first: size, training, and on people never seen the error at hidden
-    samples beside that of the best simple filler, and how far frozen features lie above random weights and band power,
-    mean over the tasks, with the interval over people (bootstrap, 95 %). A checkpoint of a task has its accuracy.
+    One line for each checkpoint, smallest first: size, training, and on unseen people the error at hidden samples
+    beside that of the best simple method, and the difference of frozen features from random weights and band power,
+    mean over the tasks, with the 95 % interval over people; for a checkpoint of a task its accuracy.
 
     Raises:
-        ValueError: where results are those of other weights.
+        ValueError: where results are of other weights.
     """
     header = ["checkpoint", "hidden size", "parameters", "trained", "on people never seen"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -101,15 +99,15 @@ def describe(folders: list[str], results: str) -> str:
     for folder, config in sorted(configs.items(), key=lambda item: (item[1]["hidden_size"], item[0].name)):
         record = read_training_record(folder)
         cells = [f"[`{folder.name}`]({folder}/README.md)", str(config["hidden_size"])]
-        cells.append(f"{count_parameters(folder, config['architectures'][0]):,}")
+        cells.append(f"{count_parameters(folder):,}")
         if record is None:
             cells += ["no weights yet", ""]
         else:
             hours = sum(stage.seconds for stage in record.stages) / 3600
             machines = ", ".join(sorted({stage.machine for stage in record.stages}))
             cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h, {machines}")
-            tells_classes = (folder / "results.json").is_file()
-            cells.append(_of_task(folder) if tells_classes else _of_pretraining(folder, results))
+            is_classifier = (folder / "results.json").is_file()
+            cells.append(_of_task(folder) if is_classifier else _of_pretraining(folder, results))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -133,7 +131,7 @@ def _of_pretraining(folder: Path, results: str) -> str:
 
 
 def _gap(errors: dict) -> str:
-    """The model's error, and that of the best of the fillers."""
+    """The model's error, and that of the best simple method."""
     error = {method: value["mean"] for method, value in errors["overall"]["error"].items()}
     best = min((method for method in error if method != "model"), key=error.__getitem__)
     return f"{error['model']:.2f}, best filler {error[best]:.2f}"

@@ -175,12 +175,15 @@ def rows_of(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def speeds() -> list[dict[str, str]]:
+    return [row for row in rows_of("speed") if row.get("allocator", "keeps memory") == "keeps memory"]
+
+
 def cost() -> str:
     """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
     costs = defaultdict(dict)
-    for row in rows_of("speed"):
-        if row["kind"] in ("embedding", "fine-tuning") and row["allocator"] == "as it comes":
-            costs[f"NeurIPT {row['size']}"][row["kind"]] = float(row["seconds_per_window"])
+    for row in speeds():
+        costs[f"NeurIPT {row['size']}"][row["kind"]] = float(row["seconds_per_window"])
     for row in rows_of("patch_models"):
         costs[row["model"]][row["kind"]] = float(row["seconds_per_window"])
     minutes = 60 / WINDOW_SECONDS
@@ -192,21 +195,20 @@ def cost() -> str:
 
 
 def speed() -> str:
-    """The package beside the plain form."""
-    rows = [
-        [
-            row["size"],
-            row["kind"],
-            row["allocator"],
-            f"{float(row['seconds_per_window']):.3f}",
-            f"{float(row['plain_seconds_per_window']):.3f}",
-            f"{row['ratio']} ({row['ratio_lowest']} to {row['ratio_highest']})",
-            f"{float(row['peak_share']):.0%}",
-        ]
-        for row in rows_of("speed")
-    ]
-    times = "times faster (lowest to highest)"
-    return markdown(["size", "what", "allocator", "s a window", "plain, s", times, "share of peak"], rows)
+    """Forward passes and steps of the three sizes."""
+    names = ("size", "kind", "seconds_per_window", "windows_per_second")
+    rows = [[*(row[name] for name in names), f"{float(row['peak_share']):.0%}"] for row in speeds()]
+    return markdown(["size", "what", "s a window", "windows a second", "share of peak"], rows)
+
+
+def cpu_parts() -> str:
+    """What each faster form for CPUs was worth on a whole step: plain time over its own."""
+    ratios = defaultdict(dict)
+    for row in rows_of("cpu_parts"):
+        step = f"{row['size']} {row['kind']}, dropout {row['dropout']}"
+        ratios[row["part"]][step] = f"{row['ratio']} ({row['ratio_lowest']} to {row['ratio_highest']})"
+    steps = list(next(iter(ratios.values())))
+    return markdown(["part", *steps], [[part, *map(found.get, steps)] for part, found in ratios.items()])
 
 
 def memory() -> str:
@@ -218,6 +220,13 @@ def memory() -> str:
     threshold = "with MALLOC_MMAP_THRESHOLD_=8388608"
     header = ["size", "windows in a batch", "activation checkpointing", "peak, GiB", threshold]
     return markdown(header, [[*key, *values] for key, values in peaks.items()])
+
+
+def pretraining_step() -> str:
+    """A step of a training, beside the model's own part of it."""
+    names = ("settings", "windows_in_a_batch", "workers", "seconds_per_step", "forward_and_backward", "ratio")
+    header = ["settings", "windows in a batch", "workers", "s a step", "forward and backward, s", "ratio"]
+    return markdown(header, [[row[name] for name in names] for row in rows_of("pretraining_step")])
 
 
 def storage() -> str:
@@ -250,7 +259,7 @@ def recordings() -> str:
 
 
 CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_means, gaps, task_weights, fine_tuning)
-COSTS = (cost, speed, memory, storage, recordings)
+COSTS = (cost, speed, cpu_parts, memory, pretraining_step, storage, recordings)
 TABLES = {table.__name__: table for table in (*CHECKPOINTS, *COSTS)}
 
 
