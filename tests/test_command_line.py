@@ -92,6 +92,7 @@ def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
     assert ".parquet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_as_a_program(recording):
     """Started as users start it; a missing file gives a message and no traceback."""
     run = subprocess.run(
@@ -113,19 +114,10 @@ def test_as_a_program(recording):
     ],
 )
 def test_awkward_files_as_a_new_user_would(name, arguments, shared_data, checkpoint, tmp_path):
-    """From the file to the report and to embeddings, in two commands of less than a minute each."""
-    recording = str(shared_data / "edge_cases" / "files" / name)
-    command = [sys.executable, "-m", "neuript_hf"]
-    about = [recording, *arguments, "--montage", "as_recorded"]
-    inspected = subprocess.run([*command, "inspect", *about], capture_output=True, text=True, timeout=60)
-    assert inspected.returncode == 0, inspected.stdout + inspected.stderr
+    """From the file to the report and to embeddings, in two commands."""
+    about = [str(shared_data / "edge_cases" / "files" / name), *arguments, "--montage", "as_recorded"]
+    assert main(["inspect", *about]) == 0
     output = tmp_path / "embeddings.parquet"
-    embedded = subprocess.run(
-        [*command, "embed", *about, "--model", checkpoint, "-o", str(output)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert embedded.returncode == 0, embedded.stderr
+    assert main(["embed", *about, "--model", checkpoint, "-o", str(output)]) == 0
     vectors = np.stack(pd.read_parquet(output)["embedding"])
     assert len(vectors) > 1 and np.isfinite(vectors).all()
