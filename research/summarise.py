@@ -3,11 +3,9 @@ Markdown tables from result files.
 
     python research/summarise.py --folders runs/eegmat-0 runs/eegmat-1 runs/eegmat-2 runs/ssvep_exo-0
     python research/summarise.py --evaluations runs/a/folds.json runs/b/folds.json
-    python research/summarise.py --checkpoints hub/*
 
 The first reads results of finetune.py: a line for each task, over its seeds. The second reads results of
-evaluate_features.py: a line for each checkpoint. The third is the table of our checkpoints, from their folders and
-from the results of evaluate_features.py and evaluate_reconstruction.py in `--results`.
+evaluate_features.py: a line for each checkpoint.
 """
 
 import json
@@ -18,8 +16,6 @@ from statistics import mean
 
 from transformers import HfArgumentParser
 
-from neuript_hf.checkpoints.card import count_parameters, read_results
-from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.evaluation.metrics import signed
 
 
@@ -34,8 +30,6 @@ class SummaryArguments:
     evaluations: list[str] = field(
         default_factory=list, metadata={"help": "Result files of evaluate_features.py for the same tasks."}
     )
-    checkpoints: list[str] = field(default_factory=list, metadata={"help": "Checkpoint folders."})
-    results: str = field(default="research/results", metadata={"help": "Folder with the checkpoints' result files."})
 
 
 def summarise(folders: list[str]) -> str:
@@ -84,59 +78,6 @@ def compare(files: list[str]) -> str:
     return "\n".join(lines)
 
 
-def describe(folders: list[str], results: str) -> str:
-    """
-    One line for each checkpoint, smallest first: size, training, and on unseen people the error at hidden samples
-    beside that of the best simple method, and the difference of frozen features from random weights and band power,
-    mean over the tasks, with the 95 % interval over people; for a checkpoint of a task its accuracy.
-
-    Raises:
-        ValueError: where results are of other weights.
-    """
-    header = ["checkpoint", "hidden size", "parameters", "trained", "on people never seen"]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    configs = {Path(folder): json.loads(Path(folder, "config.json").read_text()) for folder in folders}
-    for folder, config in sorted(configs.items(), key=lambda item: (item[1]["hidden_size"], item[0].name)):
-        record = read_training_record(folder)
-        cells = [f"[`{folder.name}`]({folder}/README.md)", str(config["hidden_size"])]
-        cells.append(f"{count_parameters(folder):,}")
-        if record is None:
-            cells += ["no weights yet", ""]
-        else:
-            hours = sum(stage.seconds for stage in record.stages) / 3600
-            machines = ", ".join(sorted({stage.machine for stage in record.stages}))
-            cells.append(f"{sum(stage.steps for stage in record.stages):,} steps, {hours:.1f} h, {machines}")
-            is_classifier = (folder / "results.json").is_file()
-            cells.append(_of_task(folder) if is_classifier else _of_pretraining(folder, results))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _of_task(folder: Path) -> str:
-    results = json.loads((folder / "results.json").read_text())
-    model, baseline = results["model"], results["baseline"]
-    low, high = model["balanced_accuracy_interval"]
-    return (
-        f"balanced accuracy {model['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}), chance {model['chance']:.3f}, "
-        f"{results['provenance']['task']['baseline'].replace('_', ' ')} {baseline['balanced_accuracy']:.3f}"
-    )
-
-
-def _of_pretraining(folder: Path, results: str) -> str:
-    gaps = read_results(f"{results}/{folder.name}_reconstruction.json", folder)["reconstruction"]
-    means = read_results(f"{results}/{folder.name}_features.json", folder)["overall"]
-    errors = (f"{_gap(scales['companded'])} ({masks} masks)" for masks, scales in gaps.items())
-    differences = (f"{name} {signed(means[name])}" for name in means if name.startswith("minus "))
-    return f"error in gaps {', '.join(errors)}; accuracy of frozen features {', '.join(differences)}"
-
-
-def _gap(errors: dict) -> str:
-    """The model's error, and that of the best simple method."""
-    error = {method: value["mean"] for method, value in errors["overall"]["error"].items()}
-    best = min((method for method in error if method != "model"), key=error.__getitem__)
-    return f"{error['model']:.2f}, best filler {error[best]:.2f}"
-
-
 def _cell(scores: list[dict]) -> str:
     if not scores:
         return "-"
@@ -152,5 +93,3 @@ if __name__ == "__main__":
         print(summarise(command.folders))
     if command.evaluations:
         print(compare(command.evaluations))
-    if command.checkpoints:
-        print(describe(command.checkpoints, command.results))
