@@ -2,11 +2,9 @@
 
 import contextlib
 import csv
-import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from neuript_hf.checkpoints.training_record import machine_name
+from neuript_hf.checkpoints import provenance as origin
 
 
 RESULTS = Path(__file__).parent / "results"
@@ -69,21 +67,13 @@ def peak_memory_gib(device: torch.device) -> float:
 
 
 def provenance(device: torch.device) -> dict[str, object]:
-    """Columns that say who measured a row: command, commit, machine, threads, versions."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=RESULTS.parent)
-        return done.stdout.strip()
-
-    # the rows written so far change nothing that is measured
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}")
-    commit = git("describe", "--always") + ("-dirty" if changed else "")
-    command = " ".join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    """Columns that say where a row comes from: command, commit, machine, threads, versions."""
+    about = origin.provenance()
     return {
-        "command": command,
-        "commit": commit,
-        "machine": machine_name(device),
-        "threads": torch.get_num_threads(),
+        "command": about["command"],
+        "commit": about["commit"],
+        "machine": origin.machine_name(device),
+        "threads": about["threads"],
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

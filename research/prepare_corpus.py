@@ -31,8 +31,8 @@ from neuript_hf.data.shards import read_outcomes, read_settings
 
 # Recordings of 10 s are common here. Most come from consumer headsets, where slow drifts reach 500 microvolt in good
 # signals (the largest value of the median window of epilepsy_gb is 230). Above that are movement and loose contacts:
-# 8 to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a drifting channel
-# may not cross zero for 4 s, so there is no lower limit. Bad channels keep their mask.
+# 8 to 25 % of the windows of muse_seq, epilepsy_gb and dasps, none of eegmat. No window is flat, and a drifting
+# channel may not cross zero for 4 s, so there is no lower limit. Bad channels keep their mask.
 RULES = RejectionRules(
     min_recording_seconds=8.0, trim_seconds=0.0, max_microvolts=500.0, min_microvolts=None, judge_masked=False
 )

@@ -7,11 +7,10 @@ from functools import partial
 from io import StringIO
 
 import compare_pretraining
-import finetune
 import numpy as np
 import pandas as pd
 import pytest
-import task
+import tasks
 import torch
 from conftest import small_config
 from datasets import ClassLabel, Dataset, Features, Value
@@ -21,6 +20,7 @@ from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_chec
 from neuript_hf.checkpoints.training_record import SeenDataset, TrainingRecord, TrainingStage, write_training_record
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
+from neuript_hf.training.finetuning import ModelArguments, draw_windows
 
 
 METHODS = ("pre-trained + fit", "random", "EEGNet", "band power")
@@ -49,7 +49,7 @@ def compare(checkpoint, manifest):
         given += ("--output", folder / "compared", "--cells", folder / "cells", "--epochs", 2, "--evaluations", 2)
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
             hands = {"rows": [], "events": ["left_hand", "right_hand"], "montage": "C3,C4", "window_seconds": 1.0}
-            patch.setitem(task.TASKS, "hands", hands)
+            patch.setitem(tasks.TASKS, "hands", hands)
             patch.setattr(compare_pretraining, "EEGNetClassifier", partial(EEGNetClassifier, steps=5))
             patch.setattr(sys, "argv", ["compare_pretraining.py", *map(str, given + arguments)])
             compare_pretraining.main()
@@ -147,7 +147,7 @@ def test_unknown_methods_and_shares():
     with pytest.raises(ValueError, match=r"at most 1 \(all labels\), but are \[0.0\]"):
         compare_pretraining.ComparisonArguments("model", "data", shares=[0.0])
     with pytest.raises(ValueError, match=r"at most 1 \(all windows\), but is 2"):
-        finetune.ModelArguments(train_share=2)
+        ModelArguments(train_share=2)
 
 
 def people(counts):
@@ -161,7 +161,7 @@ def people(counts):
 
 def test_fewer_labels_of_all_people():
     data = people({name: {0: 10 + 5 * number, 1: 20} for number, name in enumerate("abcd")})
-    drawn = {count: finetune.draw_windows(data, count, seed=3) for count in (4, 8, 40, len(data))}
+    drawn = {count: draw_windows(data, count, seed=3) for count in (4, 8, 40, len(data))}
     assert [len(draw) for draw in drawn.values()] == list(drawn)
     table = drawn[8].to_pandas()
     assert (table.groupby(["subject", "labels"]).size() == 1).all()
@@ -170,10 +170,10 @@ def test_fewer_labels_of_all_people():
     rows = [set(draw["row"]) for draw in drawn.values()]
     assert rows[0] < rows[1] < rows[2] < rows[3]
     assert drawn[len(data)]["row"] == data["row"]  # all of them, as they were
-    assert set(finetune.draw_windows(data, 8, seed=4)["row"]) != rows[1]
+    assert set(draw_windows(data, 8, seed=4)["row"]) != rows[1]
 
 
 def test_fewer_labels_where_a_person_has_one_class():
     data = people({"a": {0: 30}, "b": {1: 30}, "c": {0: 2}})
-    table = finetune.draw_windows(data, 10, seed=0).to_pandas()
+    table = draw_windows(data, 10, seed=0).to_pandas()
     assert table.groupby("subject").size().to_dict() == {"a": 4, "b": 4, "c": 2}

@@ -8,17 +8,15 @@ import sys
 from pathlib import Path
 
 import mne
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 from compare_pretraining import ComparisonArguments
 from conftest import threads_at_the_end, watch_threads
-from finetune import ModelArguments
 from PIL import Image
-from processes import leave
-from settings_file import parse_with_file
-from task import TaskArguments
+from safetensors.torch import load_file
 from torch import distributed
 from transformers import HfArgumentParser, TrainingArguments, pipeline
 
@@ -26,10 +24,14 @@ from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTrai
 from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.data.tasks import TaskArguments
+from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.finetuning import ModelArguments
+from neuript_hf.training.processes import leave
 
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "examples" / "configs"
+SETTINGS = ROOT / "research" / "settings"
 SMALL = json.dumps(
     {
         "hidden_size": 16,
@@ -47,7 +49,7 @@ TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_nod
 
 def start(program, *arguments, launcher=(), **environment):
     return subprocess.run(
-        [sys.executable, *launcher, str(ROOT / "examples" / program), *map(str, arguments)],
+        [sys.executable, *launcher, str(ROOT / program), *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -73,15 +75,15 @@ def finetuned(manifest, tmp_path_factory):
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(settings))
     printed = run(
-        *("finetune.py", file, "--data", manifest, "--max_train_windows", "16"),
+        *("examples/finetune.py", file, "--data", manifest, "--max_train_windows", "16"),
         *("--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no", "--output_dir", folder, "--seed", "3"),
     )
     return folder, printed
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("tasks/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(SETTINGS.glob("tasks/*.yaml")), ids=lambda file: file.stem)
 def test_settings_of_task_weights(file, tmp_path):
-    """One file, one checkpoint: it lacks nothing but the data, and says what its users must know."""
+    """One file, one checkpoint: only the data are missing, and it says what users must know."""
     parser = HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments))
     changes = ["--data", "manifest.csv", "--output_dir", str(tmp_path), "--use_cpu"]
     task, model, training = parse_with_file(parser, [str(file), *changes])
@@ -90,14 +92,14 @@ def test_settings_of_task_weights(file, tmp_path):
 
 
 def test_settings_of_the_comparison():
-    file = str(CONFIGS / "comparison.yaml")
+    file = str(SETTINGS / "comparison.yaml")
     (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), [file, "--data", "manifest.csv"])
     assert len(arguments.tasks) == 5 and arguments.shares == [1.0, 0.1] and len(arguments.seeds) == 3
 
 
 def test_finetune_from_files_to_metrics(finetuned):
     folder, printed = finetuned
-    for words in ("people never seen", "chance 0.500", "frozen features + fit", "fine-tuned", "band power"):
+    for words in ("unseen people", "chance 0.500", "frozen features + fit", "fine-tuned", "band power"):
         assert words in printed
     results = json.loads((folder / "results.json").read_text())
     for method in ("model", "head_start", "baseline"):
@@ -114,13 +116,13 @@ def test_finetune_in_two_processes(manifest, tmp_path):
     losses = {}
     for name, batch, launcher in (("one", 8, ()), ("two", 4, TWO_PROCESSES)):
         printed = run(
-            *("finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", config, "--use_cpu"),
+            *("examples/finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", config, "--use_cpu"),
             *("--max_train_windows", "16", "--num_train_epochs", "2", "--per_device_train_batch_size", batch),
             *("--optim", "sgd", "--logging_steps", "1", "--save_strategy", "no", "--output_dir", tmp_path / name),
             launcher=launcher,
             **watch_threads(tmp_path),
         )
-        assert printed.count("people never seen") == 1
+        assert printed.count("unseen people") == 1
         assert verify(tmp_path / name)["passed"]
         assert len(read_training_record(tmp_path / name).stages) == 1
         results = json.loads((tmp_path / name / "results.json").read_text())
@@ -139,7 +141,7 @@ def test_leaving_ends_what_joins_processes(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
 def test_processes_that_would_train_apart_are_refused(manifest, tmp_path):
-    command = ("finetune.py", "--data", manifest, "--output_dir", tmp_path / "apart")
+    command = ("examples/finetune.py", "--data", manifest, "--output_dir", tmp_path / "apart")
     done = start(*command, launcher=TWO_PROCESSES)
     assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
     assert not (tmp_path / "apart").exists()
@@ -165,11 +167,11 @@ def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path
     table["split"] = table["split"].map({"train": "test", "val": "train", "test": "train"})
     table.to_csv(swapped, index=False)
     command = ("--data", swapped, "--montage", "C3,Cz,C4", "--model", folder, "--max_train_windows", "8")
-    done = start("linear_probe.py", *command, "--output_dir", tmp_path / "refused")
+    done = start("examples/linear_probe.py", *command, "--output_dir", tmp_path / "refused")
     assert done.returncode != 0 and f"the weights have seen: {', '.join(sorted(people))}" in done.stderr
     assert not (tmp_path / "refused").exists()
     allowed = ("--allow_seen_people", "--use_cpu", "--save_strategy", "no", "--max_steps", "1", "--baseline", "none")
-    run("finetune.py", *command, *allowed, "--output_dir", tmp_path / "on")
+    run("examples/finetune.py", *command, *allowed, "--output_dir", tmp_path / "on")
     assert set(json.loads((tmp_path / "on" / "results.json").read_text())["seen_people"]) == people
     longer = read_training_record(tmp_path / "on")
     assert set(longer.subjects) > people and longer.stages[0] == record.stages[0] and len(longer.stages) == 2
@@ -190,15 +192,40 @@ def test_model_card_from_results(finetuned):
 
 def test_summary_of_several_seeds(finetuned):
     folder, _ = finetuned
-    table = run("summarise.py", "--folders", folder)
+    table = run("research/summarise.py", "--folders", folder)
     results = json.loads((folder / "results.json").read_text())
     assert "| hands | 2, " in table and f"{results['model']['balanced_accuracy']:.3f}" in table
+
+
+def test_embeddings_of_a_folder(manifest, tmp_path):
+    run("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet")
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert table["recording"].nunique() == 5 and {len(vector) for vector in table["embedding"]} == {3360}
+    recording = sorted(manifest.parent.glob("*.fif"))[1]
+    run("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet")
+    one, same = pd.read_parquet(tmp_path / "one.parquet"), table[table["recording"] == str(recording)]
+    assert one["onset"].tolist() == same["onset"].tolist()
+    np.testing.assert_allclose(np.stack(one["embedding"]), np.stack(same["embedding"]), atol=1e-5)
+
+
+def test_adapters_are_merged_into_a_checkpoint(manifest, tmp_path):
+    folder = tmp_path / "lora"
+    printed = run(
+        *("examples/lora.py", "--data", manifest, "--montage", "C3,Cz,C4", "--max_train_windows", "16", "--use_cpu"),
+        *("--max_steps", "2", "--save_strategy", "no", "--report_to", "none", "--output_dir", folder),
+    )
+    assert "passed" in printed and "2 unseen people" in printed and verify(folder)["passed"]
+    start, adapted = (load_file(path / "model.safetensors") for path in (ROOT / "hub" / "neuript-tiny", folder))
+    changed = {name for name, weight in adapted.items() if name in start and not torch.equal(weight, start[name])}
+    assert changed and all(("q_proj" in name) + ("v_proj" in name) + ("experts" in name) == 1 for name in changed)
+    before, stage = read_training_record(folder).stages[-2:]
+    assert before.kind == "pre-training" and stage.steps == 2 and stage.recipe["rank"] == 8
 
 
 def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
     folder, _ = finetuned
     printed = run(
-        *("linear_probe.py", "--data", manifest, "--montage", "C3,Cz,C4", "--model", folder),
+        *("examples/linear_probe.py", "--data", manifest, "--montage", "C3,Cz,C4", "--model", folder),
         *("--max_train_windows", "16", "--output_dir", tmp_path),
     )
     assert "frozen features + fit" in printed
@@ -209,18 +236,7 @@ def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
     folder = shutil.copytree(manifest.parent, tmp_path / "mixed")
     raw = mne.io.read_raw(folder / "sub-02_raw.fif", preload=True)
     raw.drop_channels(["Fz"]).save(folder / "sub-02_raw.fif", overwrite=True)
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "examples" / "demo.py"),
-            "--data",
-            str(folder),
-            "--output_dir",
-            str(tmp_path / "out"),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    done = start("examples/demo.py", "--data", folder, "--output_dir", tmp_path / "out")
     assert done.returncode != 0 and "different channels: [18, 19] of them" in done.stderr
 
 
@@ -232,13 +248,13 @@ def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
     )
     small = ("--model", tmp_path / "weights", "--max_train_windows", 16, "--max_unseen_windows", 16, "--epochs", 1)
     small = (*small, "--people", 5)
-    printed = run("demo.py", "--output_dir", tmp_path / "simulated", *small)
-    for words in ("exact", "band-pass", "never seen", "fine-tuned", "from scratch", "band power", "passed"):
+    printed = run("examples/demo.py", "--output_dir", tmp_path / "simulated", *small)
+    for words in ("exact", "band-pass", "unseen people", "fine-tuned", "from scratch", "band power", "passed"):
         assert words in printed
     record = read_training_record(tmp_path / "simulated" / "checkpoint")
     assert [stage.steps for stage in record.stages] == [2] and len(record.subjects) == 3
     with Image.open(tmp_path / "simulated" / "report.png") as picture:
         assert picture.width > 1000 and picture.height > 800
     assert verify(tmp_path / "simulated" / "checkpoint")["passed"]
-    run("demo.py", "--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own", *small)
+    run("examples/demo.py", "--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own", *small)
     assert (tmp_path / "own" / "report.png").is_file()

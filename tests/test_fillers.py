@@ -24,9 +24,8 @@ from neuript_hf import (
 from neuript_hf.checkpoints.training_record import TrainingRecord, TrainingStage, write_training_record
 from neuript_hf.data.collator import real_samples
 from neuript_hf.data.simulation import simulate_dataset
-from neuript_hf.electrodes import HEAD_ORIGIN, HEAD_SCALE, grid_positions, positions_of
+from neuript_hf.electrodes import HEAD_CENTRE, HEAD_ORIGIN, HEAD_SCALE, TEN_TWENTY, grid_positions, positions_of
 from neuript_hf.evaluation.imputation import (
-    HEAD_CENTRE,
     RIDGE,
     channel_statistics,
     fill_channel_mean,
@@ -34,9 +33,6 @@ from neuript_hf.evaluation.imputation import (
     fill_ridge,
     fill_spline,
 )
-
-
-TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
 
 
 def signals(windows=4, channels=19, samples=50, seed=0):
@@ -179,18 +175,18 @@ def test_spline_is_mnes():
     visible = torch.ones_like(values, dtype=torch.bool)
     visible[:, bad] = False
     grid = grid_positions(TEN_TWENTY)
-    info = mne.create_info(TEN_TWENTY, 64, "eeg")
+    info = mne.create_info(list(TEN_TWENTY), 64, "eeg")
     places = dict(zip(TEN_TWENTY, grid / HEAD_SCALE + HEAD_ORIGIN, strict=True))
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     raw = mne.io.RawArray(values[0].numpy(), info)
     raw.info["bads"] = [TEN_TWENTY[channel] for channel in bad]
-    expected = raw.interpolate_bads(origin=HEAD_CENTRE).get_data(TEN_TWENTY)
+    expected = raw.interpolate_bads(origin=HEAD_CENTRE).get_data(list(TEN_TWENTY))
     filled = fill_spline(values, visible, torch.as_tensor(grid)[None])
     np.testing.assert_allclose(filled[0, bad].numpy(), expected[bad], atol=1e-6)
 
 
 def test_the_head_is_mnes():
-    info = mne.create_info(TEN_TWENTY, 64, "eeg")
+    info = mne.create_info(list(TEN_TWENTY), 64, "eeg")
     places = dict(zip(TEN_TWENTY, positions_of(TEN_TWENTY), strict=True))
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
     _, centre, _ = mne.bem.fit_sphere_to_headshape(info, dig_kinds="eeg", units="m")
@@ -274,9 +270,9 @@ def test_means_count_every_data_set_once():
         [1.0, 3.0, 10.0, 10.0, 10.0, 10.0],
         index=pd.MultiIndex.from_arrays([list("aabbbb"), range(6)], names=["set", "p"]),
     )
-    told = evaluate_reconstruction.mean_over_people(values, seed=0)
+    told = evaluate_reconstruction.mean_over_people(values)
     assert told["mean"] == 6 and told["interval"] == [5.5, 6.5]
-    assert evaluate_reconstruction.mean_over_people(values.iloc[:3], seed=0)["interval"] is None
+    assert evaluate_reconstruction.mean_over_people(values.iloc[:3])["interval"] is None
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
 from neuript_hf.evaluation.baselines import (
     band_power,
     band_power_baseline,
+    make_baseline,
     signals_in_microvolt,
     tangent_space_baseline,
 )
@@ -178,6 +179,11 @@ def test_baselines_tell_frequencies_apart(frequencies):
     methods = [band_power_baseline(64)] if not frequencies else [tangent_space_baseline(64, frequencies)]
     for method in methods:
         assert method.fit(signals[:40], labels[:40]).score(signals[40:], labels[40:]) > 0.9
+
+
+def test_a_baseline_that_does_not_exist():
+    with pytest.raises(ValueError, match="band_power, tangent_space, eegnet or none, but is 'forest'"):
+        make_baseline("forest", 64)
 
 
 def test_baselines_get_microvolts():

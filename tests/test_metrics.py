@@ -11,11 +11,12 @@ from transformers import EvalPrediction
 
 from neuript_hf.evaluation.metrics import (
     SCORES,
+    AccuracyOverPeople,
     EEGMetric,
-    bootstrap_interval,
     classification_scores,
     compute_metrics,
     scores_by_person,
+    scores_of,
 )
 
 
@@ -190,35 +191,79 @@ def test_scores_by_person(rng):
         scores_by_person(logits, labels, subjects[:5])
 
 
-def test_interval_holds_the_estimate_and_is_seeded(rng):
-    logits, labels = draw_windows(rng, n_windows=200)
-    subjects = np.repeat(np.arange(10), 20)
-    estimates = classification_scores(logits, labels)
-    for score in SCORES:
-        low, high = bootstrap_interval(logits, labels, subjects, score, n_resamples=100)
-        assert low < estimates[score] < high
-        assert bootstrap_interval(logits, labels, subjects, score, n_resamples=100) == (low, high)
-    seeds = [bootstrap_interval(logits, labels, subjects, "auroc", n_resamples=100, seed=seed) for seed in (0, 1)]
-    assert seeds[0] != seeds[1]
+def scored(people=8, windows=20, classes=2, skill=1.0, seed=0):
+    """Labels and people of windows, and scores of two methods that fail on the same people."""
+    rng = np.random.default_rng(seed)
+    subjects = np.repeat([f"p{person}" for person in range(people)], windows)
+    labels = rng.integers(classes, size=len(subjects))
+    hard = rng.normal(0, 1.5, people).repeat(windows)
+    clear = skill * np.eye(classes)[labels] * (1 + hard)[:, None]
+    one, two = (clear + gain * np.eye(classes)[labels] + rng.normal(size=clear.shape) for gain in (0.6, 0.0))
+    return one, two, Dataset.from_dict({"labels": labels, "subject": subjects})
 
 
-def test_interval_is_over_people():
-    # Half of the people are always right, the others at chance: the windows of one person tell little about the next.
-    labels = np.tile([0, 1], 200)
-    subjects = np.repeat(np.arange(10), 40)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_interval_is_that_of_drawing_people(classes):
+    one, _, data = scored(classes=classes)
+    labels, subjects = np.asarray(data["labels"]), np.asarray(data["subject"])
+    accuracy = AccuracyOverPeople.of(one, data)
+    assert accuracy.value == pytest.approx(metrics.balanced_accuracy_score(labels, one.argmax(axis=1)))
+    people = scores_by_person(one, labels, subjects)
+    assert accuracy.by_person == pytest.approx({name: row["balanced_accuracy"] for name, row in people.items()})
+    rng, draws = np.random.default_rng(1), []
+    for drawn in rng.integers(8, size=(300, 8)):
+        rows = np.concatenate([np.flatnonzero(subjects == f"p{person}") for person in drawn])
+        draws.append(metrics.balanced_accuracy_score(labels[rows], one[rows].argmax(axis=1)))
+    np.testing.assert_allclose(accuracy.interval, np.quantile(draws, [0.025, 0.975]), atol=0.03)
+    assert AccuracyOverPeople.of(one, data).interval == accuracy.interval
+
+
+def test_the_interval_is_over_people_and_not_over_windows():
+    # Half of the people are always right, the others at chance: windows of one person say little about the next.
+    labels, subjects = np.tile([0, 1], 200), np.repeat(np.arange(10), 40)
     right = np.where(subjects < 5, True, np.tile([True, True, False, False], 100))
     logits = np.eye(2)[np.where(right, labels, 1 - labels)]
-    low, high = bootstrap_interval(logits, labels, subjects, n_resamples=300)
-    over_windows = bootstrap_interval(logits, labels, np.arange(400), n_resamples=300)
-    assert low < 0.75 < high
-    assert high - low > 2 * (over_windows[1] - over_windows[0])
+    widths = []
+    for unit in (subjects, np.arange(400)):
+        data = Dataset.from_dict({"labels": labels, "subject": unit.astype(str)})
+        low, high = AccuracyOverPeople.of(logits, data).interval
+        assert low < 0.75 < high
+        widths.append(high - low)
+    assert widths[0] > 2 * widths[1]
 
 
-def test_interval_where_the_score_is_undefined():
-    logits, people = np.array([[0.0, 1.0]] * 4), ["a", "a", "b", "b"]
-    assert np.isnan(bootstrap_interval(logits, [1, 1, 1, 1], people, "auroc", n_resamples=10)).all()
-    # Draws of one person twice hold one class only; those of both people remain.
-    logits = np.array([[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2)
-    assert bootstrap_interval(logits, [0, 0, 1, 1], people, "auroc", n_resamples=10) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="score must be one of"):
-        bootstrap_interval(logits, [0, 0, 1, 1], people, "accuracy")
+def test_a_class_without_windows_does_not_count():
+    data = Dataset.from_dict({"labels": [0, 0, 1, 1], "subject": ["a", "a", "b", "b"]})
+    accuracy = AccuracyOverPeople.of(np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), data)
+    assert accuracy.value == 0.75 and accuracy.by_person == {"a": 1.0, "b": 0.5}
+    assert set(accuracy.draws) == {1.0, 0.5, 0.75} and accuracy.interval == [0.5, 1.0]
+
+
+def test_differences_are_paired_over_people():
+    one, two, data = scored(people=12)
+    first, second = AccuracyOverPeople.of(one, data), AccuracyOverPeople.of(two, data)
+    difference = first - second
+    np.testing.assert_allclose(difference.value, first.value - second.value)
+    assert difference.by_person["p3"] == first.by_person["p3"] - second.by_person["p3"]
+
+    def width(accuracy):
+        return np.diff(accuracy.interval)[0]
+
+    # both fail on the same people: far narrower than if other people were drawn for each method
+    assert width(difference) < 0.7 * np.hypot(width(first), width(second))
+    assert difference.interval[0] > 0 and (first - first).interval == [0.0, 0.0]
+    mean = AccuracyOverPeople.mean([first, second])
+    np.testing.assert_allclose(mean.value, (first.value + second.value) / 2)
+    assert mean.by_person["p3"] == pytest.approx((first.by_person["p3"] + second.by_person["p3"]) / 2)
+    nobody = AccuracyOverPeople.of(np.zeros((2, 2)), Dataset.from_dict({"labels": [0, 1], "subject": ["x", "y"]}))
+    assert AccuracyOverPeople.mean([first, nobody]).by_person == {}
+
+
+def test_scores_of_a_data_set():
+    one, _, data = scored()
+    data = data.add_column("recording", [f"{row['subject']}-{row['labels']}" for row in data])
+    scores, accuracy = scores_of(one, data), AccuracyOverPeople.of(one, data)
+    assert scores["balanced_accuracy_interval"] == accuracy.interval and scores["by_person"] == accuracy.by_person
+    assert (scores["people"], scores["windows"], scores["chance"]) == (8, 160, 0.5)
+    expected = classification_scores(one, data["labels"], data["recording"])
+    assert {name: scores[name] for name in expected} == expected

@@ -18,7 +18,7 @@ from neuript_hf.data.simulation import simulate_dataset
 
 
 ROOT = Path(__file__).parents[1]
-STUDIES = sorted((ROOT / "examples" / "configs" / "studies").glob("*.yaml"))
+STUDIES = sorted((ROOT / "research" / "settings" / "studies").glob("*.yaml"))
 
 
 def test_an_arm_changes_what_it_says_and_nothing_else():
@@ -60,11 +60,11 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(tmp_path):
 
 def test_only_results_of_the_same_study_are_kept(tmp_path):
     file = tmp_path / "trial.json"
-    study = {"base_settings": {"max_steps": 4}, "arms": {"plain": {}}, "seeds": [0]}
+    study = {"base": "a.yaml", "base_settings": {"max_steps": 4}, "arms": {"plain": {}}, "seeds": [0]}
     assert finished_runs(file, study) == {}
     run = {"arm": "plain", "seed": 0}
     file.write_text(json.dumps({"study": study, "runs": [run]}))
-    assert finished_runs(file, study | {"seeds": [0, 1]}) == {("plain", 0): run}
+    assert finished_runs(file, study | {"seeds": [0, 1], "base": "moved.yaml"}) == {("plain", 0): run}
     for change in ({"base_settings": {"max_steps": 5}}, {"arms": {"plain": {"max_steps": 5}}}):
         assert finished_runs(file, study | change) == {}
 
@@ -98,7 +98,7 @@ def study(tmp_path_factory):
 
 def test_from_a_file_to_results(study, tmp_path):
     file, manifest = study
-    program = [str(ROOT / "examples" / "study.py"), "--data", str(manifest), "--output", str(tmp_path / "trial")]
+    program = [str(ROOT / "research" / "study.py"), "--data", str(manifest), "--output", str(tmp_path / "trial")]
     program += ["--runs", str(tmp_path / "runs"), "--parallel", "2"]
 
     def run(file: Path) -> list[dict]:

@@ -1,27 +1,30 @@
-"""What weights have seen: the record travels, nobody is forgotten, people seen are refused by name."""
+"""What weights have seen: the record travels, keeps everyone, and people seen are refused by name."""
 
 import numpy as np
 import pytest
-from task import manifest_task, refuse_seen, seen_in_training, task_table
+from tasks import manifest_task
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
+from neuript_hf.checkpoints.provenance import machine_name
 from neuript_hf.checkpoints.training_record import (
     BENCHMARK_OVERLAPS,
     PAPER_CORPUS,
     SeenDataset,
     TrainingRecord,
     TrainingStage,
-    machine_name,
     overlapping_benchmarks,
     read_training_record,
+    refuse_seen,
     refuse_seen_people,
     seen_in_shards,
+    seen_in_training,
     seen_people,
     write_training_record,
 )
 from neuript_hf.data.descriptions import list_descriptions, read_description
 from neuript_hf.data.preparation import RejectionRules
 from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.data.tasks import task_table
 
 
 def stage(*subjects, kind="pre-training"):
@@ -42,7 +45,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"stages": [{"kind": "x", "datasets": []}]}', '{"stages": ['])
 def test_another_file_is_no_record(tmp_path, content):
     (tmp_path / "training.json").write_text(content)
-    with pytest.raises(ValueError, match="no record of trainings .* Expected a list `stages` .* kind, datasets, sub"):
+    with pytest.raises(
+        ValueError, match="is not a training record .* Expected a list `stages` .* kind, datasets, sub"
+    ):
         read_training_record(tmp_path)
 
 
@@ -78,7 +83,7 @@ def test_who_has_been_seen(subjects, dataset, seen):
     assert seen_people(RECORD, subjects, dataset) == seen
     assert refuse_seen_people(RECORD, subjects, dataset, allow=True) == seen
     if seen:
-        with pytest.raises(ValueError, match="tested people that the weights have seen: " + ", ".join(seen)):
+        with pytest.raises(ValueError, match="people that the weights have seen: " + ", ".join(seen)):
             refuse_seen_people(RECORD, subjects, dataset)
     else:
         assert refuse_seen_people(RECORD, subjects, dataset) == []
