@@ -7,7 +7,6 @@ Writes the card of a checkpoint, its `README.md`, from the files of its folder a
         --reconstruction research/results/neuript-tiny_reconstruction.json
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, HfArgumentParser
 
 from .saving import AUTO_CLASS
-from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record
+from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record, weights_of
 
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -126,8 +125,7 @@ def read_results(file: str | Path, folder: str | Path) -> dict:
         ValueError: if it is of other weights.
     """
     results = json.loads(Path(file).read_text())
-    weights = hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
-    if results["weights"]["sha256"] != weights:
+    if results["weights"]["sha256"] != weights_of(str(folder))["sha256"]:
         raise ValueError(f"{file} has results of other weights than those of {folder}. Evaluate these.")
     return results
 

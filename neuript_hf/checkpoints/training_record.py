@@ -1,9 +1,9 @@
 """
-What weights have seen: `training.json` in a checkpoint folder, the refusal to test on people of the training, and the
-public benchmarks that a corpus overlaps with.
+What weights have seen: `training.json` in a checkpoint folder, the refusal to test on people they were trained on, and
+the public benchmarks that overlap with a corpus.
 
-A person is named with the data set in front, `eegmat/03`, as [`prepare_dataset`] does: person 01 of one set is nobody
-of another.
+People are named `dataset/person`, for example `eegmat/03`, as [`prepare_dataset`] names them, since person 01 of one
+data set is not person 01 of another.
 """
 
 import hashlib
@@ -36,10 +36,10 @@ class SeenDataset:
     One data set of a training.
 
     Args:
-        name: the name that stands before its people.
+        name: the first part of its people's names.
         people, windows: how many of each were trained on.
-        hours: length of these windows together.
-        licence, source: on which terms and from where; `"unknown"` where nobody said it.
+        hours: total length of these windows.
+        licence, source: its terms and where it comes from, or `"unknown"`.
     """
 
     name: str
@@ -53,21 +53,21 @@ class SeenDataset:
 @dataclass
 class TrainingStage:
     """
-    One training, from the weights it started with to those it left.
+    One training, from the weights it started with to those it ended with.
 
     Args:
-        kind: `"pre-training"`, or what the weights were tuned to.
+        kind: `"pre-training"`, or what the weights were fine-tuned for.
         datasets: where the windows came from.
-        subjects: everybody whose windows were trained on, as `dataset/person`.
-        steps: steps of the optimizer.
-        windows_seen: windows that went through the model; a window counts each time.
-        seconds: time of training, all resumed parts together.
-        threads: of the processor.
-        machine: processor or accelerator, see [`machine_name`].
-        commit: version of the code, or `None` where it isn't known.
-        command: what was run.
-        seeds: of weights, order and masks.
-        recipe: settings that decide the result.
+        subjects: everyone whose windows were trained on, as `dataset/person`.
+        steps: optimizer steps.
+        windows_seen: windows that went through the model, counted every time.
+        seconds: training time, including all resumed parts.
+        threads: CPU threads.
+        machine: CPU or accelerator, see [`machine_name`].
+        commit: version of the code, or `None` if unknown.
+        command: the command that was run.
+        seeds: seeds of weights, order and masks.
+        recipe: the settings that determine the result.
     """
 
     kind: str
@@ -113,36 +113,35 @@ class TrainingStage:
 
 @dataclass
 class TrainingRecord:
-    """Every training that weights went through, the first one first: those of a task come behind the pre-training."""
+    """Every training that weights went through, in order: fine-tuning comes after pre-training."""
 
     stages: list[TrainingStage] = field(default_factory=list)
 
     @property
     def subjects(self) -> list[str]:
-        """Everybody whom the weights have seen, as `dataset/person`, in sorted order."""
+        """Everyone the weights have seen, as `dataset/person`, sorted."""
         return sorted({subject for stage in self.stages for subject in stage.subjects})
 
     @property
     def dataset_names(self) -> list[str]:
-        """Every data set of which the weights have seen something, in sorted order."""
+        """Every data set that the weights have seen something of, sorted."""
         return sorted({dataset.name for stage in self.stages for dataset in stage.datasets})
 
     def followed_by(self, stage: TrainingStage) -> "TrainingRecord":
-        """The record of weights that went on from these: nobody whom they have seen is forgotten."""
+        """The record of weights that were trained further; it keeps everyone whom these have seen."""
         return TrainingRecord([*self.stages, stage])
 
 
 def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
     """
-    The record that stands in a checkpoint folder, `None` where there is none: nobody knows then whom the weights have
-    seen.
+    The record in a checkpoint folder. `None` if there is none; then it is unknown whom the weights have seen.
 
     Args:
         checkpoint: a folder, or a repository on the Hub.
 
     Raises:
-        OSError: where there is no such checkpoint.
-        ValueError: where the file is not such a record.
+        OSError: if there is no such checkpoint.
+        ValueError: if the file is not such a record.
     """
     path = cached_file(str(checkpoint), RECORD_FILE, _raise_exceptions_for_missing_entries=False)
     if path is None:
@@ -155,7 +154,7 @@ def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         expected = ", ".join(entry.name for entry in fields(TrainingStage))
         raise ValueError(
-            f"{path} is no record of trainings ({error!r}). Expected a list `stages` whose entries have {expected}; "
+            f"{path} is not a training record ({error!r}). Expected a list `stages` whose entries have {expected}; "
             f"write it with write_training_record."
         ) from error
     return TrainingRecord(stages)
@@ -195,12 +194,12 @@ def seen_in_shards(
     Whom a training on prepared data sees.
 
     Args:
-        folders: what [`prepare_dataset`] wrote. A data set that several of them hold is counted together.
-        split: the side of the split that is trained on.
+        folders: folders that [`prepare_dataset`] wrote. A data set that is in several of them is counted once.
+        split: the split that is trained on.
         origins: data set -> its `licence` and `source`.
 
     Returns:
-        The data sets in sorted order, and the people that have windows, as `dataset/person`, in sorted order.
+        The data sets, and the people who have windows, as `dataset/person`; both sorted.
     """
     windows, hours, people = {}, {}, {}
     for folder in folders:
@@ -244,13 +243,13 @@ def seen_in_training(
 
 def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None) -> list[str]:
     """
-    Those of `subjects` whom the weights have seen, in sorted order, as the record names them.
+    Those of `subjects` whom the weights have seen, sorted, under the names that the record has.
 
     Args:
-        record: of the weights. Without one nobody is known to have been seen.
+        record: the record of the weights. Without one, nobody counts as seen.
         subjects: people, as `dataset/person`, or as their data set names them.
-        dataset: the data set of those that have none in front. Where it isn't known either, a person counts as seen
-            if anybody of that name was, in whatever data set.
+        dataset: the data set of people who are named without one. If it is `None`, such a person counts as seen if
+            anyone of that name was seen, in any data set.
 
     Capitals and BIDS's `sub-` make no difference.
     """
@@ -276,24 +275,24 @@ def refuse_seen_people(
     record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None, allow: bool = False
 ) -> list[str]:
     """
-    Refuses to test weights on people that they have seen.
+    Refuses to test weights on people whom they have seen.
 
     Args:
         record, subjects, dataset: as in [`seen_people`].
-        allow: test them all the same.
+        allow: test them anyway.
 
     Returns:
-        The people seen; empty unless they are allowed.
+        The people seen; empty unless `allow` is set.
 
     Raises:
-        ValueError: where there are such people and they are not allowed. It names all of them.
+        ValueError: if there are such people and `allow` is not set. It names all of them.
     """
     seen = seen_people(record, subjects, dataset)
     if seen and not allow:
         raise ValueError(
-            f"There are tested people that the weights have seen: {', '.join(seen)}. A score on them says nothing "
-            f"about new people: leave them out, or test them all the same with allow_seen_people. If they are others "
-            f"who only have the same names, say which data set they belong to."
+            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}. A score on them "
+            f"says nothing about new people. Leave them out, or test them anyway with allow_seen_people. If they are "
+            f"other people with the same names, name the data set that they belong to."
         )
     return seen
 
@@ -320,7 +319,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
 
 
 def _parts(subject: str) -> tuple[str | None, str]:
-    """Data set (`None` where it isn't named) and person."""
+    """Data set (`None` if not named) and person."""
     name, _, person = subject.rpartition("/")
     return name or None, person
 
@@ -332,11 +331,11 @@ def _plain(name: str) -> str:
 @dataclass(frozen=True)
 class BenchmarkOverlap:
     """
-    A public benchmark, and what weights may have seen of it.
+    A public benchmark that shares data with a training.
 
     Args:
         benchmark: its usual name.
-        datasets: data sets of a training, any of which makes the overlap.
+        datasets: data sets of a training; any of them makes the overlap.
         relation: what they share.
     """
 
@@ -345,7 +344,7 @@ class BenchmarkOverlap:
     relation: str
 
 
-# The pre-training corpus of the paper (spec section 12), named as in data/descriptions/.
+# The pre-training corpus of the paper (docs/model.md section 12), named as in data/descriptions/.
 PAPER_CORPUS = (
     "eegmmidb",
     "emobrain",
