@@ -1,8 +1,8 @@
 """
-Where electrodes are: the 10-05 system and the dense nets of BioSemi and EGI; tables, and nothing else.
+Where electrodes are: the 10-05 system and the dense caps of BioSemi and EGI; tables, and nothing else.
 
-Millimetres, right / front / up, all in the frame of the 10-05 table. In Python, so that nobody needs MNE to know where
-an electrode is.
+In millimetres, right / front / up, all in the frame of the 10-05 table. In Python, so that looking up an electrode
+does not need MNE.
 """
 
 # fmt: off
@@ -383,7 +383,7 @@ def _site(net: str, label: str) -> str:
 
 
 def _net_tables() -> tuple[dict[str, tuple[float, float, float]], dict[str, dict[str, str]]]:
-    """Positions by site, and for each net what its labels mean."""
+    """Positions by site, and the meaning of each net's labels."""
     positions, nets = {}, {}
     for net, places in _SITES.items():
         labels = _labels(net, len(places))
@@ -399,7 +399,10 @@ def _net_tables() -> tuple[dict[str, tuple[float, float, float]], dict[str, dict
     return positions, nets
 
 
-# `NET_POSITIONS["E22@GSNHydroCel128"]` is a place, `NETS["biosemi64"]["A1"]` an electrode or site: "Fp1".
+# `NET_POSITIONS["E22@GSNHydroCel128"]` is a position, `NETS["biosemi64"]["A1"]` an electrode or site: "Fp1".
 NET_POSITIONS, NETS = _net_tables()
 
-__all__ = ["NETS", "NET_POSITIONS", "POSITIONS"]
+# The 19 electrodes of the 10-20 system, from front to back.
+TEN_TWENTY = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split())
+
+__all__ = ["NETS", "NET_POSITIONS", "POSITIONS", "TEN_TWENTY"]

@@ -1,9 +1,9 @@
 """
-What a recording's channel names mean: an electrode, a pair of two, something that is no EEG, or nothing certain.
+What a recording's channel names mean: an electrode, a pair of two, something that is not EEG, or nothing certain.
 
 [`resolve_channel`] reads one name. [`read_channels`] reads all names of a recording: A1 is an ear lobe beside C3 and
-Cz, but a place on a cap or the contact of a depth electrode beside A3 and A4. Whole names are compared, never parts:
-`CQ_AF3` is no AF3.
+Cz, but a site on a cap or the contact of a depth electrode beside A3 and A4. Names are compared as a whole, never in
+parts: `CQ_AF3` is not AF3.
 """
 
 import re
@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .caps import NET_POSITIONS, NETS, POSITIONS
+from .caps import NET_POSITIONS, NETS, POSITIONS, TEN_TWENTY
 
 
-# Other names of the same place: the 10-20 system before 1991, mastoids and ear lobes, and the sites below O1 and O2 of
-# Neuroscan's caps, where 10-05 has POO7 and POO8.
+# Other names of the same position: the 10-20 system before 1991, mastoids and ear lobes, and the sites below O1 and O2
+# of Neuroscan's caps, where 10-05 has POO7 and POO8.
 ALIASES = {
     "T3": "T7",
     "T4": "T8",
@@ -33,7 +33,8 @@ ALIASES = {
     "MASD": "M2",
 }
 CANONICAL = {name.upper(): name for name in POSITIONS} | ALIASES
-TEN_TWENTY = set("Fp1 Fpz Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 Oz O2 A1 A2 M1 M2".split())
+# Electrodes that a sleep laboratory may have beside Fp1 and Fp2.
+_TEN_TWENTY_WITH_EARS = {*TEN_TWENTY, "Fpz", "Oz", "A1", "A2", "M1", "M2"}
 
 # What other scripts write for our letters and signs; NFKD takes care of full width, super- and subscripts.
 _LOOK_ALIKES = {
@@ -50,40 +51,40 @@ _OTHER_LANGUAGES |= {"眼": "EOG", "心电": "ECG", "心電": "ECG", "肌电": "
 
 _SEPARATOR = r"[\s\-_:/>.,|~\\]"
 _ELECTRODE = "|".join(sorted(map(re.escape, CANONICAL), key=len, reverse=True))
-# What may stand before an electrode: the kind of signal, an amplifier's or a stream's name, a part of the head.
+# Prefixes of an electrode: the kind of signal, the name of an amplifier or a stream, a part of the head.
 _PREFIX = re.compile(
     rf"^(?:(?:EEG|POL|RAW|CH(?:AN(?:NEL)?)?\s?\d*|BRAINVISION RDA|LIVEAMP|ACTICHAMP|UNICORN|MUSE|OPENBCI){_SEPARATOR}+"
     rf"(?:(?:FRONT|CENT|PAR|OCC|TEMP)[A-Z]*{_SEPARATOR}+)?|EEG(?=\())+"
 )
 _UNIT = re.compile(rf"{_SEPARATOR}*[(\[][UMN]?V[)\]]$|{_SEPARATOR}+(?:UV|EEG)$")
-# What may stand behind it: the reference that all channels share, by kind.
+# Suffixes of an electrode: the reference that all channels share, by kind.
 _LINKED_EARS, _LINKED_MASTOIDS = (rf"\(*{ear}1[\W_]*{ear}2\)*(?:/2)?|\(*{ear}2[\W_]*{ear}1\)*(?:/2)?" for ear in "AM")
 _REFERENCES = {
     "average": r"C?AR|AVE?|AVG\w*|AVE?R\w*|MEAN",
     "linked ears": rf"C?LE|LER|EARS?|LINKED\w*|{_LINKED_EARS}",
     "linked mastoids": rf"MAST\w*|{_LINKED_MASTOIDS}|TP9[\W_]*TP10",
-    # named, but not said what it is; A23456 stands for the contacts of a switch
+    # a reference of unknown kind; A23456 is made of the contacts of a switch
     "reference": r"[VC]?REF\w*|X|CS\d?|G\d?|GND|COM(?:MON)?|CMS|ORG|[AM][12]\d{2,}",
 }
 _LABELS = "|".join(f"(?P<{kind.replace(' ', '_')}>{pattern})" for kind, pattern in _REFERENCES.items())
 _REFERENCED = re.compile(rf"^(?P<rest>.*?[A-Z\d])(?:{_SEPARATOR}+\(?|\()(?:{_LABELS})\)?$")
 _REFERENCED_WITHOUT_SEPARATOR = re.compile(rf"^(?P<rest>{_ELECTRODE}|[A-Z]+0\d)(?:{_LABELS})$")
-# MNE numbers channels of one name: C3-0, C3-1. A leading zero is something else: C3-01 is C3-O1 with a zero for O.
+# MNE numbers channels of the same name: C3-0, C3-1. A leading zero is different: C3-01 is C3-O1 with a zero for O.
 _DUPLICATE = re.compile(r"^(.*)-(?:\d|[1-9]\d)$")
 
 
 def _begins(words: str) -> str:
-    """A name that begins with one of these words, or is one."""
+    """A name that is or begins with one of these words."""
     return rf"^(?:{'|'.join(words.split())})(?![A-Z])"
 
 
 def _abbreviation(letters: str) -> str:
-    """ECG, and with a letter or two before and behind it: zECG, ECGII, ECGleft, but not ECGlike."""
+    """ECG, also with one or two letters before or after it: zECG, ECGII, ECGleft, but not ECGlike."""
     return rf"(?:^|[^A-Z])[A-Z]{{0,2}}{letters}(?:(?![A-Z]{{3}})|(?=LEFT|RIGHT|CHIN|LEG|LOW|UPP|VERT|HOR|SUB))"
 
 
-# Kinds of channels that are no EEG, by words in their names; the first that fits. Some words are those of one maker or
-# of one large sleep study.
+# Kinds of channels that are not EEG, by words in their names; the first match counts. Some words belong to one maker
+# or one large sleep study.
 _NON_EEG = {
     "INTERNAL": [r"^\$"],
     "DUMMY": [r"^(-+\d*)?$"],
@@ -137,8 +138,8 @@ _FRONTAL_POLE = re.compile(r"^(F1-F3|F2-F4|F[12]/[AM][12])$")
 # The Sleep Heart Health Study calls its two channels EEG and EEG(sec).
 _SECOND_EEG = re.compile(r"^EEG ?(\(SEC\)|SEC|2)$")
 # A letter and a number: an electrode, or the label of a cap (banks A to H, in some systems I) or of a depth electrode.
-# Below, what is the contact of a depth electrode, a strip or a grid (A'1, LAMY1, P01) or a cap's label (B4), and what
-# might be one beside such.
+# The next two: certain contacts of depth electrodes, strips or grids (A'1, LAMY1, P01) and labels of caps (B4), and
+# names that may be such beside them.
 _LABEL = re.compile(r"^([A-Z])(\d{1,3})$")
 _CONTACT = re.compile(r"^([A-Z]+'\d+|(?!EEG|CH)[A-Z]{3,}\d+|[A-Z]0\d|[ABDGH]\d{1,2})$")
 _MAYBE_CONTACT = re.compile(r"^[A-Z]+'?\d+$")
@@ -151,9 +152,9 @@ class ChannelNames:
 
     Args:
         meanings: for each channel an electrode or site, a pair, `"non-eeg:KIND"`, `"unknown"` or `"ambiguous"`.
-        references: for each electrode what it was recorded against, as far as names tell: `"average"`, `"linked
-            ears"`, `"linked mastoids"`, an electrode that all channels share, else `"reference"`.
-        notes: what was concluded from the list as a whole, for the report.
+        references: what each electrode was recorded against, as far as the names say: `"average"`, `"linked ears"`,
+            `"linked mastoids"`, an electrode that all channels share, or else `"reference"`.
+        notes: conclusions from the list as a whole, for the report.
     """
 
     meanings: list[str]
@@ -163,10 +164,10 @@ class ChannelNames:
 
 def net_name(net: str) -> str:
     """
-    MNE's spelling of the name of a net (`"biosemi64"`, `"GSN-HydroCel-128"`); case and signs do not matter.
+    The name of a net as MNE spells it (`"biosemi64"`, `"GSN-HydroCel-128"`); case and signs do not matter.
 
     Raises:
-        ValueError: for a net that is not in the tables; names those that are.
+        ValueError: for a net that is not in the tables; names all that are.
     """
     for known in NETS:
         if re.sub(r"[\W_]", "", known).lower() == re.sub(r"[\W_]", "", str(net)).lower():
@@ -180,12 +181,12 @@ def resolve_channel(name: str, net: str | None = None) -> str:
 
     Case, dots, blanks, look-alike letters, prefixes (`EEG `, `POL `, `EEG:`), the name of a common reference (`-REF`,
     `-LE`, `-A1A2`), old names (T3 T4 T5 T6), the sign between the electrodes of a pair, and the numbers that MNE gives
-    to duplicates (`T8-P8-0`) do not matter. F1-F3, F2-F4 and F1/A2 are Fp1-F3, Fp2-F4 and Fp1-A2: sleep laboratories
-    write so, nobody else records these pairs ([`read_channels`] sees from the other names whether it is so).
+    to duplicates (`T8-P8-0`) do not matter. F1-F3, F2-F4 and F1/A2 are taken for Fp1-F3, Fp2-F4 and Fp1-A2: sleep
+    laboratories spell them so, and nobody else records these pairs ([`read_channels`] checks the other names).
 
     Args:
         name: as the file has it.
-        net: the cap, where the names are its labels (A1, E22 ...): `"biosemi16"` to `"biosemi256"`, `"EGI_256"`,
+        net: the cap whose labels the names are (A1, E22 ...): `"biosemi16"` to `"biosemi256"`, `"EGI_256"`,
             `"GSN-HydroCel-32"` to `"GSN-HydroCel-257"`.
 
     Returns:
@@ -206,14 +207,14 @@ def resolve_channels(names: Sequence[str], types: Sequence[str] | None = None, n
 
 def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net: str | None = None) -> ChannelNames:
     """
-    What all names of a recording mean, each in the company of the others: where every channel has the same second
-    electrode, that is the reference; labels of caps and of depth electrodes (A1 A2 A3 ..., E1 E2 E3 ...) are no ear
-    lobes and eyes.
+    What all names of a recording mean, each in the context of the others: a second electrode that all channels share
+    is the reference; labels of caps and of depth electrodes (A1 A2 A3 ..., E1 E2 E3 ...) are not ear lobes or eyes.
 
     Args:
-        names: the recording's channels, in its own spelling.
-        types: their types, as MNE calls them; what is not `"eeg"` is not EEG whatever its name. Default: all `"eeg"`.
-        net: the cap, where the names are its labels, as in [`resolve_channel`].
+        names: the recording's channels, as it spells them.
+        types: their types, as MNE calls them; all others than `"eeg"` are not EEG, whatever their names. Default: all
+            `"eeg"`.
+        net: the cap whose labels the names are, as in [`resolve_channel`].
 
     Raises:
         ValueError: for an unknown net.
@@ -241,7 +242,7 @@ def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net:
 
 
 def is_electrode(meaning: str) -> bool:
-    """Whether an answer of [`resolve_channel`] is an electrode or a site of a net: neither a pair nor no place."""
+    """Whether an answer of [`resolve_channel`] is a single electrode or site of a net."""
     return meaning in POSITIONS or meaning in NET_POSITIONS
 
 
@@ -252,7 +253,7 @@ def is_pair(meaning: str) -> bool:
 
 
 def _normalise(name: str) -> str:
-    """Upper-case letters, ASCII signs and single blanks, without what is invisible or only surrounds the name."""
+    """The name in upper-case letters, ASCII signs and single blanks, without invisible characters and quotes."""
     text = name.upper()
     for foreign, word in _OTHER_LANGUAGES.items():
         text = text.replace(foreign, word)
@@ -265,7 +266,7 @@ def _normalise(name: str) -> str:
 
 def _plain(character: str) -> str:
     category = unicodedata.category(character)
-    if category in ("Cf", "Mn"):  # zero width, byte-order marks; accents
+    if category in ("Cf", "Mn"):  # zero width, byte-order marks, accents
         return ""
     if category == "Pd":
         return "-"
@@ -325,8 +326,8 @@ def _channel(text: str, labelled_eeg: bool) -> tuple[str, str] | None:
 
 def _electrode(text: str, padded: bool = False) -> str | None:
     """
-    An electrode; `padded` allows a zero before the number (FP01), which without any sign that the channel is of the
-    scalp is the contact of a depth electrode (P01).
+    An electrode; `padded` allows a zero before the number (FP01). Without a sign that the channel is on the scalp,
+    such a name is the contact of a depth electrode (P01).
     """
     if text in CANONICAL:
         return CANONICAL[text]
@@ -342,19 +343,19 @@ def _pair(text: str) -> str | None:
         text = text.replace("F1", "FP1").replace("F2", "FP2")
     parts = [part.strip("()[] ") for part in re.split(rf"{_SEPARATOR}+(?:VS{_SEPARATOR}+)?", text)]
     if len(parts) == 1:
-        # No name of the table is two others in a row, and no two can be cut in two ways.
+        # no name of the table is two others in a row, and no two can be cut in two ways
         cuts = [(text[:cut], text[cut:]) for cut in range(1, len(text))]
         parts = next((list(cut) for cut in cuts if cut[0] in CANONICAL and cut[1] in CANONICAL), [])
     if len(parts) != 2:
         return None
-    # A zero for the letter O, and the digit of a switch behind an ear (A22).
+    # a zero for the letter O, and the digit of a switch after an ear (A22)
     names = [re.sub(r"^0(?=[12Z]$)", "O", re.sub(r"^([AM][12])\d$", r"\1", part)) for part in parts]
     first, second = (CANONICAL.get(name) for name in names)
     return f"{first}-{second}" if first and second and first != second else None
 
 
 def _site(text: str, net: str) -> str | None:
-    """The electrode or site that a label means on a net; EGI's numbers also alone (22, EEG 022)."""
+    """The electrode or site of a label on a net; EGI's numbers also count without a letter (22, EEG 022)."""
     labels = NETS[net]
     label = re.fullmatch(r"(?:EEG ?)?([A-H]?)0*(\d{1,3})", text)
     if label:
@@ -372,9 +373,9 @@ def _site_pair(text: str, net: str) -> str | None:
 
 def _doubt_labels(cores: list[str], meanings: list[str]) -> None:
     """
-    Labels of a cap or of depth electrodes that share their spelling with electrodes become `"ambiguous"`: the letters
-    whose numbers run on from 1 past those of electrodes (A1 A2 A3, C1 to C16, E1 to E128), and, where no other name
-    tells of the scalp (Fz, Fp1, T7 ...), all labels.
+    Labels of a cap or of depth electrodes that are spelled like electrodes become `"ambiguous"`: letters whose numbers
+    run from 1 past those of electrodes (A1 A2 A3, C1 to C16, E1 to E128), and all labels if no other name belongs to
+    the scalp (Fz, Fp1, T7 ...).
     """
     labels: dict[str, dict[int, list[int]]] = {}
     for index, core in enumerate(cores):
@@ -387,7 +388,7 @@ def _doubt_labels(cores: list[str], meanings: list[str]) -> None:
         runs = len(numbers) >= 3 and sorted(numbers) == list(range(1, len(numbers) + 1))
         if runs or letter in "ABCDEFGHI":
             banked |= indices
-        # T1 and T2 are no electrodes of 10-05, but stand beside T3 to T6 in hospitals; E1 and E2 are also eyes
+        # T1 and T2 are not in the 10-05 system, but hospitals have them beside T3 to T6; E1 and E2 are also eyes
         past = any(f"{letter}{number}" not in {*CANONICAL, "E1", "E2", "T1", "T2"} for number in numbers)
         if runs and past and any(meanings[index] not in ("ambiguous", "unknown") for index in indices):
             doubtful |= indices
@@ -425,7 +426,7 @@ def _doubt_gases(cores: list[str], meanings: list[str]) -> None:
 
 
 def _name_heart_rate(cores: list[str], meanings: list[str]) -> None:
-    """HR is the right horizontal EOG beside HL, and the heart rate beside what else a sleep laboratory records."""
+    """HR is the right horizontal EOG beside HL, but the heart rate beside other channels of a sleep laboratory."""
     if "HL" not in cores and {"non-eeg:SpO2", "non-eeg:PPG", "non-eeg:RESP"} & set(meanings):
         for index, core in enumerate(cores):
             if core == "HR":
@@ -433,7 +434,7 @@ def _name_heart_rate(cores: list[str], meanings: list[str]) -> None:
 
 
 def _read_two_channel_sleep(texts: list[str], meanings: list[str], notes: list[str]) -> None:
-    """EEG and EEG(sec), or EEG2, are C4-A1 and C3-A2 where no other numbered channel stands with them."""
+    """EEG and EEG(sec), or EEG2, are C4-A1 and C3-A2 if there is no other numbered channel."""
     seconds = [index for index, text in enumerate(texts) if _SECOND_EEG.match(text) and meanings[index] == "C3-A2"]
     firsts = [index for index, text in enumerate(texts) if text == "EEG" and meanings[index] == "ambiguous"]
     others = [text for text in texts if re.match(r"EEG ?\d", text) and not _SECOND_EEG.match(text)]
@@ -447,7 +448,7 @@ def _read_two_channel_sleep(texts: list[str], meanings: list[str], notes: list[s
 
 
 def _read_frontal_pole(cores: list[str], meanings: list[str], notes: list[str]) -> None:
-    """F1-F3, F2-F4 and F1/A2 mean Fp1 and Fp2 only where all other names are of the 10-20 system, without these."""
+    """F1-F3, F2-F4 and F1/A2 mean Fp1 and Fp2 only if all other names are of the 10-20 system, without these."""
     indices = [index for index, core in enumerate(cores) if _FRONTAL_POLE.match(core) and is_pair(meanings[index])]
     named = {
         electrode
@@ -456,14 +457,14 @@ def _read_frontal_pole(cores: list[str], meanings: list[str], notes: list[str]) 
         for electrode in meaning.split("-")
     }
     for index in indices:
-        if named <= TEN_TWENTY - {"Fp1", "Fp2"}:
+        if named <= _TEN_TWENTY_WITH_EARS - {"Fp1", "Fp2"}:
             notes.append(f"names: {cores[index]} taken as {meanings[index]}")
         else:
             meanings[index] = meanings[index].replace("Fp", "F")
 
 
 def _find_common_reference(meanings: list[str], references: list[str], notes: list[str]) -> None:
-    """Where every channel has the same second electrode, that is the reference."""
+    """A second electrode that all channels share is the reference."""
     channels = [index for index, meaning in enumerate(meanings) if is_electrode(meaning) or is_pair(meaning)]
     seconds = {meanings[index].partition("-")[2] for index in channels}
     if len({meanings[index] for index in channels}) < 3 or len(seconds) != 1 or not all(seconds):

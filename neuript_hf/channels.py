@@ -66,15 +66,17 @@ class ChannelSource:
     Args:
         name: the channel, as the recording calls it; an electrode if it was interpolated.
         sign: 1 or -1.
-        number: of the channel in the recording; `None` if it was interpolated.
+        number: of the channel in the recording; `None` if it was interpolated, and in reports of version 0.1.0.
+        interpolated: whether it was.
     """
 
     name: str
     sign: int
     number: int | None
+    interpolated: bool = False
 
     def __str__(self) -> str:
-        return f"{'+' if self.sign > 0 else '-'}{self.name}{' (interpolated)' if self.number is None else ''}"
+        return f"{'+' if self.sign > 0 else '-'}{self.name}{' (interpolated)' if self.interpolated else ''}"
 
 
 @dataclass
@@ -163,7 +165,7 @@ def _source_of(source: Mapping | str) -> ChannelSource:
     if not isinstance(source, str):
         return ChannelSource(**source)
     name = source.lstrip("+-").removesuffix(" (interpolated)")
-    return ChannelSource(name, -1 if source.startswith("-") else 1, None)
+    return ChannelSource(name, -1 if source.startswith("-") else 1, None, source.endswith(" (interpolated)"))
 
 
 @dataclass
@@ -415,10 +417,10 @@ def _row(
     sources = [
         ChannelSource(names[index], sign, index)
         if index < len(names)
-        else ChannelSource(interpolated[index - len(names)], sign, None)
+        else ChannelSource(interpolated[index - len(names)], sign, None, interpolated=True)
         for index, sign in path.items()
     ]
-    if any(source.number is None for source in sources):
+    if any(source.interpolated for source in sources):
         how = "interpolated"
     elif len(sources) > 1:
         how = "derived pair"

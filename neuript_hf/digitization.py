@@ -1,4 +1,4 @@
-"""Channels found by where they were digitised, for recordings whose names say no place."""
+"""Electrodes by digitised position, for channels whose names do not say where they are."""
 
 from typing import Any
 
@@ -13,27 +13,27 @@ TEMPLATE_FIDUCIALS = {
     "nasion": (1.4676, 85.0672, -34.8361),
     "rpa": (84.3629, -28.5028, -41.2774),
 }
-# A sensor further than this from every site of the 10-05 system, in millimetres, is at none of them.
+# A sensor further than this from every electrode of the 10-05 system, in millimetres, is not at any of them.
 LARGEST_DISTANCE = 15.0
-# Distance of the ears within which fiducials are those of a head, in millimetres.
+# Distances between the ears that a head can have, in millimetres.
 HEAD_WIDTH = (80.0, 240.0)
 
 
 def electrodes_by_position(info: Any) -> dict[str, tuple[str, float]]:
     """
-    The electrode of the 10-05 system next to each digitised sensor.
+    The electrode of the 10-05 system nearest to each digitised sensor.
 
-    The heads are laid over each other by their fiducials (turned, moved, scaled by the distances between them), or
-    compared as they are, where that fits better: many files hold a template's positions and another head's fiducials.
+    Head and template are aligned by their fiducials (rotated, shifted, scaled by the distances between them), or
+    compared as they are if that fits better: many files have a template's positions with another head's fiducials.
 
     Args:
         info: `mne.Info` with sensor positions.
 
     Returns:
-        channel name -> (electrode, distance in millimetres); each electrode once, for the nearest sensor.
+        channel name -> (electrode, distance in millimetres); each electrode only once, for the nearest sensor.
 
     Raises:
-        ValueError: where there are no positions, or they lie on no head.
+        ValueError: where there are no positions, or they do not lie on a head.
     """
     montage = info.get_montage()
     positions = montage.get_positions() if montage is not None else {"ch_pos": {}}
@@ -55,14 +55,13 @@ def electrodes_by_position(info: Any) -> dict[str, tuple[str, float]]:
     best = min(distances, key=lambda candidate: np.median(candidate.min(axis=1)))
     if np.median(best.min(axis=1)) > LARGEST_DISTANCE:
         raise ValueError(
-            "the digitised positions lie on no head that could be compared: check their unit and the fiducials "
-            "(raw.set_montage)."
+            "the digitised positions do not lie on a head: check their unit and the fiducials (raw.set_montage)."
         )
     return _nearest(list(sensors), best)
 
 
 def _nearest(names: list[str], distances: np.ndarray) -> dict[str, tuple[str, float]]:
-    """Each electrode goes to the sensor next to it, from the closest pair on."""
+    """Each electrode goes to its nearest sensor, starting with the closest pair."""
     found: dict[str, tuple[str, float]] = {}
     taken, electrodes = set(), list(POSITIONS)
     for number in np.argsort(distances.min(axis=1)):
@@ -75,8 +74,8 @@ def _nearest(names: list[str], distances: np.ndarray) -> dict[str, tuple[str, fl
 
 class _HeadFrame:
     """
-    Axes of a head by left ear, nasion and right ear: x to the right ear, y to the nasion, z up; the origin lies
-    between the ears below the nasion.
+    Axes of a head by left ear, nasion and right ear: x to the right ear, y to the nasion, z up; the origin is between
+    the ears, where the line to the nasion is perpendicular to x.
     """
 
     def __init__(self, fiducials: np.ndarray):
@@ -90,7 +89,7 @@ class _HeadFrame:
         self.size = self.width / 2 + float(np.linalg.norm(forward))
 
     def of(self, places: np.ndarray) -> np.ndarray:
-        """Places in this frame, in units of the head's size."""
+        """Positions in this frame, in units of the head's size."""
         return (places - self.origin) @ self.axes.T / self.size
 
 

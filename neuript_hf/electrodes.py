@@ -1,9 +1,9 @@
 """
-Electrodes: places, montages and lobes; tables and the few functions that read them.
+Electrodes: positions, montages and lobes; tables and the few functions that read them.
 
-Channel names here are an electrode of the 10-05 system (`"C3"`), a site of a dense net (`"E22@GSNHydroCel128"`) or a
+A channel name here is an electrode of the 10-05 system (`"C3"`), a site of a dense net (`"E22@GSNHydroCel128"`) or a
 bipolar pair of these (`"Fp1-F7"`, first minus second). A file's own spelling goes through [`resolve_channel`] first.
-Grid coordinates and lobes are those of spec sections 3 and 8.
+Grid coordinates and lobes are those of docs/model.md sections 3 and 8.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .caps import NET_POSITIONS, NETS, POSITIONS
+from .caps import NET_POSITIONS, NETS, POSITIONS, TEN_TWENTY
 from .channel_names import net_name, resolve_channel, resolve_channels
 
 
@@ -20,7 +20,7 @@ DOUBLE_BANANA = (
     "Fp1-F7", "F7-T7", "T7-P7", "P7-O1", "Fp2-F8", "F8-T8", "T8-P8", "P8-O2", "T7-C3", "C3-Cz",
     "Cz-C4", "C4-T8", "Fp1-F3", "F3-C3", "C3-P3", "P3-O1", "Fp2-F4", "F4-C4", "C4-P4", "P4-O2",
 )
-# Spec section 2.2; the order is the model's.
+# docs/model.md section 2.2; the order is the model's.
 MONTAGES: dict[str, tuple[str, ...]] = {
     "double_banana": DOUBLE_BANANA,
     "bcic_iv_2a": (
@@ -41,7 +41,7 @@ MONTAGES: dict[str, tuple[str, ...]] = {
 # fmt: on
 
 LOBES = ("frontal", "parietal", "occipital", "temporal left", "temporal right")
-# Spec section 8: channel numbers of each group. Montages that are not listed here follow LOBES by their electrodes.
+# Channel numbers of each group (docs/model.md section 8). Montages without an entry follow LOBES by their electrodes.
 MONTAGE_LOBES: dict[str, tuple[tuple[int, ...], ...]] = {
     "double_banana": ((0, 4, 12, 16), (8, 9, 10, 11, 13, 14, 17, 18), (3, 7, 15, 19), (1, 2, 8), (5, 6, 11)),
     "bcic_iv_2a": ((4, 7, 10, 13), (0, 1, 2, 3), (5, 6, 8, 9), (11, 12, 14, 15)),
@@ -50,12 +50,14 @@ MONTAGE_LOBES: dict[str, tuple[tuple[int, ...], ...]] = {
     "seed_v": (tuple(range(6)), tuple(range(6, 11)), tuple(range(11, 17))),
 }
 
-# Head frame of spec section 3: p = rint((position - origin) * scale), metres to grid units.
+# Head frame (docs/model.md section 3): p = rint((position - origin) * scale), metres to grid units.
 HEAD_ORIGIN = np.array([-0.0782977, -0.0956184, -0.0107450])
 HEAD_SCALE = 296.5765
-# Montage frame of spec section 3, the authors' own: the largest coordinate of a montage becomes this.
+# Centre of the sphere that MNE's fit_sphere_to_headshape puts through TEN_TWENTY, in metres like positions.
+HEAD_CENTRE = np.array([0.0006, -0.0210, 0.0113])
+# Montage frame (docs/model.md section 3), the authors' own: the largest coordinate of a montage becomes this.
 MONTAGE_FRAME_EXTENT = 49
-# What the released code takes for a pair of that montage in its place (spec section 3).
+# The pair that the released code takes instead of one of its montage (docs/model.md section 3).
 AUTHORS_SLIP = {"double_banana": {"Fp1-F3": "Fp2-F3"}}
 
 
@@ -70,13 +72,13 @@ def _place(electrode: str) -> tuple[float, float, float]:
 
 def grid_positions(channels: Sequence[str], frame: str = "head", montage: str | None = None) -> np.ndarray:
     """
-    Coordinates for the model's spatial code, `[C, 3]`, whole numbers as float32 (spec section 3).
+    Coordinates for the model's spatial encoding, `[C, 3]`, integers as float32 (docs/model.md section 3).
 
     Args:
         channels: canonical electrodes, sites of nets, or pairs.
-        frame: `"head"`, the same place for an electrode in every montage, or `"montage"`, the authors' rescaling,
-            where the coordinates depend on which channels stand together.
-        montage: name of the montage that the channels are; frame `"montage"` repeats the released code's slip in it.
+        frame: `"head"`, where an electrode has the same coordinates in every montage, or `"montage"`, the authors'
+            rescaling, where they depend on the other channels.
+        montage: name of the channels' montage; frame `"montage"` repeats the released code's slip in it.
     """
     if frame == "head":
         grid = (positions_of(channels) - HEAD_ORIGIN) * HEAD_SCALE
@@ -91,9 +93,9 @@ def grid_positions(channels: Sequence[str], frame: str = "head", montage: str | 
 
 def lobe_membership(channels: Sequence[str], montage: str | None = None) -> np.ndarray:
     """
-    Which lobes each channel belongs to, bool `[C, lobes]` (spec section 8): the groups of a named montage, otherwise
-    the five [`LOBES`], one for each electrode; a pair, or a site of a net, belongs where the electrode next to its
-    place does.
+    Which lobes each channel belongs to, bool `[C, lobes]` (docs/model.md section 8): the groups of a named montage, or
+    else one of the five [`LOBES`] for each electrode; a pair, or a site of a net, belongs to the lobe of the nearest
+    electrode.
     """
     if montage in MONTAGE_LOBES:
         groups = MONTAGE_LOBES[montage]
@@ -103,7 +105,7 @@ def lobe_membership(channels: Sequence[str], montage: str | None = None) -> np.n
 
 
 def _nearest_electrodes(channels: Sequence[str]) -> list[str]:
-    """The channels themselves, or, for a pair or a site of a net, the electrode next to its place."""
+    """The channels themselves or, for pairs and sites of nets, the electrodes nearest to their positions."""
     elsewhere = [channel for channel in channels if channel not in POSITIONS]
     if not elsewhere:
         return list(channels)
@@ -114,7 +116,7 @@ def _nearest_electrodes(channels: Sequence[str]) -> list[str]:
 
 
 def _lobe_of_electrode(electrode: str) -> int:
-    """Number in LOBES, by the letters of the name; central and parietal rows only as far out as F7 and F8."""
+    """Number in LOBES, by the letters of the name; central and parietal rows reach out to F7 and F8 only."""
     row = re.match(r"[A-Z]+[a-z]?(?=[\dz])", electrode).group().rstrip("h").upper()
     x = POSITIONS[electrode][0]
     temporal = LOBES.index("temporal left" if x < 0 else "temporal right")
@@ -129,12 +131,14 @@ def _lobe_of_electrode(electrode: str) -> int:
 
 
 __all__ = [
+    "HEAD_CENTRE",
     "LOBES",
     "MONTAGES",
     "MONTAGE_LOBES",
     "NETS",
     "NET_POSITIONS",
     "POSITIONS",
+    "TEN_TWENTY",
     "grid_positions",
     "lobe_membership",
     "net_name",

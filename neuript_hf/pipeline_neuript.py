@@ -1,4 +1,4 @@
-"""Recording in, labels or embeddings out, window by window."""
+"""From a recording to labels or embeddings, window by window."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,9 +19,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     `"eeg-embedding"` `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset and
     duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
 
-    Recordings are read in blocks, so memory does not grow with their length; the windows are those of the recording
-    filtered as a whole, but channels are judged good or bad block by block. `pipeline.reports` holds the channel
-    report of each block of the last recording.
+    Recordings are read in blocks, so memory does not grow with their length. The windows are the same as of the whole
+    recording, but channels are judged good or bad block by block; `pipeline.reports` has the channel report of each
+    block of the last recording.
 
     Example:
 
@@ -63,15 +63,15 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         """
         Args:
             recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs` or array `[C, T]`; or a list of them.
-            sampling_rate, channel_names, unit: of arrays, or of files that lack them, as in
+            sampling_rate, channel_names, unit: of arrays, or of files that do not state them, as in
                 [`NeurIPTFeatureExtractor`].
-            window_seconds: length of a window; default the extractor's.
-            stride_seconds: distance of window starts; default the window's length.
+            window_seconds: length of a window; by default the extractor's.
+            stride_seconds: from the start of one window to the next; by default the window's length.
             windows_per_batch: windows that go through the model at once (default 16).
-            block_seconds: length of the blocks that a recording is read in (default 300).
+            block_seconds: length of the blocks in which a recording is read (default 300).
 
         Returns:
-            One list of rows for a recording, a list of such lists for a list of recordings.
+            a list of rows; for a list of recordings a list of such lists.
         """
         return super().__call__(recordings, **kwargs)
 
@@ -110,7 +110,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     def _blocks(
         self, source: Recording, duration: float, stride_seconds: float | None, block_seconds: float
     ) -> Iterator[tuple]:
-        """Window starts and features of one block after the other; only one block is in memory."""
+        """Window starts and features block by block; only one block is in memory."""
         onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds)
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))
         for block in self._progress([block for block in blocks if len(block)]):

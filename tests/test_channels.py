@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from neuript_hf.caps import NET_POSITIONS, NETS
 from neuript_hf.channels import ChannelReport, ChannelSource, canonical_names, plan_channels
-from neuript_hf.electrodes import MONTAGES, grid_positions, lobe_membership
+from neuript_hf.electrodes import MONTAGES, TEN_TWENTY, grid_positions, lobe_membership
 
 
-ELECTRODES = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
 BANANA = list(MONTAGES["double_banana"])
 # Channels that are in no output, whatever the montage.
 OTHERS = ["EOG left", "ECG", "Status", "T1", "A3", "X1", "EEG 26-REF"]
@@ -35,9 +34,9 @@ def apply(planned, recording):
 def recordings(draw):
     """Names, and the electrodes whose difference each channel is (`None` = the common reference)."""
     channels = draw(
-        st.lists(st.sampled_from(ELECTRODES), unique=True, max_size=19).map(lambda e: [(x, None) for x in e])
+        st.lists(st.sampled_from(TEN_TWENTY), unique=True, max_size=19).map(lambda e: [(x, None) for x in e])
     )
-    pairs = st.tuples(st.sampled_from(ELECTRODES), st.sampled_from(ELECTRODES)).filter(lambda pair: pair[0] != pair[1])
+    pairs = st.tuples(st.sampled_from(TEN_TWENTY), st.sampled_from(TEN_TWENTY)).filter(lambda pair: pair[0] != pair[1])
     channels += draw(st.lists(pairs, unique=True, max_size=15))
     names = [f"EEG {first}-{second or 'REF'}" for first, second in channels]
     others = draw(st.lists(st.sampled_from(OTHERS), unique=True))
@@ -57,8 +56,8 @@ def test_every_pair_is_the_difference_of_its_potentials(recording, seed):
     """Whatever is recorded, monopolar or bipolar, turned or not: an output is first minus second, or it is missing."""
     names, channels = recording
     generator = np.random.default_rng(seed)
-    potentials = dict(zip(ELECTRODES, generator.normal(size=len(ELECTRODES)), strict=True))
-    wanted = [*BANANA, *ELECTRODES]
+    potentials = dict(zip(TEN_TWENTY, generator.normal(size=len(TEN_TWENTY)), strict=True))
+    wanted = [*BANANA, *TEN_TWENTY]
     # what a second electrode shared by all makes of names is another test's matter
     seconds = {channel[1] for channel in channels if channel}
     if None not in seconds and len(seconds) == 1:
@@ -258,7 +257,7 @@ def test_a_dense_net_keeps_its_sites_or_is_interpolated():
     assert grid_positions(planned.channels).shape == (129, 3)
     assert lobe_membership(planned.channels).sum(axis=1).tolist() == [1] * 129
     planned, _ = plan(labels, BANANA, on_missing="interpolate", net="GSN-HydroCel-129")
-    assert planned.channels == BANANA and set(planned.interpolated) == set(ELECTRODES) - {"Fz", "Cz", "Pz"}
+    assert planned.channels == BANANA and set(planned.interpolated) == set(TEN_TWENTY) - {"Fz", "Cz", "Pz"}
 
 
 def test_a_bank_called_c3_is_not_the_electrode():
@@ -300,7 +299,7 @@ def test_ones_own_list_is_taken_at_its_word():
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([*ELECTRODES, *list(NET_POSITIONS)[::50]]), unique=True, min_size=1))
+@given(st.lists(st.sampled_from([*TEN_TWENTY, *list(NET_POSITIONS)[::50]]), unique=True, min_size=1))
 def test_canonical_names_stay(names):
     assert canonical_names(names) == names
     pairs = [f"{a}-{b}" for a, b in zip(names, names[1:], strict=False)]

@@ -1,4 +1,4 @@
-"""Places, montages and lobes: the tables against MNE, golden coordinates."""
+"""Positions, montages and lobes: the tables against MNE, golden coordinates."""
 
 import mne
 import numpy as np
@@ -12,6 +12,7 @@ from neuript_hf.electrodes import (
     NET_POSITIONS,
     NETS,
     POSITIONS,
+    TEN_TWENTY,
     grid_positions,
     lobe_membership,
     positions_of,
@@ -22,7 +23,7 @@ from neuript_hf.electrodes import (
 DOUBLE_BANANA = MONTAGES["double_banana"]
 
 
-TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+NAMED = [name for name in TEN_TWENTY if name != "Cz"]
 # The sites that EGI gives as equivalents of these 18.
 EQUIVALENTS = {
     "GSN-HydroCel-32": (1, 2, 11, 3, 17, 4, 12, 13, 5, 6, 14, 15, 7, 19, 8, 16, 9, 10),
@@ -55,13 +56,13 @@ def test_positions_are_mnes():
 
 
 def named_sites(net: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where sites with a 10-20 name are in MNE's montage of a net, and in the table, millimetres `[n, 3]`."""
+    """Positions of sites with a 10-20 name in MNE's montage of a net, and in the table, millimetres `[n, 3]`."""
     if net.startswith("biosemi"):
         known = millimetres("biosemi64")
         return np.array(list(known.values())), np.array([POSITIONS[name] for name in known])
     places = millimetres(net)
     sites = np.array([places[f"E{number}"] for number in EQUIVALENTS[net]])
-    return sites, np.array([POSITIONS[name] for name in TEN_TWENTY])
+    return sites, np.array([POSITIONS[name] for name in NAMED])
 
 
 @pytest.mark.parametrize("net", DENSE)
@@ -78,7 +79,7 @@ def test_nets_are_mnes_after_a_rigid_motion(net):
 
 @pytest.mark.parametrize("net", DENSE)
 def test_named_sites_lie_at_their_names(net):
-    """Nearer than the next electrode of 10-20 (6 cm), on average nearer than that of 10-10 (3 to 4 cm)."""
+    """Closer than the distance between 10-20 electrodes (6 cm), on average closer than in 10-10 (3 to 4 cm)."""
     source, target = named_sites(net)
     if net.startswith("biosemi"):
         # A1 is the vertex of these caps
@@ -106,7 +107,7 @@ def align_by_fiducials(net: str, places: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("small", ["biosemi16", "biosemi32", "biosemi64"])
-def test_small_caps_hold_electrodes_in_mnes_order(small):
+def test_small_caps_have_electrodes_in_mnes_order(small):
     names = mne.channels.make_standard_montage(small).ch_names
     labels = [f"{'AB'[number // 32]}{number % 32 + 1}" for number in range(len(names))]
     assert NETS[small] == dict(zip(labels, names, strict=True))
@@ -121,7 +122,7 @@ def test_every_net_of_mne_is_here():
 
 
 def test_golden_coordinates_of_the_head_frame():
-    """Spec section 3, to the integer."""
+    """docs/model.md section 3, to the integer."""
     golden = (
         "(8,47,0) (0,32,0) (0,15,1) (8,1,4) (38,48,0) (47,33,0) (47,15,1) (38,1,4) (1,24,11) (14,25,28) (33,25,27) "
         "(46,25,11) (11,49,8) (6,35,19) (6,15,21) (11,0,13) (35,49,8) (41,35,19) (41,15,21) (36,0,13)"
@@ -130,14 +131,14 @@ def test_golden_coordinates_of_the_head_frame():
     assert [tuple(place) for place in grid_positions(DOUBLE_BANANA).astype(int)] == expected
 
 
-def test_the_head_frame_holds_every_electrode():
+def test_the_head_frame_contains_every_electrode():
     """The cap spans about -3..50, -7..55, -17..33 grid units."""
     grid = grid_positions(list(POSITIONS))
     assert grid.min(axis=0).tolist() == [-3, -7, -17] and grid.max(axis=0).tolist() == [50, 55, 33]
 
 
 def test_montage_frame_with_the_authors_slip():
-    """Spec section 3: Fpz-Cz and Pz-Oz, and channel 13 (from 1) of double_banana computed from Fp2-F3."""
+    """docs/model.md section 3: Fpz-Cz and Pz-Oz, and channel 13 (from 1) of double_banana computed from Fp2-F3."""
     assert grid_positions(MONTAGES["sleep_edfx"], "montage", "sleep_edfx").tolist() == [[0, 49, 0], [0, 0, 0]]
     with_slip = grid_positions(DOUBLE_BANANA, "montage", "double_banana")
     assert with_slip[12].tolist() == [20, 49, 8]
@@ -222,9 +223,9 @@ def test_lobes_by_electrode(channel, expected):
 
 
 def test_lobes_of_sites_follow_their_places():
-    """The sites of 10-20 names and what lies around the ears."""
+    """Sites with 10-20 names, and sites around the ears."""
     for net, numbers in EQUIVALENTS.items():
-        for number, name in zip(numbers, TEN_TWENTY, strict=True):
+        for number, name in zip(numbers, NAMED, strict=True):
             if name not in ("F7", "F8", "Pz"):  # near the borders of their lobes
                 assert lobe(NETS[net][f"E{number}"]) == lobe(name), (net, number)
     assert lobe("A1@biosemi128") == "parietal"
@@ -233,7 +234,7 @@ def test_lobes_of_sites_follow_their_places():
 
 
 def test_lobes_mirror():
-    """What holds on the left holds on the right, for every electrode of the table."""
+    """Left and right are alike, for every electrode of the table."""
     mirrored = {"temporal left": "temporal right", "temporal right": "temporal left"}
     for name in POSITIONS:
         digits = "".join(filter(str.isdigit, name))

@@ -15,7 +15,8 @@ from neuript_hf import NeurIPTFeatureExtractor, open_recording
 from neuript_hf.feature_extraction_neuript import a_law_compress, a_law_expand
 
 
-TEN_TWENTY = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()
+# The 10-20 system in old names.
+OLD_NAMES = "Fp1 Fp2 F3 F4 F7 F8 T3 T4 C3 C4 T5 T6 P3 P4 O1 O2 Fz Cz Pz".split()
 NAMES = ["C3", "Cz", "C4", "Pz"]
 RATE = 128.0
 
@@ -77,7 +78,7 @@ def test_invert_gives_microvolts_back():
 
 
 def test_the_batch_contract():
-    batch = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY))
+    batch = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES))
     assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {
         "input_values": (np.float32, (3, 20, 256)),
         "electrode_positions": (np.float32, (3, 20, 3)),
@@ -85,7 +86,7 @@ def test_the_batch_contract():
         "channel_mask": (bool, (3, 20)),
         "attention_mask": (bool, (3, 256)),
     }
-    tensors = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY), return_tensors="pt")
+    tensors = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES), return_tensors="pt")
     assert tensors["input_values"].dtype == torch.float32 and tensors["lobe_mask"].dtype == torch.bool
 
 
@@ -208,10 +209,10 @@ def test_short_pieces_keep_their_level():
 
 def test_double_banana_from_electrodes():
     """Each output is the difference of its two electrodes, made before filtering; old names count."""
-    data = noise(TEN_TWENTY)
+    data = noise(OLD_NAMES)
     extractor = NeurIPTFeatureExtractor()
-    batch = extractor(raw_of(data, TEN_TWENTY))
-    pair = data[TEN_TWENTY.index("T3")] - data[TEN_TWENTY.index("T5")]
+    batch = extractor(raw_of(data, OLD_NAMES))
+    pair = data[OLD_NAMES.index("T3")] - data[OLD_NAMES.index("T5")]
     expected = recorded()(raw_of(pair[None], ["Cz"]))["input_values"][:, 0]
     np.testing.assert_allclose(batch["input_values"][:, 2], expected, atol=1e-5)
     row = batch.report.channels[2]
@@ -219,18 +220,18 @@ def test_double_banana_from_electrodes():
 
 
 def test_permuted_channels_of_a_recording_change_nothing():
-    data, order = noise(TEN_TWENTY), np.random.default_rng(1).permutation(len(TEN_TWENTY))
+    data, order = noise(OLD_NAMES), np.random.default_rng(1).permutation(len(OLD_NAMES))
     extractor = NeurIPTFeatureExtractor()
-    expected = extractor(raw_of(data, TEN_TWENTY))["input_values"]
-    shuffled = extractor(raw_of(data[order], [TEN_TWENTY[index] for index in order]))["input_values"]
+    expected = extractor(raw_of(data, OLD_NAMES))["input_values"]
+    shuffled = extractor(raw_of(data[order], [OLD_NAMES[index] for index in order]))["input_values"]
     np.testing.assert_allclose(shuffled, expected, atol=1e-6)
 
 
 def test_the_common_reference_cancels_in_pairs():
-    data, extractor = noise(TEN_TWENTY), NeurIPTFeatureExtractor()
+    data, extractor = noise(OLD_NAMES), NeurIPTFeatureExtractor()
     reference = 5e-6 * np.sin(np.arange(data.shape[1]))
-    batch = extractor(raw_of(data - reference, TEN_TWENTY))
-    np.testing.assert_allclose(batch["input_values"], extractor(raw_of(data, TEN_TWENTY))["input_values"], atol=1e-5)
+    batch = extractor(raw_of(data - reference, OLD_NAMES))
+    np.testing.assert_allclose(batch["input_values"], extractor(raw_of(data, OLD_NAMES))["input_values"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -282,13 +283,13 @@ def test_as_recorded_takes_eeg_alone_and_says_what_it_left():
 
 
 def test_a_list_of_ones_own():
-    batch = NeurIPTFeatureExtractor(montage=["t3", "C3-Cz"])(raw_of(noise(TEN_TWENTY), TEN_TWENTY))
+    batch = NeurIPTFeatureExtractor(montage=["t3", "C3-Cz"])(raw_of(noise(OLD_NAMES), OLD_NAMES))
     assert [row.name for row in batch.report.channels] == ["T7", "C3-Cz"]
     assert batch.report.dropped["Fp1"] == "not in the montage"
 
 
 def test_missing_channels_dropped_keep_the_others_places():
-    names = [name for name in TEN_TWENTY if name != "Fp1"]
+    names = [name for name in OLD_NAMES if name != "Fp1"]
     whole = NeurIPTFeatureExtractor().channel_features()
     batch = NeurIPTFeatureExtractor(on_missing="drop")(raw_of(noise(names), names))
     assert batch.report.missing == {"Fp1-F7": "no Fp1", "Fp1-F3": "no Fp1"}
@@ -301,12 +302,12 @@ def test_missing_electrodes_interpolated():
     """A smooth field: the interpolated electrode is close to the true one, and is called interpolated."""
     extractor = NeurIPTFeatureExtractor(montage=["Cz", "C3-Cz", "C3"], on_missing="interpolate", companding=None)
     places = np.array(
-        [mne.channels.make_standard_montage("standard_1020").get_positions()["ch_pos"][n] for n in TEN_TWENTY]
+        [mne.channels.make_standard_montage("standard_1020").get_positions()["ch_pos"][n] for n in OLD_NAMES]
     )
     data = 1e-5 * (1 + 10 * places @ np.array([1.0, 2.0, 0.5]))[:, None] * np.sin(np.arange(1536) / 8)
-    true = extractor(raw_of(data, TEN_TWENTY))
-    without = [index for index, name in enumerate(TEN_TWENTY) if name != "Cz"]
-    filled = extractor(raw_of(data[without], [TEN_TWENTY[index] for index in without]))
+    true = extractor(raw_of(data, OLD_NAMES))
+    without = [index for index, name in enumerate(OLD_NAMES) if name != "Cz"]
+    filled = extractor(raw_of(data[without], [OLD_NAMES[index] for index in without]))
     assert np.abs(filled["input_values"] - true["input_values"]).max() < 0.15 * np.abs(true["input_values"]).max()
     assert [row.how for row in filled.report.channels] == ["interpolated", "interpolated", "exact"]
     assert [*map(str, filled.report.channels[1].sources)] == ["+C3", "-Cz (interpolated)"]
@@ -387,7 +388,7 @@ def test_duplicates_that_are_copies_are_dropped_others_refused():
 )
 def test_a_single_bad_channel_is_masked_and_reported(damage, reason):
     """Every pair with C3 is masked and zero; the others are as if nothing had happened."""
-    raw = raw_of(noise(TEN_TWENTY), TEN_TWENTY)
+    raw = raw_of(noise(OLD_NAMES), OLD_NAMES)
     clean = NeurIPTFeatureExtractor()(raw)
     damage(raw)
     batch = NeurIPTFeatureExtractor()(raw)
@@ -411,7 +412,7 @@ def test_epochs_are_judged_one_by_one():
 
 
 def test_a_bad_channel_does_not_leak_into_interpolated_ones():
-    names = [name for name in TEN_TWENTY if name != "Cz"]
+    names = [name for name in OLD_NAMES if name != "Cz"]
     extractor = NeurIPTFeatureExtractor(montage=["Cz"], on_missing="interpolate")
     raw = raw_of(noise(names), names)
     raw.info["bads"] = ["C3"]
@@ -424,7 +425,7 @@ def test_a_bad_channel_does_not_leak_into_interpolated_ones():
 
 
 def test_report_is_plain_data_and_readable():
-    report = NeurIPTFeatureExtractor()(raw_of(noise(TEN_TWENTY), TEN_TWENTY)).report
+    report = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES)).report
     assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
     assert len(report.to_dict()["channels"]) == 20
     text = str(report)
@@ -543,7 +544,7 @@ def test_wrong_arrays(array, described, words):
 
 
 def test_missing_channels_are_named():
-    names = [name for name in TEN_TWENTY if name not in ("Fp1", "O2")]
+    names = [name for name in OLD_NAMES if name not in ("Fp1", "O2")]
     with pytest.raises(
         ValueError,
         match=r"does not have: Fp1-F7, P8-O2, Fp1-F3, P4-O2 \(no Fp1, O2\). It has .*set on_missing to 'interpolate'",

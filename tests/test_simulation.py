@@ -13,7 +13,8 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neuript_hf.data.simulation import CHANNEL_NAMES, CLASS_NAMES, simulate_dataset, simulate_recording
+from neuript_hf.data.simulation import CLASS_NAMES, simulate_dataset, simulate_recording
+from neuript_hf.electrodes import TEN_TWENTY
 
 
 N_TRAIN, N_TEST, N_TRIALS = 6, 6, 30
@@ -49,7 +50,7 @@ def accuracy_on_unseen_people(features: list[tuple[np.ndarray, np.ndarray]]) -> 
 def test_band_power_distinguishes_the_hands_but_not_always(people):
     features = [band_powers(raw, (8, 13)) for raw in people]
     assert 0.75 <= accuracy_on_unseen_people(features) <= 0.9
-    sites = [CHANNEL_NAMES.index(name) for name in ("C3", "C4")]
+    sites = [TEN_TWENTY.index(name) for name in ("C3", "C4")]
     assert 0.75 <= accuracy_on_unseen_people([(powers[:, sites], labels) for powers, labels in features]) <= 0.92
 
 
@@ -64,7 +65,7 @@ def test_without_the_mu_band_the_hands_are_alike(people):
 
 
 def test_imagining_weakens_the_opposite_hemisphere(people):
-    sites = [CHANNEL_NAMES.index(name) for name in ("C3", "C4")]
+    sites = [TEN_TWENTY.index(name) for name in ("C3", "C4")]
     for raw in people:
         powers, labels = band_powers(raw, (8, 13))
         left_minus_right = np.array([powers[labels == label][:, sites].mean(axis=0) for label in (0, 1)])
@@ -87,8 +88,8 @@ def test_spectrum_falls_with_frequency(people):
 
 
 def test_alpha_rhythm_is_posterior(people):
-    posterior = [CHANNEL_NAMES.index(name) for name in ("O1", "O2")]
-    frontal = [CHANNEL_NAMES.index(name) for name in ("F3", "Fz", "F4")]
+    posterior = [TEN_TWENTY.index(name) for name in ("O1", "O2")]
+    frontal = [TEN_TWENTY.index(name) for name in ("F3", "Fz", "F4")]
     contrasts = []
     for raw in people:
         alpha, beside = (band_powers(raw, *bands)[0].mean(axis=0) for bands in ([(8, 12)], [(4, 6), (15, 17)]))
@@ -110,7 +111,7 @@ def test_blinks_are_frontal_and_large(people):
 def test_neighbours_share_the_background(people):
     for raw in people[:4]:
         correlation = np.corrcoef(raw.copy().filter(15.0, 40.0, verbose="ERROR").get_data())
-        p3, p7, f4 = (CHANNEL_NAMES.index(name) for name in ("P3", "P7", "F4"))
+        p3, p7, f4 = (TEN_TWENTY.index(name) for name in ("P3", "P7", "F4"))
         near, far = correlation[p3, p7], correlation[f4, p7]
         assert 0.1 < near < 0.95
         assert near > far
@@ -120,7 +121,7 @@ def test_same_seed_same_recording_other_person_other_recording(people):
     again = simulate_recording(1, n_trials=N_TRIALS)
     assert np.array_equal(again.get_data(), people[1].get_data())
     assert again.annotations == people[1].annotations
-    shape = (len(CHANNEL_NAMES), 2000)
+    shape = (len(TEN_TWENTY), 2000)
     others = [people[0], people[1], simulate_recording(1, seed=1, n_trials=N_TRIALS)]
     first = [raw.get_data(stop=shape[1]).reshape(-1) for raw in others]
     assert np.abs(np.corrcoef(first) - np.eye(3)).max() < 0.5

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from ..configuration_neuript import MODEL_CLASSES
+from ..electrodes import TEN_TWENTY
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTPreTrainedModel
 from ..pipeline_neuript import EEGPipeline
@@ -31,7 +32,7 @@ def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtr
     training = model.training
     model.eval()
     EEGPipeline(model, feature_extractor=extractor, task="eeg-embedding").save_pretrained(folder)
-    features = extractor.channel_features(None if extractor.montage != "as_recorded" else list(TEN_TWENTY))
+    features = extractor.channel_features(None if extractor.montage != "as_recorded" else TEN_TWENTY)
     samples = GOLDEN_SECONDS * extractor.sampling_rate
     channels = len(features["electrode_positions"])
     inputs = {
@@ -43,9 +44,6 @@ def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtr
     golden |= {f"output.{name}": tensor for name, tensor in golden_outputs(model, inputs).items()}
     save_file(golden, Path(folder) / GOLDEN_NAME)
     model.train(training)
-
-
-TEN_TWENTY = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
 
 
 @torch.no_grad()

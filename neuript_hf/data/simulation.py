@@ -16,14 +16,10 @@ import numpy as np
 import pandas as pd
 from transformers.utils.logging import tqdm
 
+from ..electrodes import TEN_TWENTY
 from .atomic import atomic_write
 
 
-# fmt: off
-CHANNEL_NAMES = (
-    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
-)
-# fmt: on
 CLASS_NAMES = ("left_hand", "right_hand")
 
 # The sphere that best fits the electrodes of MNE's montage (least squares), in metres, in head coordinates.
@@ -84,7 +80,7 @@ def simulate_recording(
     n_trials: int = 40,
     trial_seconds: float = 4.0,
     sampling_rate: float = 200.0,
-    channel_names: Sequence[str] = CHANNEL_NAMES,
+    channel_names: Sequence[str] = TEN_TWENTY,
 ) -> mne.io.RawArray:
     """
     One person imagines movements of the left and the right hand, with rests between.
@@ -295,4 +291,4 @@ def _blinks(rng: np.random.Generator, person: _Person, n_samples: int, sampling_
     return np.convolve(impulses, np.hanning(round(BLINK_SECONDS * sampling_rate)), mode="same")
 
 
-__all__ = ["CHANNEL_NAMES", "CLASS_NAMES", "simulate_dataset", "simulate_recording"]
+__all__ = ["CLASS_NAMES", "simulate_dataset", "simulate_recording"]

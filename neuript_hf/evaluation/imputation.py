@@ -1,18 +1,17 @@
 """
-Simple ways to fill hidden samples: the mark that a pre-trained model has to beat (spec section 7).
+Simple ways to fill hidden samples: what a pre-trained model has to beat (docs/model.md section 7).
 
-All work on windows `[B, C, T]` in the scale in which errors are counted: companded, as the loss of pre-training counts
-them, or in microvolt. What is best in one scale is not in the other: a little too far companded is far off in
-microvolt. Each filler returns the samples that `visible` names as they are, and fills all others: hidden ones, but
-also padding and bad channels, where the result means nothing. Where it sees nothing to go by it fills in 0, the ridge
-the training people's mean.
+All work on windows `[B, C, T]` in the scale of the errors: companded, as in the pre-training loss, or microvolts. The
+best filler in one scale is not the best in the other, since a small companded error is a large one in microvolts. Each
+keeps the samples that `visible` marks and fills all others: hidden ones, but also padding and bad channels, where the
+result is meaningless. With nothing visible to go by it fills in 0, the ridge the training people's mean.
 
 | filler | looks at |
 |---|---|
-| [`fill_channel_mean`] | the channel itself, all the time |
+| [`fill_channel_mean`] | the channel itself, at all times |
 | [`fill_linear`] | the channel itself, the nearest visible samples before and after |
 | [`fill_ridge`] | the other channels at the same instant, by the covariance of training people |
-| [`fill_spline`] | the other channels at the same instant, by their places on the head |
+| [`fill_spline`] | the other channels at the same instant, by their positions on the head |
 """
 
 from typing import NamedTuple
@@ -22,18 +21,16 @@ import torch
 from numpy.polynomial.legendre import legval
 from torch import Tensor
 
-from ..electrodes import HEAD_ORIGIN, HEAD_SCALE
-from ..interpolation import fill_linear
+from ..auxiliary_targets import fill_linear
+from ..electrodes import HEAD_CENTRE, HEAD_ORIGIN, HEAD_SCALE
 
 
-# Share of the channels' mean variance that is added to each. Of eight values from 1e-6 to 0.3 the best for amplitude
-# masks in folds over the training people of five data sets; for random masks at most 1 % from the best.
+# Share of the channels' mean variance that is added to each. Of eight values from 1e-6 to 0.3 this is the best for
+# amplitude masks, cross-validated over the training people of five data sets; for random masks it is within 1 %.
 RIDGE = 0.1
-# Sphere through the electrodes of the 10-20 system, metres, as MNE's fit_sphere_to_headshape finds it.
-HEAD_CENTRE = np.array([0.0006, -0.0210, 0.0113])
-# Spherical splines as MNE has them: order, Legendre terms, and what is added to the diagonal.
+# Spherical splines with MNE's settings: order, Legendre terms, and what is added to the diagonal.
 SPLINE_ORDER, SPLINE_TERMS, SPLINE_RIDGE = 4, 50, 1e-5
-# Numbers in the systems of equations that are solved at once: 64 MiB of float64.
+# Most numbers in the systems of equations that are solved at once: 64 MiB of float64.
 SOLVED_AT_ONCE = 2**23
 
 
@@ -42,18 +39,18 @@ def fill_channel_mean(values: Tensor, visible: Tensor) -> Tensor:
     The mean of the channel's visible samples.
 
     Args:
-        values: `[B, C, T]`; those that are not visible make no difference.
+        values: `[B, C, T]`; invisible ones make no difference.
         visible: bool `[B, C, T]`.
 
     Returns:
-        `[B, C, T]` in the type of `values`.
+        `[B, C, T]` of the dtype of `values`.
     """
     total = values.masked_fill(~visible, 0).sum(dim=-1, keepdim=True)
     return torch.where(visible, values, total / visible.sum(dim=-1, keepdim=True).clamp(min=1))
 
 
 class ChannelStatistics(NamedTuple):
-    """How the channels of a montage go together: `mean [C]` and `covariance [C, C]` of samples, float64."""
+    """How the channels of a montage covary: `mean [C]` and `covariance [C, C]` of samples, float64."""
 
     mean: Tensor
     covariance: Tensor
@@ -61,17 +58,17 @@ class ChannelStatistics(NamedTuple):
 
 def channel_statistics(values: Tensor, real: Tensor) -> ChannelStatistics:
     """
-    Mean and covariance over all instants of training windows; they are what [`fill_ridge`] is fitted to.
+    Mean and covariance over all instants of training windows: the fit of [`fill_ridge`].
 
-    A sample that is not real counts as its channel's mean: a channel that is bad in many windows is trusted less, and
-    the covariance stays one.
+    A sample that is not real counts as its channel's mean. So a channel that is bad in many windows is trusted less,
+    and the result is still a covariance.
 
     Args:
         values: windows of one montage, `[N, C, T]`.
         real: bool `[N, C, T]`, [`real_samples`].
 
     Raises:
-        ValueError: where a channel has no real sample, or always the same value.
+        ValueError: where a channel has no real sample, or is constant.
     """
     counts = real.sum(dim=(0, 2))
     values = values.double().masked_fill(~real, 0)
@@ -80,8 +77,8 @@ def channel_statistics(values: Tensor, real: Tensor) -> ChannelStatistics:
     covariance = deviations @ deviations.T / real.any(dim=1).sum()
     if (flat := torch.nonzero(~(covariance.diagonal() > 0)).flatten()).numel():
         raise ValueError(
-            f"The channels number {flat.tolist()} are bad or flat in all {len(values)} training windows, so nothing "
-            "can be fitted for them. Leave them out of the montage, or give more windows."
+            f"Channels number {flat.tolist()} are bad or flat in all {len(values)} training windows, so nothing can "
+            "be fitted for them. Leave them out of the montage, or give more windows."
         )
     return ChannelStatistics(mean, covariance)
 
@@ -90,23 +87,23 @@ def fill_ridge(values: Tensor, visible: Tensor, statistics: ChannelStatistics) -
     """
     Ridge regression from the other channels at the same instant, fitted to training people.
 
-    Which channels are visible changes from instant to instant, so each pattern gets its own regression: the mean of
-    the hidden channels given the visible ones, `m_h + S_hv (S_vv + r I)^-1 (x_v - m_v)`, all from one covariance S (r
-    is a tenth of the mean variance). Apart from r, no linear way to fill from the same instant has a smaller squared
-    error on signals of this covariance, whatever the pattern: it is the strongest of its kind.
+    The visible channels change from instant to instant, so each pattern gets its own regression: the mean of the
+    hidden channels given the visible ones, `m_h + S_hv (S_vv + r I)^-1 (x_v - m_v)`, all from one covariance S (r is a
+    tenth of the mean variance). Apart from r, no linear filler that looks at one instant has a smaller squared error
+    on signals of this covariance, whatever the pattern.
 
     Args:
-        values: windows of the montage and the scale of the fit, `[B, C, T]`.
+        values: windows with the montage and the scale of the fit, `[B, C, T]`.
         visible: bool `[B, C, T]`.
         statistics: of training people, from [`channel_statistics`].
 
     Raises:
-        ValueError: for another number of channels than that of the fit.
+        ValueError: where the number of channels differs from the fit's.
     """
     mean, covariance = statistics
     if values.shape[1] != len(mean):
         raise ValueError(
-            f"The windows have {values.shape[1]} channels, the fit {len(mean)}. Fit each montage by itself."
+            f"The windows have {values.shape[1]} channels, the fit {len(mean)}. Fit each montage separately."
         )
     ridge = RIDGE * covariance.diagonal().mean()
     kernels = covariance.expand(len(values), -1, -1)
@@ -118,12 +115,12 @@ def fill_ridge(values: Tensor, visible: Tensor, statistics: ChannelStatistics) -
 def fill_spline(values: Tensor, visible: Tensor, electrode_positions: Tensor) -> Tensor:
     """
     Spherical splines through the visible channels at the same instant, as in MNE's `interpolate_bads` (Perrin et al.
-    1989). Needs no fit. For single electrodes with a common reference: a pair of electrodes has no place of its own.
+    1989). Needs no fit. Only for single electrodes with a common reference: a pair has no position of its own.
 
     Args:
         values: `[B, C, T]`.
         visible: bool `[B, C, T]`.
-        electrode_positions: grid units of the head frame (spec section 3), `[B, C, 3]`.
+        electrode_positions: grid units of the head frame (docs/model.md section 3), `[B, C, 3]`.
     """
     origin = torch.as_tensor(HEAD_ORIGIN - HEAD_CENTRE, device=values.device)
     directions = torch.nn.functional.normalize(electrode_positions.double() / HEAD_SCALE + origin, dim=-1)
@@ -141,9 +138,9 @@ def _fill_from_instant(
     """
     `K_hv (K_vv + ridge I)^-1 x_v` at each instant, float64 `[B, C, T]`; meant for hidden samples.
 
-    Hidden channels become rows of the unit matrix with 0 on the right, so that every pattern has a system of the same
-    size and many are solved at once. With an unknown level `l`, `x_v - l` stands for `x_v`, and l is what makes the
-    solution sum to 0: the constant of a spline, which costs nothing.
+    Hidden channels become rows of the identity with 0 on the right-hand side, so that the systems of all patterns have
+    one size and many are solved at once. With an unknown level `l`, `x_v - l` replaces `x_v`, and l makes the solution
+    sum to 0: it is the constant of a spline, which is not penalised.
 
     Args:
         kernels: `[B, C, C]`, positive semidefinite.

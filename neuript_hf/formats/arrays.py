@@ -1,6 +1,6 @@
 """
-Files of plain numbers (.npy, .npz, .mat, .csv, .txt, .xdf): the signal, and what the file says about names, rate and
-unit.
+Files of plain numbers (.npy, .npz, .mat, .csv, .txt, .xdf): the signal, and the names, the rate and the unit as far as
+the file has them.
 """
 
 import re
@@ -32,7 +32,7 @@ except ImportError:  # needed for .xdf only
 
 
 SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".tsv", ".txt", ".xdf")
-# What variables and fields are called, in small letters without blanks and underscores.
+# Names of variables and fields, in lower case without blanks and underscores.
 _RATE_NAMES = ("samplingrate", "samplerate", "sfreq", "fsample", "srate", "fs", "samplingfrequency", "rate", "freq")
 _NAME_NAMES = ("channelnames", "chnames", "channames", "channels", "channellabels", "chanlabels", "labels", "label")
 _NAME_NAMES += ("electrodes", "chans", "names", "clab")
@@ -48,10 +48,10 @@ class ArrayFile:
     """
     Args:
         values: `[C, T]`, or `[n, C, T]` for pieces.
-        names, sampling_rate, unit: as far as the file has them.
-        unit_of: units of single channels, where they differ or are written at their names.
+        names, sampling_rate, unit: `None` if the file does not have them.
+        unit_of: units of single channels, if they differ or are part of their names.
         breaks: samples before which time is missing, with the missing seconds.
-        left_out: columns that are no signal, with the reason.
+        left_out: columns that are not signal, with the reason.
         notes: for the report.
     """
 
@@ -68,7 +68,7 @@ class ArrayFile:
 def read_array_file(path: Path) -> ArrayFile:
     """
     Raises:
-        ValueError: where there is no array of numbers, or a package lacks that reads it (it is named).
+        ValueError: where there is no array of numbers, or the package that reads it is not installed (it is named).
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
@@ -86,7 +86,7 @@ def _mat_variables(path: Path) -> dict[str, Any]:
         raise ValueError("MATLAB files are read with scipy: pip install scipy.")
     try:
         return scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
-    except NotImplementedError:  # how scipy says that a file is of version 7.3, which is HDF5
+    except NotImplementedError:  # scipy's answer to version 7.3, which is HDF5
         pass
     if h5py is None:
         raise ValueError("This MATLAB file is of version 7.3 (HDF5): pip install h5py.")
@@ -95,7 +95,7 @@ def _mat_variables(path: Path) -> dict[str, Any]:
 
 
 def _hdf5_value(file: Any, item: Any) -> Any:
-    """MATLAB's types in HDF5: structs, cells of references, text as 16-bit numbers; arrays are transposed."""
+    """MATLAB's types in HDF5: structs, cells of references, text as 16-bit numbers; arrays are stored transposed."""
     if isinstance(item, h5py.Group):
         return {name: _hdf5_value(file, child) for name, child in item.items()}
     values = item[()]
@@ -110,12 +110,12 @@ def _hdf5_value(file: Any, item: Any) -> Any:
 
 
 def _from_variables(variables: dict[str, Any]) -> ArrayFile:
-    """The largest array among variables and the fields of structs, and what others say about it."""
+    """The largest array among variables and the fields of structs, and what the others say about it."""
     fields = dict(_flatten(variables))
     arrays = {name: value for name, value in fields.items() if _is_signal(value)}
     if not arrays:
         raise ValueError(
-            f"No array of numbers with channels and samples; the file holds {', '.join(fields) or 'nothing'}."
+            f"No array of numbers with channels and samples; the file has {', '.join(fields) or 'nothing'}."
         )
     name = max(arrays, key=lambda key: np.size(arrays[key]))
     found = ArrayFile(np.asarray(arrays[name]), notes=[f"signal: the variable {name!r}"])
@@ -160,13 +160,13 @@ def _is_signal(value: Any) -> bool:
 
 
 def _first(fields: dict[str, Any], wanted: tuple[str, ...]) -> Any:
-    """The first of these names among the fields, whatever their capitals and underscores."""
+    """The first of these names among the fields, regardless of case and underscores."""
     plain = {re.sub(r"[\W_]", "", name).lower(): value for name, value in fields.items()}
     return next((plain[name] for name in wanted if name in plain), None)
 
 
 def _oriented(found: ArrayFile) -> ArrayFile:
-    """`[C, T]`: the axis that fits the names, otherwise the shorter one, holds the channels."""
+    """`[C, T]`: the channels are on the axis that fits the names or, without names, the shorter one."""
     values = found.values
     if values.ndim not in (2, 3) or values.dtype.kind not in "iuf":
         raise ValueError(
@@ -239,14 +239,14 @@ def _read_comments(comments: str, found: ArrayFile) -> None:
 
 
 def _signal_columns(table: Any, openbci: int, found: ArrayFile) -> list:
-    """Columns of numbers; of OpenBCI's, which says how many, those of its amplifier."""
+    """Columns of numbers; of an OpenBCI file, which gives their number, those of the amplifier."""
     columns = list(table)
-    amplifier = columns[1 : 1 + openbci]  # behind the sample's number
+    amplifier = columns[1 : 1 + openbci]  # after the sample's number
     if openbci and len(amplifier) == openbci:
-        found.left_out |= {str(name): "no signal of the amplifier" for name in columns if name not in amplifier}
+        found.left_out |= {str(name): "not from the amplifier" for name in columns if name not in amplifier}
         columns = amplifier
     numeric = [name for name in columns if pd.api.types.is_numeric_dtype(table[name])]
-    found.left_out |= {str(name): "no numbers" for name in columns if name not in numeric}
+    found.left_out |= {str(name): "not numbers" for name in columns if name not in numeric}
     if not numeric:
         raise ValueError(f"The table has no column of numbers; its columns are {columns}.")
     return numeric
