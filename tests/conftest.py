@@ -22,7 +22,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `shared_data` need real recordings and the authors' tensors, which stay outside the repository."""
+    """Tests marked `shared_data` need real recordings, which are not part of the repository."""
     reason = f"needs the project's data, expected beside the repository at ../{SHARED_DATA.parent.name}/data"
     for item in items:
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():

@@ -122,6 +122,7 @@ def masks_in_worker(windows):
     return DataCollatorForAmplitudeAwareMasking(seed=3)(windows)["hidden_positions"]
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_in_another_process():
     windows = [window(seed=seed) for seed in range(3)]
     context = torch.multiprocessing.get_context("spawn")

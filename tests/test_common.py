@@ -95,6 +95,7 @@ class NeurIPTModelTester:
         return self.get_config(), make_batch(windows=self.batch_size, samples=self.seq_length)
 
 
+@pytest.mark.slow
 class NeurIPTModelTest(ModelTesterMixin, unittest.TestCase):
     """`ModelTesterMixin` on the three models."""
 
@@ -201,6 +202,7 @@ class NeurIPTFeatureExtractionTest(FeatureExtractionSavingTestMixin, unittest.Te
     }
 
 
+@pytest.mark.slow
 def test_overfits_a_masked_batch():
     """Pre-training learns: the hidden samples of two windows by heart, so that their loss falls under a tenth."""
     model = NeurIPTForPreTraining(

@@ -117,6 +117,7 @@ model.save_pretrained(output + "/again")
 """
 
 
+@pytest.mark.slow
 def test_remote_code_without_the_package(tmp_path):
     """
     Second way: `trust_remote_code=True` in a process that cannot import neuript_hf, from folders just saved, from

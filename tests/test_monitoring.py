@@ -163,6 +163,7 @@ def test_known_predictions_are_told_by_scale(tmp_path):
     assert parts / selected.sum().item() == pytest.approx(looks[0]["monitor/masked_mse"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_does_not_count(tmp_path):
     """Neither padded channels nor padded samples, for errors and for experts."""
     collator = DataCollatorForAmplitudeAwareMasking(ratios=0.5)
@@ -221,6 +222,7 @@ def test_low_entropy_alone_raises_the_alarm(tmp_path):
     assert all(value == 0 for name, value in looks[-1].items() if "dead_experts" in name)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_bit_for_bit_with_and_without(tmp_path):
     weights, losses = [], []
     for watched in (False, True):
@@ -240,6 +242,7 @@ def test_training_is_the_same_bit_for_bit_with_and_without(tmp_path):
     json.dumps(trainer.state.log_history, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_look_is_one_forward_pass_and_leaves_the_model_as_it_was(tmp_path):
     trainer = make_trainer(tmp_path)
     modes = []
@@ -290,6 +293,7 @@ def test_looks_into_compiled_layers(tmp_path):
 # Pictures
 
 
+@pytest.mark.slow
 def test_pictures_in_microvolts(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path)
     predicts(trainer.model, CONSTANTS)
@@ -384,6 +388,7 @@ class TrackioInMemory(TrackioCallback):
         self._space_id = self._static_space_id = None
 
 
+@pytest.mark.slow
 def test_tensorboard_takes_numbers_and_pictures(tmp_path):
     pytest.importorskip("tensorboard", reason="needs tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

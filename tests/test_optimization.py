@@ -142,6 +142,7 @@ def train(folder, resume=False, **settings):
     return trainer, [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
 
 
+@pytest.mark.slow
 def test_groups_and_cycle_come_back_after_a_resume(tmp_path):
     whole, expected = train(tmp_path)
     for path in tmp_path.glob("checkpoint-10"):

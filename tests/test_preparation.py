@@ -87,6 +87,7 @@ def test_a_data_set_and_its_account(recordings, tmp_path):
     assert len(list(read_outcomes(tmp_path / "out"))) == 8
 
 
+@pytest.mark.slow
 def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_path):
     """Two processes; three jobs, the last one first; and a second call that finds everything done."""
     prepare(recordings, tmp_path / "processes", num_proc=2)
@@ -101,6 +102,7 @@ def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_p
     assert content(tmp_path / "jobs") == reference
 
 
+@pytest.mark.slow
 def test_jobs_that_begin_together(recordings, reference, tmp_path):
     context = fresh_processes()
     jobs = []
@@ -127,6 +129,7 @@ def test_what_a_killed_run_leaves_is_made_anew(recordings, reference, tmp_path):
     assert content(tmp_path / "out") == reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_proc", [1, 2] if KILLS > 2 else [1])
 def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
     """
@@ -167,6 +170,7 @@ def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
     start_anew()
 
 
+@pytest.mark.slow
 def test_stopped_at_every_write(tmp_path, monkeypatch):
     """Whichever file is being written when a run is interrupted, the next run completes the data set."""
     for number in range(3):
@@ -195,6 +199,7 @@ def test_stopped_at_every_write(tmp_path, monkeypatch):
         assert content(output) == expected
 
 
+@pytest.mark.slow
 def test_no_process_outlives_its_parent(recordings, tmp_path):
     arguments = {"rules": SHORT, "recordings_per_shard": 1, "num_proc": 2}
     process = fresh_processes().Process(
@@ -508,6 +513,7 @@ def test_push_to_hub(manifest, tmp_path, monkeypatch):
     assert calls[1] == ("someone/eeg", tmp_path / "out", "dataset")
 
 
+@pytest.mark.slow
 def test_the_program(manifest, tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "prepare_dataset.py"), "--source", str(manifest)]
     command += [

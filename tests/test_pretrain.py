@@ -99,6 +99,7 @@ def whole_run(prepared, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_complete(whole_run):
     assert verify(whole_run)["passed"]
     (stage,) = read_training_record(whole_run).stages
@@ -153,6 +154,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, t
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_two_processes_see_what_one_sees(prepared, tmp_path):
     runs = []
     for name, batch, launcher in (
@@ -176,6 +178,7 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
     assert set(ends) == {0, 1} and not any("gloo" in names for names in ends.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
 def test_processes_that_would_train_apart_are_refused(prepared, tmp_path):
     program = command(prepared, tmp_path / "apart", "--use_cpu", "false")
@@ -197,6 +200,7 @@ def test_again_from_weights_alone(prepared, whole_run, tmp_path):
     assert [stage.steps for stage in read_training_record(folder).stages] == [6, 2]
 
 
+@pytest.mark.slow
 def test_a_stream_in_two_processes(prepared, tmp_path):
     """Windows then stay as they were prepared: to change them is refused before anything is read."""
     folder = tmp_path / "stream"
@@ -211,6 +215,7 @@ def test_a_stream_in_two_processes(prepared, tmp_path):
     assert len(losses(folder)) == 6 and verify(folder)["passed"]
 
 
+@pytest.mark.slow
 def test_a_setting_that_does_not_exist_is_refused(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("output_dir: x\nlearning_rat: 1e-3\n")

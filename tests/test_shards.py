@@ -169,6 +169,7 @@ def test_a_stream_resumes_where_it_stopped(folder):
     assert head + [key(window) for window in again] == [key(window) for window in EEGShardDataset(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [EEGShardDataset, stream_windows])
 def test_trainer_takes_it(folder, source, tmp_path):
     trainer = NeurIPTTrainer(

@@ -47,6 +47,7 @@ def accuracy_on_unseen_people(features: list[tuple[np.ndarray, np.ndarray]]) -> 
     return balanced_accuracy_score(labels[~train], classifier.predict(powers[~train]))
 
 
+@pytest.mark.slow
 def test_band_power_distinguishes_the_hands_but_not_always(people):
     features = [band_powers(raw, (8, 13)) for raw in people]
     assert 0.75 <= accuracy_on_unseen_people(features) <= 0.9
@@ -54,16 +55,19 @@ def test_band_power_distinguishes_the_hands_but_not_always(people):
     assert 0.75 <= accuracy_on_unseen_people([(powers[:, sites], labels) for powers, labels in features]) <= 0.92
 
 
+@pytest.mark.slow
 def test_without_space_the_hands_are_alike(people):
     features = [band_powers(raw, (8, 13)) for raw in people]
     features = [(powers.mean(axis=1, keepdims=True), labels) for powers, labels in features]
     assert accuracy_on_unseen_people(features) < 0.6
 
 
+@pytest.mark.slow
 def test_without_the_mu_band_the_hands_are_alike(people):
     assert accuracy_on_unseen_people([band_powers(raw, (1, 7), (14, 40)) for raw in people]) < 0.6
 
 
+@pytest.mark.slow
 def test_imagining_weakens_the_opposite_hemisphere(people):
     sites = [TEN_TWENTY.index(name) for name in ("C3", "C4")]
     for raw in people:
@@ -73,6 +77,7 @@ def test_imagining_weakens_the_opposite_hemisphere(people):
         assert c3 > c4
 
 
+@pytest.mark.slow
 def test_amplitudes_are_those_of_eeg(people):
     for raw in people[:4]:
         microvolts = 1e6 * raw.copy().filter(0.1, 30.0, verbose="ERROR").get_data()
@@ -82,11 +87,13 @@ def test_amplitudes_are_those_of_eeg(people):
         assert 3 < robust_sd.min() and robust_sd.max() < 80
 
 
+@pytest.mark.slow
 def test_spectrum_falls_with_frequency(people):
     low, high = (np.mean([band_powers(raw, band)[0].mean() for raw in people]) for band in ((2, 6), (25, 29)))
     assert low > high + 1
 
 
+@pytest.mark.slow
 def test_alpha_rhythm_is_posterior(people):
     posterior = [TEN_TWENTY.index(name) for name in ("O1", "O2")]
     frontal = [TEN_TWENTY.index(name) for name in ("F3", "Fz", "F4")]
@@ -99,6 +106,7 @@ def test_alpha_rhythm_is_posterior(people):
     assert np.mean(np.array(contrasts) > 0) > 0.8
 
 
+@pytest.mark.slow
 def test_blinks_are_frontal_and_large(people):
     for raw in people:
         microvolts = 1e6 * raw.copy().filter(1.0, 10.0, verbose="ERROR").get_data()
@@ -108,6 +116,7 @@ def test_blinks_are_frontal_and_large(people):
         assert max(peaks["O1"], peaks["O2"]) < 0.7 * max(peaks["Fp1"], peaks["Fp2"])
 
 
+@pytest.mark.slow
 def test_neighbours_share_the_background(people):
     for raw in people[:4]:
         correlation = np.corrcoef(raw.copy().filter(15.0, 40.0, verbose="ERROR").get_data())
@@ -117,6 +126,7 @@ def test_neighbours_share_the_background(people):
         assert near > far
 
 
+@pytest.mark.slow
 def test_same_seed_same_recording_other_person_other_recording(people):
     again = simulate_recording(1, n_trials=N_TRIALS)
     assert np.array_equal(again.get_data(), people[1].get_data())

@@ -78,6 +78,7 @@ def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):
     assert (tmp_path / "saved" / "preprocessor_config.json").is_file()
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_equal_the_large_batch(tmp_path):
     """Two batches of 4 and one of 8: the same steps, because the losses are means (`accepts_loss_kwargs = False`)."""
     weights = []
@@ -111,6 +112,7 @@ def pretraining_trainer(folder, **kwargs):
     )
 
 
+@pytest.mark.slow
 def test_a_new_epoch_gets_new_masks(tmp_path):
     trainer = pretraining_trainer(tmp_path, num_train_epochs=3)
     seen, set_epoch = [], trainer.data_collator.set_epoch
@@ -157,6 +159,7 @@ def test_a_step_without_a_finite_gradient_is_left_out(tmp_path, caplog):
     assert [message.split(" is")[0] for message in warned] == ["Step 2", "Step 4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
 def test_training_ends_where_no_gradient_is_finite(tmp_path, max_grad_norm):
     trainer = pretraining_trainer(tmp_path, max_steps=20, max_grad_norm=max_grad_norm)
@@ -168,6 +171,7 @@ def test_training_ends_where_no_gradient_is_finite(tmp_path, max_grad_norm):
     torch.testing.assert_close(weights[-1], before, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(tmp_path):
     """Stopped in the middle of an epoch and resumed from the checkpoint: the same weights, bit for bit."""
     whole = pretraining_trainer(tmp_path / "whole", num_train_epochs=3)

@@ -201,6 +201,7 @@ def test_several_processes_give_the_same(manifest):
     assert one["recording"] == two["recording"] and one["input_values"] == two["input_values"]
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "montage", "options", "train_windows"),
@@ -221,6 +222,7 @@ def test_the_tasks_of_the_corpus(shared_data, name, montage, options, train_wind
     assert len(people) == 3 and sum(map(len, people)) == len(set.union(*people))
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "events", "window", "offset"),
