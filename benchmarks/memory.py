@@ -16,7 +16,7 @@ import sys
 
 import torch
 from measure import RESULTS, autocast, peak_memory_gib, provenance, write_rows
-from workload import models, windows, work
+from workload import make_model, windows, work
 
 from neuript_hf import NeurIPTConfig
 
@@ -36,9 +36,7 @@ def parse() -> argparse.Namespace:
 def peak_of(run: int, device: torch.device, dtype: torch.dtype) -> float:
     """The peak in GiB of a step that is not the first, in this process."""
     size, batch, checkpointing = RUNS[run]
-    model, plain = models("pre-training", getattr(NeurIPTConfig, size)())
-    del plain
-    model.to(device)
+    model = make_model("pre-training", getattr(NeurIPTConfig, size)()).to(device)
     if checkpointing:
         model.activation_checkpointing_enable()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 import torch
 from measure import RESULTS, paired_times, provenance, write_rows
-from workload import models, windows, work
+from workload import make_model, windows, work
 
 from neuript_hf import NeurIPTConfig
 
@@ -35,7 +35,7 @@ def main() -> None:
         for kind in ("embedding", "fine-tuning"):
             for value in values:
                 sizes = DEFAULTS | {axis: value}
-                model, _ = models(kind, getattr(NeurIPTConfig, arguments.size)())
+                model = make_model(kind, getattr(NeurIPTConfig, arguments.size)())
                 batch = windows(kind, sizes["batch"], sizes["channels"], sizes["seconds"])
                 times = paired_times({"model": work(kind, model, batch)}, arguments.runs, cpu)["model"]
                 seconds = statistics.median(times) / sizes["batch"]

@@ -1,10 +1,9 @@
-"""What is timed: a model of the package and its plain counterpart on the same windows, a forward pass or a step."""
+"""What is timed: a model on windows of noise, a forward pass or a step."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from reference import PlainClassifier, PlainPreTraining
 from torch import Tensor, nn
 
 from neuript_hf import (
@@ -37,16 +36,11 @@ def windows(kind: str, count: int, channels: int = 20, seconds: float = 4.0) -> 
     return batch if kind == "embedding" else batch | {"labels": torch.arange(count) % 2}
 
 
-def models(kind: str, config: NeurIPTConfig) -> tuple[nn.Module, nn.Module]:
-    """The package's model and the plain one, with the same weights, in the mode of the kind."""
+def make_model(kind: str, config: NeurIPTConfig) -> nn.Module:
+    """The model of the kind with random weights, in its mode."""
     torch.manual_seed(0)
-    if kind == "pre-training":
-        model = NeurIPTForPreTraining(config)
-        plain = PlainPreTraining(config).load_from(model)
-    else:
-        model = NeurIPTForSequenceClassification(config)
-        plain = PlainClassifier(config).load_from(model)
-    return model.train(kind != "embedding"), plain.train(kind != "embedding")
+    model_class = NeurIPTForPreTraining if kind == "pre-training" else NeurIPTForSequenceClassification
+    return model_class(config).train(kind != "embedding")
 
 
 def work(kind: str, model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
@@ -54,13 +48,11 @@ def work(kind: str, model: nn.Module, batch: dict[str, Tensor]) -> Callable[[], 
 
     def forward() -> Tensor:
         with torch.no_grad():
-            outputs = model(**batch)
-        return outputs if isinstance(outputs, Tensor) else outputs.logits
+            return model(**batch).logits
 
     def step() -> Tensor:
         model.zero_grad()
-        outputs = model(**batch)
-        loss = outputs if isinstance(outputs, Tensor) else outputs.loss
+        loss = model(**batch).loss
         loss.backward()
         return loss.detach()
 

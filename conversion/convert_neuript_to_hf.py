@@ -1,11 +1,11 @@
 """
-Turns a checkpoint of the authors' released code (spec section 15) into a folder that `from_pretrained` loads.
+Turns a checkpoint of the authors' released code (docs/model.md section 15) into a folder that `from_pretrained` loads.
 
     python -m conversion.convert_neuript_to_hf --checkpoint model.pt --args args.json --output-dir folder
 
 Every tensor of the checkpoint must find a place and every parameter of the model must be filled; otherwise nothing is
-written and the names are listed. The configuration of the result carries the switches for the authors' behaviour (spec
-section 16), so it computes what their code computes.
+written and the names are listed. The configuration of the result carries the switches for the authors' behaviour
+(docs/model.md section 16), so it computes what their code computes.
 """
 
 import json
@@ -19,6 +19,8 @@ from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, NeurIPTForSequenceClassification
 from neuript_hf.checkpoints.saving import save_checkpoint
+from neuript_hf.electrodes import MONTAGE_LOBES, MONTAGES
+from neuript_hf.pooling import AUTHORS_GROUPS
 
 
 # Name parts of the authors' layout and ours, applied in this order to the whole name.
@@ -58,18 +60,18 @@ EXPERT_PARAMETERS = {
     ("2", "weight"): "down_proj",
     ("2", "bias"): "down_proj_bias",
 }
+# The double banana with the ear lobes, of which the authors' lists of 22 channels are.
+DOUBLE_BANANA_WITH_EARS = [*MONTAGES["double_banana"][:8], "A1-T7", *MONTAGES["double_banana"][8:12], "T8-A2"]
+DOUBLE_BANANA_WITH_EARS += MONTAGES["double_banana"][12:]
 # Data set names of the launch arguments, letters and digits only, lower case.
-MONTAGE_OF_DATA = {
-    "stage1": "double_banana",
-    "mentalarithmetic": "double_banana",
-    "mumtaz2016": "double_banana",
-    "physionetp300": "double_banana",
-    "tuab": "double_banana",
-    "tuev": "double_banana",
-    "bciciv2a": "bcic_iv_2a",
-    "bciciv2b": "bcic_iv_2b",
-    "seedv": "seed_v",
-    "sleepedfx": "sleep_edfx",
+MONTAGES_OF_DATA = dict.fromkeys(
+    ("stage1", "mentalarithmetic", "mumtaz2016", "physionetp300", "tuab", "tuev"),
+    ["double_banana", DOUBLE_BANANA_WITH_EARS],
+) | {
+    "bciciv2a": ["bcic_iv_2a"],
+    "bciciv2b": ["bcic_iv_2b", "bcic_iv_2b_monopolar"],
+    "seedv": ["seed_v"],
+    "sleepedfx": ["sleep_edfx"],
 }
 
 
@@ -105,11 +107,6 @@ def config_from_arguments(arguments: dict, state: dict[str, torch.Tensor]) -> Ne
     for name, expected in (("seg_len", 1), ("use_shared_expert", True)):
         if arguments.get(name, expected) != expected:
             raise ValueError(f"{name}={arguments[name]} has no counterpart here: only {name}={expected} is known.")
-    if arguments.get("part", "Functional") != "Functional":
-        raise ValueError(
-            f"part={arguments['part']!r}: the authors' channel groups other than 'Functional' are not in the spec, "
-            f"so a head trained on them can't be converted."
-        )
     hidden_size, num_layers = arguments["d_model"], arguments["e_layers"]
     head = {}
     if "classifier.weight" in state:
@@ -119,6 +116,7 @@ def config_from_arguments(arguments: dict, state: dict[str, torch.Tensor]) -> Ne
             "num_labels": arguments["num_classes"],
             "num_lobes": state["classifier.weight"].shape[1] // (len(scales) * hidden_size),
             "pooled_scales": None if kept == num_layers else scales,
+            "channel_groups": channel_groups_from_arguments(arguments),
         }
     return NeurIPTConfig(
         hidden_size=hidden_size,
@@ -144,23 +142,56 @@ def config_from_arguments(arguments: dict, state: dict[str, torch.Tensor]) -> Ne
     )
 
 
-def extractor_from_arguments(arguments: dict) -> NeurIPTFeatureExtractor:
+def channel_groups_from_arguments(arguments: dict) -> list[list[int]] | None:
     """
-    The extractor of the data set that the launch arguments name, with the authors' coordinates.
+    The channel groups that the head averages, by `part` and number of channels; `None` if they are the lobes of the
+    montage, which the extractor knows.
 
     Raises:
-        ValueError: for a data set without a known montage, or another number of channels than the montage has.
+        ValueError: for a grouping that the authors' code does not have for this number of channels.
     """
-    montage = MONTAGE_OF_DATA.get(re.sub(r"[^a-z0-9]", "", arguments["data"].lower()))
-    if montage is None:
-        raise ValueError(f"No montage known for data={arguments['data']!r}; known: {', '.join(MONTAGE_OF_DATA)}.")
-    extractor = NeurIPTFeatureExtractor(
-        montage=montage, coordinate_frame="montage", window_seconds=arguments["total_len"] / 64
+    part, channels = arguments.get("part", "Functional"), arguments["data_dim"]
+    known = AUTHORS_GROUPS.get(part, {})
+    if channels not in known:
+        raise ValueError(
+            f"part={part!r} with data_dim={channels} is unknown: the authors' code groups "
+            + "; ".join(
+                f"{name} for {', '.join(map(str, groups))} channels" for name, groups in AUTHORS_GROUPS.items()
+            )
+            + "."
+        )
+    montage = montage_from_arguments(arguments)
+    if part == "Functional" and isinstance(montage, str) and montage in MONTAGE_LOBES:
+        return None
+    return known[channels]
+
+
+def montage_from_arguments(arguments: dict) -> str | list[str]:
+    """
+    The montage of the data set that the launch arguments name, in the variant with their number of channels.
+
+    Raises:
+        ValueError: for a data set without a known montage, or another number of channels than its montages have.
+    """
+    montages = MONTAGES_OF_DATA.get(re.sub(r"[^a-z0-9]", "", arguments["data"].lower()))
+    if montages is None:
+        raise ValueError(f"No montage known for data={arguments['data']!r}; known: {', '.join(MONTAGES_OF_DATA)}.")
+    sizes = {len(MONTAGES[name] if isinstance(name, str) else name): name for name in montages}
+    if arguments["data_dim"] not in sizes:
+        raise ValueError(
+            f"data_dim={arguments['data_dim']}, but the montages of data={arguments['data']!r} have "
+            f"{' or '.join(map(str, sizes))} channels."
+        )
+    return sizes[arguments["data_dim"]]
+
+
+def extractor_from_arguments(arguments: dict) -> NeurIPTFeatureExtractor:
+    """The extractor of the data set that the launch arguments name, with the authors' coordinates."""
+    return NeurIPTFeatureExtractor(
+        montage=montage_from_arguments(arguments),
+        coordinate_frame="montage",
+        window_seconds=arguments["total_len"] / 64,
     )
-    channels = len(extractor.channel_features()["electrode_positions"])
-    if channels != arguments["data_dim"]:
-        raise ValueError(f"data_dim={arguments['data_dim']}, but the montage {montage!r} has {channels} channels.")
-    return extractor
 
 
 def convert_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

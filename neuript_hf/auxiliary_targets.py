@@ -158,4 +158,4 @@ def fill_linear(values: Tensor, visible: Tensor) -> Tensor:
     return torch.where(visible, values, filled)
 
 
-__all__ = ["auxiliary_outputs", "fill_linear", "head_sizes", "time_course", "weighted_losses"]
+__all__ = ["auxiliary_outputs", "channel_loss", "fill_linear", "head_sizes", "time_course", "weighted_losses"]

@@ -7,9 +7,9 @@ feed-forward blocks by mixtures of more and more experts. Electrode coordinates 
 pre-training a seven-layer decoder reconstructs hidden samples; for a task, tokens are averaged within brain lobes at
 every scale and classified.
 
-docs/model.md says what is computed and why; the docstrings cite its sections. Where the paper and the authors' released
-code differ, the configuration has a switch and the default follows the paper. Embeddings, masks, pooling, losses and
-outputs have files of their own; what our own pre-training adds to the paper's is in `auxiliary_targets.py`.
+docs/model.md says what is computed and why; the docstrings cite its sections. Where the paper and the authors'
+released code differ, the configuration has a switch and the default follows the paper. Embeddings, masks, pooling,
+losses and outputs have files of their own; what our own pre-training adds to the paper's is in `auxiliary_targets.py`.
 
 Letters for shapes: B windows, C channels, T samples, L segments of a scale (L = T at scale 0), d hidden size, H heads,
 E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, L, d], between the two attention stages
@@ -417,8 +417,8 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (docs/model.md section 7). The
-        # functions of transformers' `init` leave alone what a checkpoint has filled.
+        # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (docs/model.md section 7).
+        # The functions of transformers' `init` leave alone what a checkpoint has filled.
         if isinstance(module, NeurIPTReadout):
             # unnormalised features, thousands of them in the classifier, would start it with logits of 5 and more and
             # the reconstruction with ten times the signal's variance: sure, and wrong
@@ -548,7 +548,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
 
 
 class NeurIPTCrossDecoderLayer(GradientCheckpointingLayer):
-    """Cross-attention along time to one scale of the encoder, then a prediction. Alone, it is the light decoder's layer."""
+    """Cross-attention along time to one scale of the encoder, then a prediction. The light decoder has only these."""
 
     def __init__(self, config: NeurIPTConfig, size: int, feed_forward: nn.Module):
         super().__init__()

@@ -106,7 +106,7 @@ def strips(electrode_positions: Tensor, channels: Tensor | None, front_to_back: 
     """Five groups of as equal numbers as possible, from left to right or from front to back: bool `[B, C, 5]`."""
     x, y, z = electrode_positions.unbind(-1)
     first, second = (-y, x) if front_to_back else (x, -y)
-    # of channels level with each other the order is that of the other axes, so that the order of channels is irrelevant
+    # the other axes decide between channels that are level, so that the order of channels makes no difference
     place = first + second / 2**8 + z / 2**16
     if channels is None:
         channels = torch.ones_like(place, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Which tokens of a scale are real, padded or hidden, and which keys attention sees (docs/model.md sections 5 and 7)."""
+"""Which tokens are real, padded or hidden, and which keys attention sees (docs/model.md sections 5 and 7)."""
 
 from typing import NamedTuple
 

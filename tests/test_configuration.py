@@ -21,8 +21,8 @@ OWN_FIELDS = {field.name for field in dataclasses.fields(NeurIPTConfig)} - {
 def test_every_field_is_read():
     """An option that nothing reads is a promise that nobody keeps."""
     package = Path(neuript_hf.__file__).parent
-    files = ("modeling_neuript.py", "embeddings.py", "pooling.py", "configuration_neuript.py")
-    readers = "".join((package / name).read_text() for name in files)
+    files = "modeling_neuript configuration_neuript embeddings pooling losses auxiliary_targets".split()
+    readers = "".join((package / f"{name}.py").read_text() for name in files)
     # the configuration's own properties turn one into the other
     by_property = {"pooled_scales": "head_scales"}
     idle = {name for name in OWN_FIELDS if not re.search(rf"config\.{by_property.get(name, name)}\b", readers)}
@@ -56,6 +56,7 @@ def test_defaults_are_the_contracts():
     [
         ({"hidden_size": "96"}, "hidden_size"),
         ({"hidden_size": 96.0}, "hidden_size"),
+        ({"channel_groups": [[0, 1], []]}, "channel_groups must be lists of channel numbers"),
         ({"hidden_size": 97, "num_attention_heads": 1}, "hidden_size must be even"),
         ({"hidden_size": 96, "num_attention_heads": 5}, r"hidden_size \(96\) must be a multiple of"),
         ({"hidden_act": "tanh"}, "hidden_act"),
@@ -99,3 +100,10 @@ def test_saved_and_loaded(tmp_path):
         "AutoModelForPreTraining",
         "AutoModelForSequenceClassification",
     }
+
+
+def test_names_of_the_first_edition():
+    """Its checkpoints have `course_parts`; the field is `time_course_bins` now, and saved under that name."""
+    config = NeurIPTConfig.from_dict({"course_parts": 8, "course_loss_weight": 20})
+    assert config.time_course_bins == config.course_parts == 8 and config.time_course_loss_weight == 20
+    assert "course_parts" not in config.to_dict() and config.to_dict()["time_course_bins"] == 8

@@ -73,6 +73,65 @@ def test_logits_or_predictions(case):
         close(logits, expected["logits"])
 
 
+# docs/model.md section 8, for the 20 channels of the double banana.
+GROUPS = {
+    "Hemispheres": [[0, 1, 2, 3, 8, 9, 12, 13, 14, 15], [4, 5, 6, 7, 10, 11, 16, 17, 18, 19]],
+    "Sagittal": [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18, 19]],
+    "Coronal": [[0, 4, 12, 16], [1, 5, 13, 17], [2, 6, 14, 18], [3, 7, 15, 19], [8, 9, 10, 11]],
+}
+
+
+@pytest.mark.parametrize("part", GROUPS)
+def test_pooling_variants(part, tmp_path):
+    """
+    Paper table 5: scales made by the authors' code, averaged over their channel groups, scale 0 first and then the
+    coarsest, through their linear layer; and the converted checkpoint on the same windows.
+    """
+    source = FIXTURES / "classification_tuev"
+    expected = load_file(source / "expected.safetensors")
+    order = [expected[f"scale_{scale}"].mean(dim=2) for scale in (0, 6, 5, 4, 3, 2, 1)]
+    pooled = torch.cat([scale[:, group].mean(dim=1) for scale in order for group in GROUPS[part]], dim=1)
+    state = load_file(source / "weights.safetensors")
+    name = "classification_head.classification_layer.weight"
+    state[name] = state[name][:, : pooled.shape[1]].contiguous()
+    logits = pooled @ state[name].T + state[name.replace("weight", "bias")]
+
+    save_file(state, tmp_path / "weights.safetensors")
+    arguments = json.loads((source / "args.json").read_text()) | {"part": part}
+    (tmp_path / "args.json").write_text(json.dumps(arguments))
+    convert(tmp_path / "weights.safetensors", tmp_path / "args.json", tmp_path / "converted")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "converted").eval()
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "converted")
+    positions = torch.as_tensor(extractor.channel_features()["electrode_positions"]).expand(2, -1, -1)
+    close(model(expected["input"], positions).logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "part", "groups"),
+    [
+        ("TUEV", 22, "Functional", 5),
+        ("TUEV", 22, "Sagittal", 5),
+        ("SEED-V", 17, "Hemispheres", 2),
+        ("BCICIV-2A", 16, "Hemispheres", 2),
+        ("BCICIV-2B", 3, "Functional", 3),
+        ("BCICIV-2B", 2, "Hemispheres", 1),
+    ],
+)
+def test_groups_of_every_montage(data, channels, part, groups, tmp_path):
+    """The head has one vector for each of the authors' groups, and every channel of the montage is in one."""
+    source = FIXTURES / "classification_tuev"
+    state = load_file(source / "weights.safetensors")
+    name = "classification_head.classification_layer.weight"
+    state[name] = torch.zeros(6, 7 * groups * 32)
+    save_file(state, tmp_path / "weights.safetensors")
+    arguments = json.loads((source / "args.json").read_text()) | {"data": data, "data_dim": channels, "part": part}
+    (tmp_path / "args.json").write_text(json.dumps(arguments))
+    model = convert(tmp_path / "weights.safetensors", tmp_path / "args.json", tmp_path / "converted").eval()
+    features = AutoFeatureExtractor.from_pretrained(tmp_path / "converted").channel_features()
+    inputs = {name: torch.as_tensor(values)[None] for name, values in features.items()}
+    assert model(torch.randn(1, channels, 64), **inputs).logits.shape == (1, 6)
+
+
 def test_auxiliary_loss(case):
     """In training mode, without dropout and noise, as the tensors were made."""
     _, model, _, inputs, expected, folder = case
@@ -156,9 +215,9 @@ def test_a_wrong_shape_is_named(original):
     ("change", "words"),
     [
         ({"seg_len": 4}, "seg_len=4 has no counterpart"),
-        ({"part": "Coronal"}, "part='Coronal'"),
+        ({"part": "Coronal", "data": "SEED-V", "data_dim": 17}, "part='Coronal' with data_dim=17 is unknown"),
         ({"data": "Unheard"}, "No montage known for data='Unheard'"),
-        ({"data": "SEED-V"}, "data_dim=20, but the montage 'seed_v' has 17 channels"),
+        ({"data": "SEED-V"}, "data_dim=20, but the montages of data='SEED-V' have 17 channels"),
     ],
 )
 def test_arguments_without_counterpart_are_refused(original, change, words):

@@ -93,6 +93,7 @@ def test_attention_implementations_agree(model_class):
         model.float()
 
 
+@pytest.mark.slow
 def test_flex_attention_agrees():
     """With and without masks; a whole layer, as compiling the kernel takes ten seconds."""
     model = NeurIPTForSequenceClassification(
@@ -147,7 +148,7 @@ def test_no_attention_is_causal():
     assert len(modules) == 2 * 6 + 3 * 7 and all(module.is_causal is False for module in modules)
 
 
-@pytest.mark.parametrize("experts", ["grouped_mm", "batched_mm", "all_experts"])
+@pytest.mark.parametrize("experts", ["grouped_mm", "batched_mm"])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_experts_implementations_agree(experts, count):
     """The experts alone, with biases and half of them kept: outputs and gradients of everything that they take."""
@@ -161,29 +162,29 @@ def test_experts_implementations_agree(experts, count):
     weights.requires_grad_()
     taken, direction = [tokens, weights, *module.parameters()], torch.randn(50, 16)
 
-    def outcome(run):
-        mixed = run(tokens, kept, weights)
+    def outcome():
+        mixed = module(tokens, kept, weights)
         return [mixed.detach(), *torch.autograd.grad((mixed * direction).sum(), taken)]
 
-    expected = outcome(module)
-    if experts != "all_experts":
-        config._experts_implementation = experts
-    found = outcome(module.all_experts if experts == "all_experts" else module)
-    for ours, theirs in zip(found, expected, strict=True):
+    expected = outcome()
+    config._experts_implementation = experts
+    for ours, theirs in zip(outcome(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_all_experts_under_autocast():
-    """What a GPU runs in pre-training: products in bfloat16, tokens come back as they were."""
-    module = NeurIPTExperts(shallow_config(), 4)
+def test_experts_under_autocast():
+    """Products in bfloat16, as a GPU runs pre-training; tokens keep their type."""
+    config = shallow_config()
+    config._experts_implementation = "eager"
+    module = NeurIPTExperts(config, 4)
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
     tokens = torch.randn(50, 16)
     weights, kept = torch.randn(50, 4).softmax(-1).topk(2)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = module.all_experts(tokens, kept, weights)
+        mixed = module(tokens, kept, weights)
     assert mixed.dtype == torch.float32
-    torch.testing.assert_close(mixed, module.all_experts(tokens, kept, weights), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(mixed, module(tokens, kept, weights), atol=0.05, rtol=0.05)
 
 
 def test_eager_experts_are_the_default(monkeypatch):
@@ -261,6 +262,7 @@ def test_a_head_from_a_notebook_switches_implementations(monkeypatch, tmp_path):
 # Compilation and low precision
 
 
+@pytest.mark.slow
 def test_compiled_classifier():
     """One graph without a break, made once, for two windows and for three."""
     torch._dynamo.reset()
@@ -275,6 +277,7 @@ def test_compiled_classifier():
             torch.testing.assert_close(compiled(**batch).logits, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiled_pre_training_step():
     """Forward and backward without a graph break (`aot_eager` spares the C++ compiler), with hidden samples."""
     torch._dynamo.reset()
@@ -314,6 +317,7 @@ def test_autocast_to_bfloat16(model_class):
 # Export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTModel])
 def test_exported_program_takes_any_number_of_windows_and_channels(model_class):
     model = model_class(shallow_config()).eval()
@@ -341,6 +345,7 @@ def saved_models(tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classifier", "encoder"])
 def test_onnx_file_equals_the_model(kind, saved_models, tmp_path):
     """To 1e-4, for other numbers of windows than the traced one."""
@@ -355,6 +360,7 @@ def test_onnx_file_equals_the_model(kind, saved_models, tmp_path):
         assert largest_error(model, path, random_windows(extractor, [], None, count, count)) < 1e-4
 
 
+@pytest.mark.slow
 def test_cost_of_int8(saved_models, tmp_path):
     """
     Over three models from random weights and 64 windows each, 8 bits cost 3 to 11 % of the logits' norm and changed
@@ -377,6 +383,7 @@ def test_cost_of_int8(saved_models, tmp_path):
     assert smaller.stat().st_size < path.stat().st_size
 
 
+@pytest.mark.slow
 def test_export_program(saved_models, tmp_path):
     """The script as a user runs it: both files, parity and the cost of int8 in print."""
     pytest.importorskip("onnxruntime")
@@ -516,6 +523,7 @@ def two_processes(tmp_path_factory) -> dict:
     return torch.load(folder / "results.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("kind", MODELS)
 def test_sharded_weights(kind, version, two_processes):
@@ -530,6 +538,7 @@ def test_sharded_weights(kind, version, two_processes):
             torch.testing.assert_close(sharded[name], parameter.grad, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_two_processes_train_as_one(kind, two_processes, tmp_path):
     """
@@ -544,6 +553,7 @@ def test_two_processes_train_as_one(kind, two_processes, tmp_path):
         torch.testing.assert_close(found_weights[name], tensor, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_accumulated_gradients(kind, tmp_path):
     """

@@ -16,6 +16,7 @@ from neuript_hf import (
 from neuript_hf.embeddings import sinusoid
 from neuript_hf.losses import balanced_bce_loss, expert_balance_loss
 from neuript_hf.modeling_neuript import NeurIPTRouter, NeurIPTSparseMoE
+from neuript_hf.pooling import AUTHORS_GROUPS, channel_groups
 
 
 def classifier(config: NeurIPTConfig) -> NeurIPTForSequenceClassification:
@@ -366,7 +367,7 @@ def test_lobe_pooling_is_the_mean_of_lobes():
 
 
 @pytest.mark.parametrize(
-    ("pooling", "groups"), [("mean", 1), ("none", 5), ("hemispheres", 2), ("coronal", 3), ("sagittal", 3)]
+    ("pooling", "groups"), [("mean", 1), ("none", 5), ("hemispheres", 2), ("coronal", 5), ("sagittal", 5)]
 )
 def test_other_groupings(pooling, groups):
     """Paper table 5; a grouping by coordinates does not need lobes, and "mean" is the mean over channels."""
@@ -389,17 +390,57 @@ def test_groupings_that_need_neither_lobes_nor_positions(pooling):
     assert outputs.pooler_output.shape == (3, 7 * (1 if pooling == "mean" else 5) * 16)
 
 
-def test_groupings_by_coordinates_know_the_electrodes():
-    from neuript_hf.pooling import channel_groups
+def montage_positions(montage):
+    return torch.as_tensor(NeurIPTFeatureExtractor(montage=montage).channel_features()["electrode_positions"])[None]
 
-    positions = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4", "Fp1", "O2"]).channel_features()
-    positions = torch.as_tensor(positions["electrode_positions"])[None]
-    hemispheres = channel_groups(small_config(pooling="hemispheres"), None, positions, 5)[0].tolist()
+
+def groups_of(pooling, positions, channels=None):
+    return channel_groups(small_config(pooling=pooling), None, positions, positions.shape[1], channels)
+
+
+def test_groupings_by_coordinates_know_the_electrodes():
+    positions = montage_positions(["C3", "Cz", "C4", "Fp1", "O2"])
+    hemispheres = groups_of("hemispheres", positions)[0].tolist()
     assert hemispheres == [[True, False], [True, True], [False, True], [True, False], [False, True]]
-    coronal = channel_groups(small_config(pooling="coronal"), None, positions, 5)[0].int().argmax(-1).tolist()
-    assert coronal == [1, 1, 1, 0, 2]
-    sagittal = channel_groups(small_config(pooling="sagittal"), None, positions, 5)[0].int().argmax(-1).tolist()
-    assert sagittal == [0, 1, 2, 0, 2]
+    for pooling, front_or_left, back_or_right in (("coronal", 3, 4), ("sagittal", 0, 2)):
+        strips = groups_of(pooling, positions)[0].int().argmax(-1)
+        assert strips[front_or_left] < strips[1] < strips[back_or_right]
+
+
+@pytest.mark.parametrize(("montage", "channels"), [("double_banana", 20), ("seed_v", 17), ("bcic_iv_2a", 16)])
+def test_hemispheres_by_coordinates_are_the_authors(montage, channels):
+    groups = groups_of("hemispheres", montage_positions(montage))[0].T
+    assert [torch.where(group)[0].tolist() for group in groups] == AUTHORS_GROUPS["Hemispheres"][channels]
+
+
+def test_coronal_strips_of_the_double_banana_are_the_authors():
+    """The same five groups in another order: theirs puts the central chain last."""
+    groups = groups_of("coronal", montage_positions("double_banana"))[0].T
+    assert sorted(torch.where(group)[0].tolist() for group in groups) == sorted(AUTHORS_GROUPS["Coronal"][20])
+
+
+@pytest.mark.parametrize("pooling", ["coronal", "sagittal"])
+def test_strips_are_of_equal_size_whatever_the_order_and_the_padding(pooling):
+    positions = montage_positions("bcic_iv_2a_monopolar")
+    groups = groups_of(pooling, positions)
+    assert groups.sum(-1).eq(1).all() and set(groups.sum(1).flatten().tolist()) == {4, 5}
+    order = torch.randperm(22)
+    assert torch.equal(groups_of(pooling, positions[:, order]), groups[:, order])
+    padded = torch.cat((positions, torch.zeros(1, 3, 3)), dim=1)
+    real = torch.arange(25)[None] < 22
+    assert torch.equal(groups_of(pooling, padded, real), torch.cat((groups, torch.zeros(1, 3, 5).bool()), dim=1))
+
+
+def test_channel_groups_by_number():
+    """The paper's table 5 as the authors have it: any montage's own lists, instead of lobes or coordinates."""
+    model = NeurIPTModel(small_config(channel_groups=[[0, 1], [2, 3, 4]])).eval()
+    batch = make_batch()
+    outputs = model(batch["input_values"], batch["electrode_positions"], output_hidden_states=True)
+    states = outputs.hidden_states[-1].mean(dim=2)
+    expected = torch.cat((states[:, :2].mean(dim=1), states[:, 2:].mean(dim=1)), dim=1)
+    torch.testing.assert_close(outputs.pooler_output[:, -2 * 16 :], expected)
+    with pytest.raises(ValueError, match="channel_groups are for windows of 5 channels, but this one has 6"):
+        model(**make_batch(channels=6))
 
 
 @pytest.mark.parametrize("encoding", ["channel_index", "learned_1d", "learned_2d"])
@@ -543,6 +584,7 @@ def test_a_broken_batch_is_refused(change, words):
         model(**(make_batch() | change))
 
 
+@pytest.mark.slow
 def test_overfits_a_handful_of_windows():
     """The whole classifier learns: eight windows of noise by heart."""
     model = NeurIPTForSequenceClassification(small_config(num_labels=2))

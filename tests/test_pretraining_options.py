@@ -7,65 +7,65 @@ from conftest import make_batch, small_config
 from huggingface_hub.errors import StrictDataclassError
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTForPreTraining
+from neuript_hf.auxiliary_targets import BIN_SAMPLES, time_course
 from neuript_hf.evaluation.imputation import fill_linear
-from neuript_hf.losses import COURSE_SAMPLES, course_target
 from neuript_hf.training.monitoring import _look
 
 
 PARTS = 4
-SAMPLES = PARTS * COURSE_SAMPLES
+SAMPLES = PARTS * BIN_SAMPLES
 
 
 def test_a_course_of_steps_is_told_by_its_steps():
     steps = torch.tensor([1.0, -2.0, 3.0, 6.0])
-    values = steps.repeat_interleave(COURSE_SAMPLES).expand(2, 3, -1)
-    course = course_target(values, None, PARTS)
+    values = steps.repeat_interleave(BIN_SAMPLES).expand(2, 3, -1)
+    course = time_course(values, None, PARTS)
     deviation = values[0, 0].std()
     torch.testing.assert_close(course, ((steps - 2) / deviation).expand(2, 3, -1))
 
 
 def test_loudness_and_level_make_no_difference():
     values = torch.randn(2, 3, SAMPLES)
-    torch.testing.assert_close(course_target(5 * values + 7, None, PARTS), course_target(values, None, PARTS))
+    torch.testing.assert_close(time_course(5 * values + 7, None, PARTS), time_course(values, None, PARTS))
 
 
 def test_which_windows_have_a_course():
     values = torch.randn(4, 2, 2 * SAMPLES)
     lengths = torch.tensor([SAMPLES - 1, SAMPLES, SAMPLES * 3 // 2 - 1, SAMPLES * 3 // 2])
     segments = torch.arange(2 * SAMPLES) < lengths[:, None]
-    known = course_target(values, segments, PARTS).isfinite().all(dim=-1)
+    known = time_course(values, segments, PARTS).isfinite().all(dim=-1)
     assert known.tolist() == [[False] * 2, [True] * 2, [True] * 2, [False] * 2]
-    assert course_target(values[..., : SAMPLES - 1], None, PARTS).isnan().all()
+    assert time_course(values[..., : SAMPLES - 1], None, PARTS).isnan().all()
     flat = torch.cat([values[:1, :1, :SAMPLES], torch.ones(1, 1, SAMPLES)], dim=1)
-    assert course_target(flat, None, PARTS).isfinite().all(dim=-1).tolist() == [[True, False]]
+    assert time_course(flat, None, PARTS).isfinite().all(dim=-1).tolist() == [[True, False]]
 
 
 def test_what_is_padded_makes_no_difference():
     values = torch.randn(2, 3, SAMPLES + 4)
     padded = torch.nn.functional.pad(values, (0, 9), value=8.0)
     segments = (torch.arange(SAMPLES + 13) < SAMPLES + 4).expand(2, -1)
-    torch.testing.assert_close(course_target(padded, segments, PARTS), course_target(values, None, PARTS))
+    torch.testing.assert_close(time_course(padded, segments, PARTS), time_course(values, None, PARTS))
 
 
 def test_the_loss_is_that_of_real_channels():
-    model = NeurIPTForPreTraining(small_config(course_parts=PARTS, course_loss_weight=0.25)).eval()
+    model = NeurIPTForPreTraining(small_config(time_course_bins=PARTS, time_course_loss_weight=0.25)).eval()
     batch = make_batch(windows=2, channels=5)
     labels = batch["input_values"]
     mask = torch.tensor([[True] * 5, [True, True, True, False, False]])
     output = model(**batch, channel_mask=mask, labels=labels)
-    error = (output.course_logits - course_target(labels, None, PARTS)).square().mean(dim=-1)
-    torch.testing.assert_close(output.course_loss, error[mask].mean())
-    torch.testing.assert_close(output.loss, output.reconstruction_loss + 0.25 * output.course_loss)
-    assert model(**batch).course_loss is None
+    error = (output.time_course_logits - time_course(labels, None, PARTS)).square().mean(dim=-1)
+    torch.testing.assert_close(output.time_course_loss, error[mask].mean())
+    torch.testing.assert_close(output.loss, output.reconstruction_loss + 0.25 * output.time_course_loss)
+    assert model(**batch).time_course_loss is None
     long = model(**make_batch(samples=SAMPLES * 2), labels=torch.randn(3, 5, SAMPLES * 2))
-    assert long.course_loss == 0 and long.loss == long.reconstruction_loss
+    assert long.time_course_loss == 0 and long.loss == long.reconstruction_loss
 
 
 def test_wrong_numbers_are_refused():
-    with pytest.raises(StrictDataclassError, match="course_parts must be None or at least 2, but is 1"):
-        small_config(course_parts=1)
-    with pytest.raises(StrictDataclassError, match="course_loss_weight must not be negative"):
-        small_config(course_loss_weight=-1.0)
+    with pytest.raises(StrictDataclassError, match="time_course_bins must be None or at least 2, but is 1"):
+        small_config(time_course_bins=1)
+    with pytest.raises(StrictDataclassError, match="time_course_loss_weight must not be negative"):
+        small_config(time_course_loss_weight=-1.0)
     with pytest.raises(StrictDataclassError):
         small_config(hidden_fill="ridge")
     with pytest.raises(ValueError, match=r"replaced_share must lie in \[0, 0.2\], but is 0.3"):
