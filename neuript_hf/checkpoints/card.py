@@ -47,8 +47,8 @@ TASKS = {
     "eyes": "eyes open against eyes closed",
     "epilepsy": "people with epilepsy against controls",
     "ssvep": "which of three flicker frequencies a person looks at",
-    "listening": "listening to words against recalling them",
-    "anxiety": "anxious against calm",
+    "listening": "listening to a situation against imagining it",
+    "anxiety": "situations rated anxious against calm",
     "pictures": "first against second picture of a pair",
     "alcoholism": "alcohol use disorder against controls",
 }
