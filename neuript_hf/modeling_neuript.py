@@ -66,15 +66,17 @@ def eager_attention_forward(
 class NeurIPTAttention(nn.Module):
     """
     Multi-head attention along one axis: `[rows, queries, size]` over `[rows, keys, d]` (or over themselves). `size` is
-    d everywhere but in a light decoder.
+    d, except in a light decoder, which names it.
     """
 
     def __init__(self, config: NeurIPTConfig, size: int | None = None):
         super().__init__()
         self.config = config
-        size = size or config.hidden_size
-        light = config.decoder_size is not None and size == config.decoder_size
-        self.head_dim = config.decoder_head_size if light else size // config.num_attention_heads
+        if size is None:
+            size = config.hidden_size
+            self.head_dim = size // config.num_attention_heads
+        else:
+            self.head_dim = config.decoder_head_size
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False  # without it, transformers' sdpa would hide the future
@@ -129,8 +131,8 @@ def gated_activation(states: Tensor, hidden_act: str) -> Tensor:
 
 class NeurIPTFeedForward(nn.Module):
     """
-    The dense block: size -> f -> size, also the shared expert. Takes and returns what an expert block does. `size` is
-    d, but in a light decoder.
+    The dense block: size -> f -> size, also the shared expert; called like an expert block. `size` is d, except in a
+    light decoder.
     """
 
     def __init__(self, config: NeurIPTConfig, intermediate_size: int, size: int | None = None):
@@ -306,11 +308,10 @@ class NeurIPTSegmentMerging(nn.Module):
 
     def source(self, segments: Tensor | None, length: int, device: torch.device) -> Tensor:
         """
-        For each place of the padded sequence, the segment that stands there: `[B or 1, merged length * size]`.
+        The segment at each place of the padded sequence: `[B or 1, merged length * size]`.
 
-        A sequence of n segments that `size` does not divide is filled up by its last `r = size - n mod size` segments
-        once more, or, where n < r, by copies of the last one. n is counted for each window up to its last valid
-        segment.
+        A sequence of n segments that `size` does not divide is filled up by repeating its last `r = size - n mod size`
+        segments, or, if n < r, by copies of the last one. n is counted for each window up to its last valid segment.
         """
         places = torch.arange(-(-length // self.size) * self.size, device=device)
         if segments is None:
@@ -322,7 +323,7 @@ class NeurIPTSegmentMerging(nn.Module):
         return torch.where(places < count, places, repeated).clamp(max=length - 1)
 
     def forward(self, hidden_states: Tensor, masks: TokenMasks) -> tuple[Tensor, TokenMasks]:
-        """`[B, C, L, d]` -> `[B, C, ceil(L / size), d]`, and what has become of the masks."""
+        """`[B, C, L, d]` -> `[B, C, ceil(L / size), d]`, with its masks."""
         segments, hidden = masks.segments, masks.hidden
         length = hidden_states.shape[2]
         if segments is not None or length % self.size:
@@ -338,7 +339,7 @@ class NeurIPTSegmentMerging(nn.Module):
 
 
 class NeurIPTEncoderLayer(GradientCheckpointingLayer):
-    """Merge segments where the layer does, then two-stage attention."""
+    """Merging of segments, in layers with a merge size above 1, then two-stage attention."""
 
     def __init__(self, config: NeurIPTConfig, layer_index: int):
         super().__init__()
@@ -360,11 +361,11 @@ class NeurIPTEncoderLayer(GradientCheckpointingLayer):
 
 
 class NeurIPTReadout(nn.Linear):
-    """A linear layer from hidden states to an answer; apart only for its small initial weights."""
+    """A linear layer from hidden states to predictions; a class of its own for its small initial weights."""
 
 
 class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
-    """What the three models share: names, capabilities, initial weights."""
+    """What the three models share: names, capabilities and initial weights."""
 
     config: NeurIPTConfig
     base_model_prefix = "neuript"
@@ -374,12 +375,12 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
     # The losses are means over a batch: without this, Trainer would multiply them under gradient accumulation.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
-    _no_split_modules = ["NeurIPTEmbeddings", "NeurIPTEncoderLayer", "NeurIPTDecoderLayer"]
+    _no_split_modules = ["NeurIPTEmbeddings", "NeurIPTEncoderLayer", "NeurIPTDecoderLayer", "NeurIPTCrossDecoderLayer"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # A checkpoint of one of the models gives its encoder to another: what only the first has is no surprise.
+    # What remains of a checkpoint when another of the three models takes its encoder.
     _keys_to_ignore_on_load_unexpected = [
         r"^(decoder|decoder_input|mask_token|spectral_head|course_head|classifier)\b"
     ]
@@ -391,7 +392,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
         "router_logits": OutputRecorder(NeurIPTRouter, index=0, layer_name="layers"),
     }
 
-    # transformers reads these two from the source file of the class, which a head written in a notebook lacks.
+    # transformers reads these two from the source file of the class, but a head written in a notebook has none.
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
         return True
@@ -401,7 +402,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
         return True
 
     def _grouped_mm_can_dispatch(self) -> bool:
-        """Raises where torch's grouped product, which wants rows of a multiple of 16 bytes, can't run the experts."""
+        """Raises if torch's grouped product, whose rows must be multiples of 16 bytes, can't run the experts."""
         sizes = {name: getattr(self.config, name) for name in ("hidden_size", "moe_intermediate_size")}
         counts = (*self.config.num_experts, *self.config.decoder_num_experts, *self.config.cross_num_experts)
         if any(size % 8 for size in sizes.values()) and any(counts):
@@ -412,7 +413,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
         return super()._grouped_mm_can_dispatch()
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
-        """Where none is asked for: "eager", the fastest on a CPU and on a GPU (docs/ecosystem.md)."""
+        """ "eager" unless another is asked for: the fastest on a GPU and no slower on a CPU (docs/ecosystem.md)."""
         return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
@@ -420,8 +421,8 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
         # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (docs/model.md section 7).
         # The functions of transformers' `init` leave alone what a checkpoint has filled.
         if isinstance(module, NeurIPTReadout):
-            # unnormalised features, thousands of them in the classifier, would start it with logits of 5 and more and
-            # the reconstruction with ten times the signal's variance: sure, and wrong
+            # with Kaiming weights the classifier, of thousands of unnormalised features, would start with logits of 5
+            # and more, and the reconstruction with ten times the signal's variance: confident, and wrong
             init.normal_(module.weight, std=0.1 * module.in_features**-0.5)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
@@ -517,7 +518,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             hidden_positions (`torch.BoolTensor` of shape `(B, C, T)`): samples that the model must not see.
 
         Raises:
-            ValueError: where shapes contradict each other, or positions or lobes that the configuration needs lack.
+            ValueError: if shapes contradict each other, or the positions or lobes that the configuration needs are not
+                given.
         """
         scales, masks, aux_loss, _ = self.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
@@ -535,7 +537,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         lobe_mask: Tensor | None,
         electrode_positions: Tensor | None,
     ) -> Tensor | None:
-        """The head's scales, lobe by lobe, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
+        """The head's scales, group by group, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
         groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1], masks[0].channels)
         if groups is None:
             return None
@@ -550,11 +552,12 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
 class NeurIPTCrossDecoderLayer(GradientCheckpointingLayer):
     """Cross-attention along time to one scale of the encoder, then a prediction. The light decoder has only these."""
 
-    def __init__(self, config: NeurIPTConfig, size: int, feed_forward: nn.Module):
+    def __init__(self, config: NeurIPTConfig, feed_forward: nn.Module):
         super().__init__()
+        size = config.decoder_size or config.hidden_size
         self.query_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.memory_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.cross_attention = NeurIPTAttention(config, size)
+        self.cross_attention = NeurIPTAttention(config, config.decoder_size)
         self.feed_forward_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.feed_forward = feed_forward
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -587,7 +590,7 @@ class NeurIPTDecoderLayer(NeurIPTCrossDecoderLayer):
     """The paper's decoder layer: two-stage attention comes first."""
 
     def __init__(self, config: NeurIPTConfig, scale: int):
-        super().__init__(config, config.hidden_size, feed_forward_block(config, config.cross_num_experts[scale]))
+        super().__init__(config, feed_forward_block(config, config.cross_num_experts[scale]))
         self.two_stage_attention = NeurIPTTwoStageAttention(config, config.decoder_num_experts[scale])
 
     def forward(
@@ -622,8 +625,7 @@ def decoder_layer(config: NeurIPTConfig, scale: int) -> NeurIPTCrossDecoderLayer
         return NeurIPTLinearDecoderLayer(config, scale)
     if config.decoder_size is None:
         return NeurIPTDecoderLayer(config, scale)
-    feed_forward = NeurIPTFeedForward(config, 2 * config.decoder_size, config.decoder_size)
-    return NeurIPTCrossDecoderLayer(config, config.decoder_size, feed_forward)
+    return NeurIPTCrossDecoderLayer(config, NeurIPTFeedForward(config, 2 * config.decoder_size, config.decoder_size))
 
 
 class NeurIPTForPreTraining(NeurIPTPreTrainedModel):

@@ -486,6 +486,12 @@ def test_implementations_agree(attention, experts):
     torch.testing.assert_close(model(**batch).logits, reference, atol=1e-5, rtol=0)
 
 
+def test_a_light_decoder_as_wide_as_the_encoder_has_heads_of_its_own():
+    model = NeurIPTForPreTraining(small_config(decoder_size=16))
+    assert model.neuript.layers[0].two_stage_attention.time_stage.attention.head_dim == 16 // 2
+    assert model.decoder[0].cross_attention.head_dim == 16
+
+
 def test_the_light_decoder_reads_every_scale_and_no_hidden_sample():
     config = small_config(decoder_size=4)
     model = NeurIPTForPreTraining(config).train()
