@@ -1,4 +1,4 @@
-"""The public names, their documentation, and the direction of the imports."""
+"""The public names, their documentation, and where imports may point."""
 
 import ast
 import importlib
@@ -12,55 +12,50 @@ import neuript_hf
 
 
 PACKAGE = Path(neuript_hf.__file__).parent
-TRAVELLING = [
-    "array_files",
-    "blockwise",
-    "channel_names",
-    "channels",
-    "digitised",
-    "embeddings",
-    "file_headers",
-    "filtering",
-    "interpolation",
-    "losses",
-    "outputs",
-    "pooling",
-    "recordings",
-    "signal_quality",
-    "token_basis",
-    "token_masks",
-    "configuration_neuript",
-    "electrodes",
-    "feature_extraction_neuript",
-    "modeling_neuript",
-    "nets",
-    "pipeline_neuript",
-]
-# In the order of the data: a module imports only from lines above its own.
-ORDER = [
-    {"nets", "configuration_neuript", "token_masks", "losses", "interpolation", "outputs"},
-    {"blockwise", "file_headers", "filtering"},
-    {"channel_names", "signal_quality", "array_files"},
-    {"electrodes", "channels", "pooling", "token_basis"},
-    {"digitised", "recordings"},
-    {"feature_extraction_neuript", "embeddings", "masking", "fillers", "spectral_target", "simulation", "metrics"},
-    {"modeling_neuript"},
-    {"pipeline_neuript", "data_collator", "data", "baselines", "eegnet", "shards", "optimization"},
-    {"trainer", "checkpoint", "probing", "preparation", "recipes", "monitoring", "augmentation", "training_record"},
-    {"__init__", "__main__"},
-]
-MODULES = sorted(set.union(*ORDER))
+MODULES = sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py", PACKAGE / "__main__.py"})
+TRAVELLING = [path for path in MODULES if path.parent == PACKAGE]
+# What each folder may import beside itself and the root.
+FOLDERS = {
+    "formats": set(),
+    "data": {"formats"},
+    "training": {"data"},
+    "evaluation": {"data"},
+    "checkpoints": {"data"},
+}
+PROGRAMS = {"benchmarks", "conversion", "examples", "research"}
 
 
-def imports_of(module):
-    """Modules of this package that a module imports, and all others."""
-    own, others = set(), set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom):
-            (own if node.level else others).add((node.module or "").split(".")[0])
-        elif isinstance(node, ast.Import):
-            others |= {name.name.split(".")[0] for name in node.names}
-    return own, others
+def by_path(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())
+
+
+def imports_of(path):
+    """Of each import: its node, and the place in the package (a tuple such as `("data", "shards")`) or a name."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node, name.name) for name in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append((node, node.module))
+        elif isinstance(node, ast.ImportFrom):
+            folder = path.relative_to(PACKAGE).parts[: -node.level]
+            modules = [node.module] if node.module else [name.name for name in node.names]
+            found += [(node, (*folder, *module.split("."))) for module in modules]
+    return found
+
+
+def guarded_imports(path):
+    """Imports inside a function, in a `try` that catches ImportError."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    attempts = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Try)]
+    return {
+        node.lineno
+        for attempt in attempts
+        if any(getattr(handler.type, "id", None) == "ImportError" for handler in attempt.handlers)
+        for statement in attempt.body
+        for node in ast.walk(statement)
+    }
 
 
 def test_names():
@@ -77,37 +72,45 @@ def test_version():
     assert neuript_hf.__version__ == version("neuript_hf")
 
 
-def test_no_module_is_forgotten_here():
-    assert MODULES == sorted(path.stem for path in PACKAGE.glob("*.py"))
+@by_path(TRAVELLING)
+def test_a_travelling_file_needs_only_its_siblings(path):
+    """transformers copies it flat beside the weights, with everything that it imports relatively."""
+    siblings = {(sibling.stem,) for sibling in TRAVELLING}
+    assert {place for _, place in imports_of(path) if isinstance(place, tuple)} <= siblings
+    ours = {node.lineno for node, place in imports_of(path) if str(place).partition(".")[0] == "neuript_hf"}
+    assert ours <= guarded_imports(path)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
-    level = next(number for number, modules in enumerate(ORDER) if module in modules)
-    own, others = imports_of(module)
-    assert own <= set.union(set(), *ORDER[:level])
-    assert "neuript_hf" not in others
+@by_path([path for path in MODULES if path not in TRAVELLING])
+def test_a_folder_imports_in_one_direction(path):
+    folder = path.relative_to(PACKAGE).parts[0]
+    allowed = FOLDERS[folder] | {folder} | {root.stem for root in TRAVELLING}
+    for _, place in imports_of(path):
+        assert place[0] in allowed if isinstance(place, tuple) else place.partition(".")[0] != "neuript_hf"
 
 
-@pytest.mark.parametrize("module", TRAVELLING)
-def test_travelling_files_need_only_each_other(module):
-    """They are copied beside weights: what they import of ours must travel too, and by relative import."""
-    own, _ = imports_of(module)
-    assert own <= set(TRAVELLING)
+@by_path(sorted(PACKAGE.rglob("*.py")))
+def test_the_package_imports_no_program_of_the_repository(path):
+    assert not PROGRAMS & {place.partition(".")[0] for _, place in imports_of(path) if isinstance(place, str)}
 
 
 def test_the_model_sees_tensors_only():
-    files = {"blockwise", "configuration_neuript", "embeddings", "interpolation", "losses", "pooling"}
-    files |= {"outputs", "token_basis", "token_masks"}
-    assert imports_of("modeling_neuript")[0] == files
-    for module in files | {"modeling_neuript"}:
-        assert not {"mne", "numpy"} & imports_of(module)[1]
+    """A checkpoint runs where only torch and transformers are installed."""
+    needed, waiting = set(), [PACKAGE / "modeling_neuript.py"]
+    while waiting:
+        path = waiting.pop()
+        needed.add(path)
+        places = [place for _, place in imports_of(path)]
+        assert not {"mne", "numpy"} & {place.partition(".")[0] for place in places if isinstance(place, str)}, path
+        own = {PACKAGE / f"{place[0]}.py" for place in places if isinstance(place, tuple)}
+        waiting += own - needed
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "__init__"])
-def test_public_functions_are_documented_and_typed(module):
-    loaded = importlib.import_module(f"neuript_hf.{module}")
-    for name in loaded.__all__:
+@by_path(MODULES)
+def test_public_functions_are_documented_and_typed(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    loaded = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    for name in getattr(loaded, "__all__", ()):
         thing = getattr(loaded, name)
         if not (inspect.isclass(thing) or inspect.isfunction(thing)):
             continue
