@@ -1,5 +1,7 @@
 """Files -> recordings: units, rates and gaps by the file's own header, files of numbers, and what can't be read."""
 
+import sys
+
 import mne
 import numpy as np
 import pandas as pd
@@ -149,6 +151,22 @@ def test_gaps_by_the_clock_of_the_records(tmp_path, microvolts, extractor):
         assert not recording.holds(onset, 4.0)
         with pytest.raises(ValueError, match=r"reach into a gap; it lasts 50.00 s \(gaps: 10 to 40 s\)"):
             extractor(recording, onsets=[onset])
+
+
+def test_remote_code_reads_no_file_and_closes_no_gap(tmp_path, microvolts, extractor, monkeypatch):
+    """The code beside the weights has no formats/. It takes a plain EDF's Raw, but not one whose gaps it can't see."""
+    gapped = edf_with_a_gap(tmp_path / "gap.edf", microvolts)
+    plain = edf_of(tmp_path / "plain.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
+    expected = extractor(plain)["input_values"]
+    for module in ("files", "edf"):
+        monkeypatch.setitem(sys.modules, f"neuript_hf.formats.{module}", None)  # a later import fails
+    np.testing.assert_array_equal(extractor(mne.io.read_raw_edf(plain))["input_values"], expected)
+    with pytest.raises(ImportError, match=r"pip install neuript_hf, or open .*plain.edf with mne.io.read_raw"):
+        extractor(plain)
+    raw = mne.io.read_raw_edf(gapped)
+    with pytest.raises(ImportError, match=r"gap.edf is discontinuous.*pip install neuript_hf.*mne.io.RawArray"):
+        extractor(raw)
+    assert as_recording(mne.io.RawArray(raw.get_data(), raw.info)).gaps == []
 
 
 @pytest.mark.parametrize("description", ["BAD boundary", "EDGE boundary", "boundary", "New Segment/"])
