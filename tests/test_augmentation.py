@@ -1,4 +1,4 @@
-"""Windows for pre-training, changed at random: what changes and what must not, and an order that wastes little."""
+"""Random changes to windows for pre-training: what they change and what not, and an order with little padding."""
 
 import pickle
 from collections import Counter
@@ -24,7 +24,7 @@ ENTRIES = ("input_values", "electrode_positions", "lobe_mask", "channel_mask")
 
 
 def write_recording(path, seed, names, seconds, flat=None):
-    """Slow noise, about 10 microvolt, at 128 Hz."""
+    """Slow noise, about 10 microvolts, at 128 Hz."""
     signal = np.random.default_rng(seed).normal(size=(len(names), int(seconds * 128) + 16))
     signal = np.apply_along_axis(np.convolve, 1, signal, np.full(17, 2.5e-6), mode="valid")
     if flat is not None:
@@ -115,7 +115,7 @@ def test_only_the_people_of_the_split(folder):
         PreTrainingWindows(folder, "test")
 
 
-def test_what_is_drawn_follows_from_seed_epoch_and_place(folder):
+def test_draws_depend_on_seed_epoch_and_place_only(folder):
     windows = everything(folder, seed=7)
     first = list(windows)
     for index in np.random.default_rng(0).permutation(len(windows)):  # in another order, by another object
@@ -132,8 +132,8 @@ def everything_once(folder, known={}):  # noqa: B006, a cache for one test
     return known.setdefault(folder, everything(folder, seed=7))
 
 
-def test_workers_give_what_one_process_gives(folder):
-    """Also those that live on from one epoch to the next."""
+def test_workers_give_the_same_as_one_process(folder):
+    """Also workers that outlive an epoch."""
     windows = everything(folder)
     loader = DataLoader(windows, batch_size=None, num_workers=2, persistent_workers=True)
     for epoch in (0, 1):
@@ -157,7 +157,7 @@ def test_average_reference(folder, plain):
 
 
 def test_bipolar(folder, plain):
-    """Each channel is the difference of two good electrodes, and says that it lies between them."""
+    """Each channel is the difference of two good electrodes, and its position is between them."""
     seen = Counter()
     windows = PreTrainingWindows(folder, montages={"bipolar": 3})
     for window, before in zip(windows, plain, strict=True):
@@ -178,13 +178,13 @@ def test_bipolar(folder, plain):
             found.append(name)
         assert len(found) == len(set(found)) <= len(names) and window["channel_mask"].all()
         seen.update(found)
-    # neighbours, each in one direction; over many windows every electrode is in some pair
+    # neighbours, each pair in one direction; over many windows every electrode occurs
     assert "Fp1-Fp2" in seen and "Fp2-Fp1" not in seen
     assert not {"Fp1-O1", "Fp1-O2", "Fp2-O1", "Fp2-O2"} & set(seen)
     assert {name for pair in seen for name in pair.split("-")} == {*EIGHT, "AF7", "AF8", "TP9"}
 
 
-def test_pairs_point_as_in_clinical_montages():
+def test_pairs_are_directed_as_in_clinical_montages():
     electrodes = sorted({name for pair in DOUBLE_BANANA for name in pair.split("-")})
     pairs = neighbouring_pairs(electrodes, EXTRACTOR)
     names = [f"{electrodes[a]}-{electrodes[b]}" for a, b in zip(pairs.first, pairs.second, strict=True)]
@@ -221,7 +221,7 @@ def test_parts_of_windows(folder, plain):
 
 
 def test_windows_begin_anywhere(folder, plain):
-    """Across the borders of windows the signal is that of the recording; no part leaves it."""
+    """Across the borders of windows the signal is the recording's, and no part leaves it."""
     windows = PreTrainingWindows(folder, time_shift=True)
     starts, joined = [], 0
     for window, before in zip(windows, plain, strict=True):
@@ -263,7 +263,7 @@ def drawn(windows):
 
 
 def test_sets_count_by_a_power_of_their_size(folder, plain):
-    """40, 8 and 10 windows: alike, and by the square root."""
+    """40, 8 and 10 windows: in equal numbers, and by the square root."""
     for balance, expected in ((0, [19, 19, 20]), (0.5, [30, 13, 15])):
         windows = PreTrainingWindows(folder, balance=balance)
         sets = Counter(window["subject"].split("/")[0] for window in windows)
@@ -311,7 +311,7 @@ def test_wrong_arguments(folder, arguments, words):
 
 
 def padded(windows, order, batch_size):
-    """Channels times samples that batches in this order hold, padding included."""
+    """Channels times samples of the batches in this order, padding included."""
     sizes = windows.sizes[np.asarray(order)]
     batches = [sizes[start : start + batch_size] for start in range(0, len(sizes), batch_size)]
     return sum(len(batch) * batch.max(axis=0).prod() for batch in batches)
@@ -325,7 +325,7 @@ def test_batches_of_similar_windows(folder):
     least = windows.sizes.prod(axis=1).sum()
     random = np.mean([padded(windows, np.random.default_rng(k).permutation(58), 4) for k in range(10)])
     assert padded(windows, order, 4) - least < 0.3 * (random - least)
-    # small pools keep less together; every batch but the last is cut where it was made
+    # small pools sort less; every batch but the last is cut where the sampler cut it
     assert padded(windows, order, 4) < padded(windows, list(SimilarWindowsSampler(windows, 4, pool_batches=2)), 4)
     assert order == list(SimilarWindowsSampler(everything(folder, seconds=[1.0, 2.0]), 4))
     assert order != list(SimilarWindowsSampler(windows, 4, seed=1))
@@ -337,7 +337,7 @@ def test_batches_of_similar_windows(folder):
 
 
 class Sizes:
-    """Windows of two kinds that have as many numbers, and of a third."""
+    """Windows of two shapes with the same number of values, and of a third."""
 
     epoch = 0
     sizes = np.array([[4, 256], [16, 64], [16, 256]] * 20)
@@ -346,7 +346,7 @@ class Sizes:
         return len(self.sizes)
 
 
-def test_batches_are_of_one_kind_and_in_random_order():
+def test_batches_are_of_one_shape_and_in_random_order():
     order = list(SimilarWindowsSampler(Sizes(), 5))
     batches = Sizes.sizes[order].reshape(12, 5, 2)
     assert (batches == batches[:, :1]).all()
@@ -355,8 +355,8 @@ def test_batches_are_of_one_kind_and_in_random_order():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_resumed_epoch_goes_on_where_it_stopped(folder, processes):
-    """As Trainer does it: batches are skipped, then the epoch is told to the data loader and to the windows."""
+def test_a_resumed_epoch_continues_where_it_stopped(folder, processes):
+    """As Trainer does it: batches are skipped, then the epoch is set on the data loader and the windows."""
 
     def loader(process):
         windows = everything(folder)
@@ -383,5 +383,5 @@ def test_a_resumed_epoch_goes_on_where_it_stopped(folder, processes):
             assert same_values(batch, expected)
         assert not same_values(epochs[0][0], epochs[1][0])
         whole += [window for batch in epochs[0] for window in batch]
-    # together the processes see all of an epoch; its last batches are filled up
+    # together the processes see a whole epoch; its last batches are padded
     assert set(drawn(whole)) == set(drawn(everything(folder)))

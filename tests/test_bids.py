@@ -1,4 +1,4 @@
-"""BIDS folders as mne-bids writes them, read as mne-bids reads them; users need no package for that."""
+"""BIDS folders as mne-bids writes them, read as mne-bids reads them; users do not need that package."""
 
 import mne
 import mne_bids
@@ -13,24 +13,24 @@ NAMES, TYPES = ["C3", "Cz", "C4", "Pz", "EOG left"], ["eeg", "eeg", "eeg", "eeg"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Two people, a bad channel, an eye channel, events of two classes: the folder, and where the recordings are."""
-    folder, places = tmp_path_factory.mktemp("bids"), []
+    """Two people, a bad channel, an eye channel, events of two classes: the folder and the paths of the recordings."""
+    folder, paths = tmp_path_factory.mktemp("bids"), []
     for person in ("01", "02"):
         signal = np.random.default_rng(int(person)).normal(0, 1e-5, (5, 128 * 40))
         raw = mne.io.RawArray(signal, mne.create_info(NAMES, 128.0, TYPES))
         raw.info["bads"] = ["Pz"]
         raw.info["line_freq"] = 50
         raw.set_annotations(mne.Annotations([4.0, 12.0, 20.0, 28.0], [4.0] * 4, ["left", "right"] * 2))
-        place = mne_bids.BIDSPath(subject=person, task="hands", root=folder, datatype="eeg")
-        written = mne_bids.write_raw_bids(raw, place, format="BrainVision", allow_preload=True, verbose="ERROR")
-        places.append(written)
-    return folder, places
+        path = mne_bids.BIDSPath(subject=person, task="hands", root=folder, datatype="eeg")
+        written = mne_bids.write_raw_bids(raw, path, format="BrainVision", allow_preload=True, verbose="ERROR")
+        paths.append(written)
+    return folder, paths
 
 
 def test_a_recording_is_what_mne_bids_says(root):
-    for place in root[1]:
-        expected = mne_bids.read_raw_bids(place, verbose="ERROR")
-        recording = open_recording(place.fpath)
+    for path in root[1]:
+        expected = mne_bids.read_raw_bids(path, verbose="ERROR")
+        recording = open_recording(path.fpath)
         assert recording.names == expected.ch_names
         assert [kind == "eeg" for kind in recording.types] == [kind == "eeg" for kind in expected.get_channel_types()]
         assert recording.marked_bad == set(expected.info["bads"]) == {"Pz"}

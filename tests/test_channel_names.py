@@ -1,4 +1,4 @@
-"""What names mean: by themselves, in company, and on nets; all spellings and recordings of the zoo."""
+"""What names mean: alone, in context, and on nets; all spellings and recordings of the zoo."""
 
 import json
 from itertools import product
@@ -21,7 +21,7 @@ from neuript_hf.channel_names import (
 )
 
 
-# As files write them: what varies is case, filling, prefix, reference, numbering, sign, script.
+# Spellings in files vary in case, padding, prefix, reference, numbering, sign and script.
 SPELLINGS = {
     "Cz": "Cz CZ cz Cz. Cz.. EEG_Cz EEG.CZ EEG-Cz EEG:Cz RAW_CZ EEGCz Cz-REF Cz_Ref CZREF Cz-LE Cz-CLE Cz-AVG Czx",
     "Fp1": "FP1 FP01 EEG-Front-Fp1 Fp1-A1A2 Fp1-(A1+A2)/2 Fp1-AVGloro Fp1-AR Fp1,A1-A2 Fp1-A23456 Fp1-0 Fp1-REF-1",
@@ -91,14 +91,14 @@ def test_spellings(spelling, meaning):
 
 
 @pytest.mark.parametrize("name", CANONICAL)
-def test_every_electrode_in_every_dress(name):
+def test_every_electrode_in_every_spelling(name):
     meaning = CANONICAL[name]
     for dressed in (name, name.lower(), f"EEG {name}", f"EEG {name}-REF", f"{name}-LE", f"{name}..", f"{name}-0"):
         assert resolve_channel(dressed) == meaning, dressed
 
 
 def test_pairs_keep_their_meaning():
-    """What is said of pairs holds for all: they are recognised, turned or not, and theirs is the canonical name."""
+    """All pairs are recognised, reversed or not, and get their canonical names."""
     names = [name for name in POSITIONS if not name.endswith("h")][::5]
     for first, second in product(names, names):
         if first != second and (first, second) not in (("F1", "F3"), ("F2", "F4")):
@@ -106,7 +106,7 @@ def test_pairs_keep_their_meaning():
 
 
 def test_pairs_without_a_sign_can_be_cut_in_one_way_only():
-    """No two names in a row are a third, or two others in a row."""
+    """Two names in a row never form a third one, or two others in a row."""
     seen = set(CANONICAL)
     for first, second in product(CANONICAL, CANONICAL):
         if first + second in seen:
@@ -128,38 +128,38 @@ def test_any_text_has_an_answer(name):
 @given(
     st.lists(st.sampled_from(["C3", "Fp1", "A1", "A3", "E1", "EEG", "EEG2", "O2", "CO2", "HR", "7", "F1-F3", "C4-Cz"]))
 )
-def test_company_changes_doubt_not_places(names):
-    """In company an electrode stays what it is or becomes doubtful; it becomes no other electrode but Fp1 from F1."""
+def test_context_changes_certainty_not_electrodes(names):
+    """In context an electrode stays the same or becomes ambiguous; the only other change is from F1 to Fp1."""
     for name, answer in zip(names, resolve_channels(names), strict=True):
         alone = resolve_channel(name)
         allowed = {alone, "ambiguous", "unknown", "F1-F3", "C4-A1", "non-eeg:HR", "C4"}
         assert answer in allowed, (name, names)
 
 
-def test_ears_eyes_and_labels_by_their_company():
+def test_ears_eyes_and_labels_by_context():
     scalp = ["Fp1", "C3", "Cz", "T3"]
     assert resolve_channels([*scalp, "A1", "A2"])[-2:] == ["A1", "A2"]
     assert resolve_channels([*scalp, "E1", "E2"])[-2:] == ["non-eeg:EOG"] * 2
     assert set(resolve_channels([f"A{n}" for n in range(1, 17)])) == {"ambiguous"}
     # all banks of a cap, C3 and F7 among them
     assert set(resolve_channels([f"{bank}{n}" for bank in "ABCDEF" for n in range(1, 17)])) == {"ambiguous"}
-    # depth electrodes beside the scalp: shaft A is in doubt, the scalp is not
+    # depth electrodes beside the scalp: shaft A is ambiguous, the scalp is not
     assert resolve_channels([*scalp, "A1", "A2", "A3"]) == ["Fp1", "C3", "Cz", "T7"] + ["ambiguous"] * 3
     assert set(resolve_channels(["A1", "A2", "C3", "C4", "LAMY1", "LAMY2", "A'1"])) == {"ambiguous"}
     shafts = [f"{letter}{n}" for letter in "ACFOPT" for n in range(1, 11)]
     assert set(resolve_channels([*shafts, "LAMY1", "ECG"])) == {"ambiguous", "non-eeg:ECG"}
-    # T1 to T6 of hospitals, and a cap of 10-10, are what they are
+    # T1 to T6 of hospitals and a 10-10 cap keep their meaning
     assert resolve_channels(["T1", "T2", "T3", "T4", "T5", "T6"]) == ["unknown"] * 2 + ["T7", "T8", "P7", "P8"]
     rows = [f"{row}{n}" for row in ("F", "FC", "C", "CP", "P") for n in (1, 2, 3, 4, 5, 6)]
     assert resolve_channels([*rows, "Fz", "A1", "A2", "E1"]) == [*rows, "Fz", "A1", "A2", "non-eeg:EOG"]
-    # free inputs are no contacts
+    # free inputs are not contacts
     assert resolve_channels(["C3", "C4", "A1", "X1", "X2", "X3"])[:3] == ["C3", "C4", "A1"]
-    # the nets of EGI: no eyes, and the vertex is known
+    # the nets of EGI: E1 is not an eye, and the vertex is known
     net = resolve_channels([f"E{n}" for n in range(1, 130)])
     assert set(net[:128]) == {"ambiguous"} and net[128] == "Cz"
 
 
-def test_a_second_electrode_of_all_is_the_reference():
+def test_a_shared_second_electrode_is_the_reference():
     read = read_channels(["EEG Fp1-Cz", "EEG O1-Cz", "EEG T3-Cz", "EOG"])
     assert read.meanings == ["Fp1", "O1", "T7", "non-eeg:EOG"] and read.references[:3] == ["Cz"] * 3
     assert read.notes == ["reference: Cz, the second electrode of every channel"]
@@ -173,7 +173,7 @@ def test_references_by_kind():
     assert read_channels(names).references == kinds
 
 
-def test_numbers_gases_rates_and_frontal_poles_by_their_company():
+def test_numbers_gases_rates_and_frontal_poles_by_context():
     assert resolve_channels(["1", "2", "33"]) == ["ambiguous"] * 3
     assert resolve_channels(["1", "EEG C3", "2"]) == ["unknown", "C3", "unknown"]
     assert resolve_channels(["O2", "EtCO2"])[0] == "ambiguous" and resolve_channels(["O1", "O2", "EtCO2"])[1] == "O2"
@@ -237,8 +237,8 @@ def test_unknown_nets_are_refused():
         resolve_channel("A1", net="biosemi65")
 
 
-# Names beside which a row of the table means what it says, by words of its context and its spelling. What a name means
-# can depend on the others; the rest of the rows is asked alone.
+# Names that give a row of the table its meaning, by words of its context and its spelling; all other rows are read
+# alone.
 COMPANY = {
     ("BioSemi (A1", "A1"): [f"{bank}{n}" for bank in "AB" for n in range(1, 33)],
     ("stereo-EEG", "A1"): ["A2", "A3", "A'1", "LAMY1"],
@@ -249,7 +249,7 @@ COMPANY = {
     ("CPz reference", "Fp1-CPz"): ["Fz-CPz", "C3-CPz", "O1-CPz"],
     ("gas channel", "O2"): ["CO2", "N2O"],
 }
-# What no program can answer.
+# Impossible to answer.
 UNANSWERABLE = {
     ("Thielen2021", "AF3"): "the labels lie: by the data set's paper its AF3 is Fpz; nothing in the file tells"
 }
@@ -270,7 +270,7 @@ def test_every_spelling_of_the_zoo(shared_data):
     assert not wrong
 
 
-# Answers of the zoo in other words.
+# Answers that the zoo words differently.
 IN_OTHER_WORDS = {
     "reference": "non-eeg:REF",
     "reference/ground": "non-eeg:REF",
@@ -284,7 +284,7 @@ IN_OTHER_WORDS = {
     "non-eeg:EOG or unknown": "non-eeg:EOG",
     "duplicate of T8-P8": "T8-P8",  # whether the second is a duplicate is for the signal to say
 }
-# What names alone don't tell, or where two answers of the zoo contradict each other.
+# Not decidable by names alone, or contradictory answers of the zoo.
 OTHERWISE = {
     ("brainvision_units/test_units.vhdr", "CP5"): "CP5",  # dropped for its unit, which is not in its name
     ("brainvision_units/test_units.vhdr", "CP6"): "CP6",
@@ -300,7 +300,7 @@ STIMULI = {"egi_raw/test_egi.raw": {"CELL", "HXX1", "SESS", "TRSP", "XXX1", "XXY
 
 
 def zoo_files() -> list[str]:
-    """Names of the zoo's files, where it is there."""
+    """The names of the zoo's files, if it is available."""
     table = SHARED_DATA / "edge_cases" / "expected.jsonl"
     lines = map(json.loads, table.read_text().splitlines()) if table.is_file() else []
     return [line["file"] for line in lines if line.get("channels")]
@@ -309,7 +309,7 @@ def zoo_files() -> list[str]:
 @pytest.mark.shared_data
 @pytest.mark.parametrize("file", zoo_files())
 def test_every_recording_of_the_zoo(shared_data, file):
-    """By its names, all of them together; the net named where the zoo says by position."""
+    """By all of its names together, and by the net if the zoo names it."""
     lines = map(json.loads, (shared_data / "edge_cases" / "expected.jsonl").read_text().splitlines())
     channels = next(line["channels"] for line in lines if line["file"] == file)
     names = [name for name, _ in channels]

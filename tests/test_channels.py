@@ -14,7 +14,7 @@ from neuript_hf.electrodes import MONTAGES, TEN_TWENTY, grid_positions, lobe_mem
 
 
 BANANA = list(MONTAGES["double_banana"])
-# Channels that are in no output, whatever the montage.
+# Channels that enter no output, whatever the montage.
 OTHERS = ["EOG left", "ECG", "Status", "T1", "A3", "X1", "EEG 26-REF"]
 
 
@@ -46,19 +46,19 @@ def recordings(draw):
 
 
 def values_of(channels, potentials, reference):
-    """What each channel of a recording reads."""
+    """The value of each channel of a recording."""
     return np.array([np.nan if c is None else potentials[c[0]] - potentials.get(c[1], reference) for c in channels])
 
 
 @settings(deadline=None)
 @given(recordings(), st.integers(0, 2**32 - 1))
 def test_every_pair_is_the_difference_of_its_potentials(recording, seed):
-    """Whatever is recorded, monopolar or bipolar, turned or not: an output is first minus second, or it is missing."""
+    """Whatever is recorded, monopolar or bipolar, reversed or not: an output is first minus second, or missing."""
     names, channels = recording
     generator = np.random.default_rng(seed)
     potentials = dict(zip(TEN_TWENTY, generator.normal(size=len(TEN_TWENTY)), strict=True))
     wanted = [*BANANA, *TEN_TWENTY]
-    # what a second electrode shared by all makes of names is another test's matter
+    # a second electrode shared by all changes the meaning of names; other tests have that
     seconds = {channel[1] for channel in channels if channel}
     if None not in seconds and len(seconds) == 1:
         return
@@ -71,7 +71,7 @@ def test_every_pair_is_the_difference_of_its_potentials(recording, seed):
     expected = [potentials[a] - potentials.get(b, 7.0) for a, _, b in (c.partition("-") for c in planned.channels)]
     np.testing.assert_allclose(outputs, expected, atol=1e-9)
     assert set(planned.channels) | set(report.missing) == set(wanted)
-    # what is missing can't be had: its electrodes are joined by no chain of channels
+    # only channels whose electrodes are not joined by any chain are missing
     for name in report.missing:
         first, _, second = name.partition("-")
         assert not joined(channels, first, second) if second else (first, None) not in channels
@@ -88,7 +88,7 @@ def joined(channels, first, second):
 
 @settings(deadline=None)
 @given(recordings(), st.randoms())
-def test_the_order_of_the_channels_decides_nothing(recording, random):
+def test_the_order_of_the_channels_makes_no_difference(recording, random):
     names, _ = recording
     shuffled = random.sample(names, len(names))
     results = []
@@ -103,7 +103,7 @@ def test_the_order_of_the_channels_decides_nothing(recording, random):
     assert results[0] == results[1]
 
 
-def test_of_two_ways_the_order_of_the_channels_does_not_choose():
+def test_the_order_of_the_channels_does_not_choose_between_two_paths():
     names = ["T7-Cz", "Cz-P7", "T7-C3", "C3-P7"]
     rows = [plan(list(order), ["T7-P7"])[1].channels[0] for order in permutations(names)]
     sources = {tuple(map(str, row.sources)) for row in rows}
@@ -113,7 +113,7 @@ def test_of_two_ways_the_order_of_the_channels_does_not_choose():
 @settings(deadline=None)
 @given(recordings(), st.sampled_from([None, BANANA, ["Fp1-O2", "C3"]]), st.sampled_from(["drop", "interpolate"]))
 def test_every_channel_has_its_line(recording, wanted, on_missing):
-    """In the sources of an output or among those left out with a reason, and never in both."""
+    """It is either a source of an output or left out with a reason, never both."""
     names, _ = recording
     try:
         _, report = plan(names, wanted, on_missing)
@@ -151,8 +151,8 @@ SPELLINGS = [
     st.sampled_from(["raise", "drop", "interpolate"]),
     st.sampled_from([None, "biosemi64", "biosemi256", "GSN-HydroCel-128"]),
 )
-def test_any_names_give_a_whole_plan_or_a_clear_error(names, wanted, on_missing, net):
-    """Also empty, repeated and senseless ones."""
+def test_any_names_give_a_complete_plan_or_a_clear_error(names, wanted, on_missing, net):
+    """Also empty, repeated and meaningless ones."""
     try:
         planned, report = plan(names, wanted, on_missing, net)
     except ValueError as error:
@@ -167,7 +167,7 @@ def test_any_names_give_a_whole_plan_or_a_clear_error(names, wanted, on_missing,
         assert number in used or label in report.dropped
 
 
-def test_a_recorded_pair_is_taken_as_it_is_and_a_turned_one_turned():
+def test_a_recorded_pair_is_kept_and_a_reversed_one_reversed():
     planned, report = plan(["T7-P7", "F7-T7", "P7-T7", "O1-P7"], ["P7-T7", "T7-F7", "P7-O1"])
     assert [list(map(str, row.sources)) for row in report.channels] == [["+P7-T7"], ["-F7-T7"], ["-O1-P7"]]
     assert apply(planned, np.array([1.0, 2.0, 3.0, 4.0])).tolist() == [3.0, -2.0, -4.0]
@@ -232,7 +232,7 @@ def test_repeated_names_have_a_line_each():
     assert list(report.dropped) == ["EEG (channel 2)", "EEG (channel 3)"]
 
 
-def test_duplicates_are_told_apart_by_their_signal_later():
+def test_duplicates_are_left_for_their_signals_to_decide():
     planned, report = plan(["T8-P8-0", "C3-Cz", "T8-P8-1"], ["T8-P8"])
     assert planned.duplicates == [(2, 0)]
     assert report.dropped == {"T8-P8-1": "T8-P8 again, like T8-P8-0", "C3-Cz": "not in the montage"}
@@ -267,7 +267,7 @@ def test_a_bank_called_c3_is_not_the_electrode():
         plan(["A1", "B1", "C3"], ["C3"], net="biosemi128")
 
 
-def test_as_recorded_takes_what_says_where_it_is():
+def test_as_recorded_takes_names_that_say_where_they_are():
     planned, report = plan(["C3", "E22", "Foo"])
     assert planned.channels == ["C3"] and list(report.dropped) == ["E22", "Foo"]
     with pytest.raises(ValueError, match=r"No channel name is recognised: E22, Foo.*Rename.*name the net"):
@@ -276,7 +276,7 @@ def test_as_recorded_takes_what_says_where_it_is():
         plan(["EOG", "ECG"])
 
 
-def test_ones_own_list_is_taken_at_its_word():
+def test_a_users_own_list_is_taken_literally():
     assert canonical_names(["t3", "F1-F3", "fp1-f7"]) == ["T7", "F1-F3", "Fp1-F7"]
     assert canonical_names(["E22", "E22-E33", "Cz"], net="GSN-HydroCel-128") == [
         "E22@GSNHydroCel128",

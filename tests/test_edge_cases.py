@@ -1,6 +1,6 @@
 """
 A zoo of real and made recordings that break front ends: each opens as it should, or is refused with the reason. It is
-not part of the repository; its README says where the files come from and how the answers were found.
+not part of the repository; its README names the sources of the files and of the answers.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from neuript_hf import NeurIPTFeatureExtractor, open_recording
 ZOO = SHARED_DATA / "edge_cases"
 EXPECTED = ZOO / "expected.jsonl"
 LINES = [json.loads(line) for line in EXPECTED.read_text(encoding="utf-8").splitlines()] if EXPECTED.exists() else []
-# How the report calls what the zoo describes.
+# The report's words for those of the zoo.
 REASONS = {
     "flat": "flat",
     "clipped": "clipped",
@@ -32,9 +32,9 @@ REASONS = {
     "noise": "noise|clipped",
     "sd ": "noise|clipped",
 }
-# The net's own reference is zero by definition: that is no defect of the file, but a channel without a signal.
+# The net's own reference is zero by definition: a channel without a signal, but not a defect of the file.
 FLAT_BY_DEFINITION = {"egi_example_3.mff": {"VREF"}}
-# What a high-pass repairs is no fault.
+# A high-pass repairs these, so they are not faults.
 USABLE = "usable after a high-pass"
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.filterwarnings("ignore")]
@@ -45,7 +45,7 @@ def case(line):
 
 
 def mne_reading(line):
-    """The file as MNE gives it, by the reader that the zoo names."""
+    """The file as MNE reads it, with the reader that the zoo names."""
     path = ZOO / "files" / line["file"]
     if line.get("reader"):
         return getattr(mne.io, f"read_raw_{line['reader']}")(path, preload=False, verbose="ERROR")
@@ -55,13 +55,13 @@ def mne_reading(line):
 
 
 def expected_microvolts(line):
-    """The first second of each channel by name: stored numbers, times what the zoo says."""
+    """The first second of each channel by name: stored numbers times the zoo's factors."""
     if line.get("reader") == "csv":
         table = np.genfromtxt(ZOO / "files" / line["file"], delimiter=",", names=True, max_rows=256, deletechars="")
         return {name.replace("_", " "): table[name] * line["to_uv"] for name in table.dtype.names}
     raw, scale = mne_reading(line), line.get("mne_scale_to_uv", 1e6)
     data = raw.get_data(stop=min(raw.n_times, round(raw.info["sfreq"])))
-    # the zoo gives scales to channels with a voltage
+    # the zoo has factors for voltages only
     scales = scale if isinstance(scale, dict) else dict.fromkeys(raw.ch_names, scale)
     return {name: row * scales[name] for name, row in zip(raw.ch_names, data, strict=True) if name in scales}
 
@@ -101,7 +101,7 @@ def _answers(line, recording):
 
 
 def bad_channels(line, recording):
-    """Names that the report calls bad, each for a reason that fits."""
+    """Channels that the report calls bad, each for a matching reason."""
     report = NeurIPTFeatureExtractor(montage="as_recorded").inspect(recording)
     reasons = {row.sources[0].name: row.masked for row in report.channels if row.masked} | report.faults
     for name in FLAT_BY_DEFINITION.get(line["file"], set()):

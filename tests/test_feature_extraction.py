@@ -22,7 +22,7 @@ RATE = 128.0
 
 
 def noise(names=NAMES, seconds=12.0, rate=RATE, seed=0):
-    """White noise of 10 microvolt, in volts."""
+    """White noise of 10 microvolts, in volts."""
     return np.random.default_rng(seed).normal(0, 1e-5, (len(names), round(seconds * rate)))
 
 
@@ -40,7 +40,7 @@ def microvolts(batch, extractor):
     return values.transpose(1, 0, 2).reshape(values.shape[1], -1)
 
 
-# Companding (spec section 2.3)
+# Companding (docs/model.md section 2.3)
 
 
 def test_golden_a_law():
@@ -129,7 +129,7 @@ def test_a_list_of_recordings_is_padded_and_reported_one_by_one():
     np.testing.assert_array_equal(batch["input_values"][0, :2], alone["input_values"][0])
 
 
-def test_lists_of_arrays_may_have_names_of_their_own():
+def test_each_array_of_a_list_may_have_its_own_names():
     arrays = [noise(["C3", "C4"], 4.0) * 1e6, noise(seconds=4.0) * 1e6]
     batch = recorded()(arrays, sampling_rate=RATE, channel_names=[["C3", "C4"], NAMES], unit="uV")
     assert batch["channel_mask"].sum(axis=1).tolist() == [2, 4]
@@ -155,7 +155,7 @@ def test_windows_are_cut_from_the_whole_filtered_recording():
 
 @pytest.mark.parametrize("rate", [64.0, 100.0, 128.0, 160.0, 200.0, 250.0, 256.0, 256.01, 500.0, 1000.0])
 def test_resampling_keeps_time_and_amplitude(rate):
-    """Sines of 3, 10 and 25 Hz keep their phase; what lies above the band is gone."""
+    """Sines of 3, 10 and 25 Hz keep their phase; frequencies above the band are gone."""
     time = np.arange(round(40 * rate)) / rate
     frequencies = np.array([3.0, 10.0, 25.0])
     sines = 20 * np.sin(2 * np.pi * frequencies[:, None] * time)
@@ -182,15 +182,15 @@ def test_band_and_notch():
     assert microvolts(batch, extractor)[0][640:3200].std() < 0.1 and "notch: 20 Hz" in str(batch.report)
 
 
-def test_a_notch_that_cannot_be_applied_is_said():
+def test_a_notch_that_cannot_be_applied_is_noted():
     batch = recorded(notch_freq=50.0)(raw_of(noise(rate=100.0), rate=100.0))
     assert "notch: none, 50 Hz lies above the band" in str(batch.report)
 
 
 def test_short_pieces_keep_their_level():
     """
-    The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch near what the whole recording gives
-    there. MNE's own way of going on beyond the ends would leave a step of several microvolt.
+    The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch close to the same part of the filtered
+    recording. MNE's default padding would leave a step of several microvolts.
     """
     rng = np.random.default_rng(0)
     data = np.cumsum(rng.normal(0, 1e-6, (4, round(120 * RATE))), axis=1) * 0.1 + rng.normal(0, 1e-5, (4, 15360))
@@ -208,7 +208,7 @@ def test_short_pieces_keep_their_level():
 
 
 def test_double_banana_from_electrodes():
-    """Each output is the difference of its two electrodes, made before filtering; old names count."""
+    """Each output is the difference of its two electrodes, derived before filtering; old names count."""
     data = noise(OLD_NAMES)
     extractor = NeurIPTFeatureExtractor()
     batch = extractor(raw_of(data, OLD_NAMES))
@@ -246,7 +246,7 @@ def test_the_common_reference_cancels_in_pairs():
     ],
 )
 def test_pairs_from_pairs(names, how, sources):
-    """Recorded, with the sign flipped, over a common electrode, along a chain, over a common reference."""
+    """Recorded, with the sign reversed, over a common electrode, along a chain, over a common reference."""
     potentials = {name: signal for name, signal in zip("F7 T7 Fp1 FT9 C3 Cz".split(), noise(range(6)), strict=True)}
 
     def difference(pair):
@@ -261,7 +261,7 @@ def test_pairs_from_pairs(names, how, sources):
     assert row.how == how and [*map(str, row.sources)] == sources
 
 
-def test_one_second_electrode_everywhere_is_the_reference():
+def test_a_shared_second_electrode_is_the_reference():
     names = ["Fp1-Cz", "F7-Cz", "T3-Cz"]
     batch = recorded()(raw_of(noise(names), names))
     assert [row.name for row in batch.report.channels] == ["Fp1", "F7", "T7"]
@@ -270,7 +270,7 @@ def test_one_second_electrode_everywhere_is_the_reference():
     assert [row.name for row in recorded()(raw_of(noise(pairs), pairs)).report.channels] == pairs
 
 
-def test_as_recorded_takes_eeg_alone_and_says_what_it_left():
+def test_as_recorded_takes_only_eeg_and_reports_the_rest():
     names = ["C3", "Cz", "EOG left", "STI 014", "Fp2"]
     types = ["eeg", "eeg", "eeg", "stim", "misc"]
     batch = recorded()(raw_of(noise(names), names, types=types))
@@ -282,13 +282,13 @@ def test_as_recorded_takes_eeg_alone_and_says_what_it_left():
     }
 
 
-def test_a_list_of_ones_own():
+def test_a_users_own_list():
     batch = NeurIPTFeatureExtractor(montage=["t3", "C3-Cz"])(raw_of(noise(OLD_NAMES), OLD_NAMES))
     assert [row.name for row in batch.report.channels] == ["T7", "C3-Cz"]
     assert batch.report.dropped["Fp1"] == "not in the montage"
 
 
-def test_missing_channels_dropped_keep_the_others_places():
+def test_dropped_channels_leave_the_others_unchanged():
     names = [name for name in OLD_NAMES if name != "Fp1"]
     whole = NeurIPTFeatureExtractor().channel_features()
     batch = NeurIPTFeatureExtractor(on_missing="drop")(raw_of(noise(names), names))
@@ -299,7 +299,7 @@ def test_missing_channels_dropped_keep_the_others_places():
 
 
 def test_missing_electrodes_interpolated():
-    """A smooth field: the interpolated electrode is close to the true one, and is called interpolated."""
+    """In a smooth field the interpolated electrode is close to the true one, and is reported as interpolated."""
     extractor = NeurIPTFeatureExtractor(montage=["Cz", "C3-Cz", "C3"], on_missing="interpolate", companding=None)
     places = np.array(
         [mne.channels.make_standard_montage("standard_1020").get_positions()["ch_pos"][n] for n in OLD_NAMES]
@@ -330,8 +330,8 @@ ELECTRODES = "Fp1 Fp2 F3 F4 C3 C4 P3 P4 O1 O2 Cz Pz".split()
 
 @pytest.mark.filterwarnings("ignore:The standard_1005")
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.9, 0.03), (1.1, -0.02)])
-def test_names_that_say_nothing_are_found_by_digitised_position(scale, shift):
-    """Whatever the size of the head and the origin of the coordinates; the fiducials tell."""
+def test_unknown_names_are_found_by_digitised_position(scale, shift):
+    """Whatever the size of the head and the origin of the coordinates, thanks to the fiducials."""
     names = [f"S{number}" for number in range(len(ELECTRODES))]
     raw = digitised(names, ELECTRODES, scale, shift)
     report = recorded()(raw).report
@@ -342,7 +342,7 @@ def test_names_that_say_nothing_are_found_by_digitised_position(scale, shift):
 
 
 @pytest.mark.filterwarnings("ignore:The standard_1005")
-def test_names_win_over_positions_unless_told_otherwise():
+def test_names_win_over_positions_unless_asked_otherwise():
     raw = digitised(ELECTRODES, ELECTRODES[::-1])
     assert [row.name for row in recorded()(raw).report.channels] == ELECTRODES
     rows = recorded(positions="digitised")(raw).report.channels
@@ -361,7 +361,7 @@ def test_a_net_gives_meaning_to_labels():
         recorded(net="biosemi31")
 
 
-def test_duplicates_that_are_copies_are_dropped_others_refused():
+def test_duplicate_channels_must_be_copies():
     names = ["T8-P8-0", "T8-P8-1", "C3-Cz"]
     data = noise(names)
     data[1] = data[0]
@@ -554,14 +554,14 @@ def test_missing_channels_are_named():
         NeurIPTFeatureExtractor()(raw_of(noise(["Foo", "C3"]), ["Foo", "C3"]))
 
 
-def test_nothing_to_drop_to_and_nothing_to_interpolate_from():
+def test_montages_without_any_channel_to_keep_or_to_interpolate_from():
     with pytest.raises(ValueError, match="has no channel of the montage; it has C3, Cz, C4, Pz. Choose another"):
         NeurIPTFeatureExtractor(montage="sleep_edfx", on_missing="drop")(raw_of(noise()))
     with pytest.raises(ValueError, match="Can't interpolate O1.*at least 4 electrodes against one reference"):
         NeurIPTFeatureExtractor(montage=["O1"], on_missing="interpolate")(raw_of(noise(["C3", "C4"]), ["C3", "C4"]))
 
 
-def test_what_contradicts_an_mne_object():
+def test_arguments_that_contradict_an_mne_object():
     raw = raw_of(noise())
     with pytest.raises(ValueError, match="sampling_rate is 250 Hz, but the recording says 128 Hz. Leave it out"):
         recorded()(raw, sampling_rate=250)
@@ -621,7 +621,7 @@ def test_windows_that_cannot_be_cut(options, words):
 
 
 @pytest.mark.shared_data
-def test_every_recording_of_the_corpus_just_works(shared_data):
+def test_every_recording_of_the_corpus_works(shared_data):
     """
     Each in the montage that its electrodes allow: levels of EEG, every channel accounted for, and only channels masked
     that are plainly bad. These are four channels above 100 microvolts among others of 10 or 20, one of them mains, two

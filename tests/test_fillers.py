@@ -1,4 +1,4 @@
-"""Simple fillers of hidden samples, and the program that sets a model beside them."""
+"""Simple fillers of hidden samples, and the program that compares a model with them."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ from neuript_hf.evaluation.imputation import (
 
 
 def signals(windows=4, channels=19, samples=50, seed=0):
-    """Windows whose channels go together, each with a level of its own."""
+    """Windows of correlated channels, each with its own level."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(channels, channels, generator=torch.Generator().manual_seed(99)) / channels**0.5
     noise = torch.randn(windows, channels, samples, generator=generator)
@@ -49,7 +49,7 @@ def some_visible(like, share=0.6, seed=1):
 
 @pytest.fixture(scope="module")
 def fillers():
-    """All of them, as functions of values and what is visible."""
+    """All of them, as functions of values and visible."""
     training = signals(windows=20, seed=5)
     statistics = channel_statistics(training, torch.ones_like(training, dtype=torch.bool))
     positions = torch.as_tensor(grid_positions(TEN_TWENTY)).expand(4, -1, -1)
@@ -80,7 +80,7 @@ def test_hidden_values_stay_hidden_and_visible_ones_stay(fillers, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_windows_are_filled_by_themselves(fillers, name):
+def test_windows_are_filled_independently(fillers, name):
     values = signals()
     visible = some_visible(values)
     filled = fillers[name](values, visible)
@@ -128,7 +128,7 @@ def test_ridge_is_scikit_learns_for_every_pattern():
         np.testing.assert_allclose(filled[window, ~seen, sample], expected, atol=1e-9)
 
 
-def test_ridge_without_anything_to_see_is_the_mean():
+def test_ridge_without_visible_samples_is_the_mean():
     training = signals(windows=20, seed=5)
     statistics = channel_statistics(training, torch.ones_like(training, dtype=torch.bool))
     nothing = fill_ridge(training[:2], torch.zeros(2, 19, 50, dtype=torch.bool), statistics)
@@ -157,7 +157,7 @@ def test_a_channel_that_is_often_bad_is_trusted_less():
     torch.testing.assert_close(part[others][:, others], whole[others][:, others])
 
 
-def test_channels_that_nothing_can_be_fitted_for_are_refused():
+def test_channels_without_anything_to_fit_are_refused():
     values = signals()
     real = torch.ones_like(values, dtype=torch.bool)
     real[:, 4] = False
@@ -185,7 +185,7 @@ def test_spline_is_mnes():
     np.testing.assert_allclose(filled[0, bad].numpy(), expected[bad], atol=1e-6)
 
 
-def test_the_head_is_mnes():
+def test_the_centre_of_the_head_is_mnes():
     info = mne.create_info(list(TEN_TWENTY), 64, "eeg")
     places = dict(zip(TEN_TWENTY, positions_of(TEN_TWENTY), strict=True))
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
@@ -207,7 +207,7 @@ def test_real_samples_of_a_batch():
 
 
 class Oracle:
-    """Stands for a model: gives what is right, or something else."""
+    """A model that gives the true values, or others."""
 
     device = torch.device("cpu")
 
@@ -316,7 +316,7 @@ def test_from_recordings_to_a_table(checkpoint, manifest, tmp_path, monkeypatch,
                 assert min(people) - 1e-9 <= error["interval"][0] <= error["interval"][1] <= max(people) + 1e-9
             for filler, gain in part["gain"].items():
                 assert gain["mean"] == pytest.approx(part["error"][filler]["mean"] - part["error"]["model"]["mean"])
-            # a volume conductor: the other channels tell most, and weights of chance nothing
+            # in a volume conductor the other channels say most, and random weights nothing
             errors = {method: error["mean"] for method, error in part["error"].items()}
             assert errors["ridge, same instant"] < 0.5 < errors["channel mean"]
             assert errors["ridge, same instant"] < errors["model"]
@@ -324,7 +324,7 @@ def test_from_recordings_to_a_table(checkpoint, manifest, tmp_path, monkeypatch,
         assert f"{error:.3f}" in printed
 
 
-def test_people_whom_the_weights_have_seen_are_refused(checkpoint, manifest, monkeypatch, tmp_path):
+def test_people_that_the_weights_have_seen_are_refused(checkpoint, manifest, monkeypatch, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "seen")
     stage = TrainingStage("pre-training", [], ["simulated/sub-05"], 1, 1, 1.0, 1, "a machine", None, "train", [0])
     write_training_record(folder, TrainingRecord([stage]))
@@ -335,7 +335,7 @@ def test_people_whom_the_weights_have_seen_are_refused(checkpoint, manifest, mon
     assert set(json.loads((tmp_path / "x.json").read_text())["reconstruction"]) == {"random"}
 
 
-def test_places_that_are_not_those_of_a_head_are_refused(checkpoint, manifest, monkeypatch, tmp_path):
+def test_positions_outside_the_head_frame_are_refused(checkpoint, manifest, monkeypatch, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "authors")
     NeurIPTFeatureExtractor(montage="as_recorded", coordinate_frame="montage").save_pretrained(folder)
     with pytest.raises(ValueError, match="coordinate_frame is 'montage'"):

@@ -69,7 +69,7 @@ def test_path_raw_and_array_agree(classify, raw, signal, tmp_path):
         assert [row["score"] for row in other] == pytest.approx([row["score"] for row in rows], abs=1e-4)
 
 
-def test_rows_are_the_models_answers(classify, folder, raw):
+def test_rows_are_the_models_outputs(classify, folder, raw):
     extractor = NeurIPTFeatureExtractor.from_pretrained(folder)
     model = NeurIPTForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -92,8 +92,8 @@ def test_blocks_and_batches_change_nothing(folder, raw):
     assert np.linalg.norm(again - vectors) < 0.02 * np.linalg.norm(vectors - vectors.mean(axis=0))
 
 
-def test_files_that_need_a_word_and_gaps(classify, signal, tmp_path):
-    """What the extractor can be told the pipeline can be told; rows stay on their side of a gap."""
+def test_files_with_gaps_that_need_arguments(classify, signal, tmp_path):
+    """The pipeline takes the extractor's arguments; no row crosses a gap."""
     np.save(tmp_path / "a.npy", signal * 1e6)
     rows = classify(tmp_path / "a.npy", sampling_rate=RATE, channel_names=CHANNELS, unit="uV")
     assert len(rows) == 23
@@ -121,7 +121,7 @@ def test_several_recordings(classify, raw):
 
 @pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
 def test_embeddings(model_class, raw, tmp_path):
-    """Any of the models embeds: the lobe-pooled vector of its encoder."""
+    """Any of the models gives embeddings: the lobe-pooled vectors of its encoder."""
     model, extractor = model_class(small_config()).eval(), NeurIPTFeatureExtractor(montage="as_recorded")
     save_checkpoint(model, extractor, tmp_path)
     rows = pipeline("eeg-embedding", model=str(tmp_path))(raw)
@@ -140,7 +140,7 @@ def test_balanced_bce_scores_are_sigmoids(raw):
     assert sum(rows[0]["scores"].values()) != pytest.approx(1, abs=1e-3)
 
 
-def test_errors_name_the_cure(classify, raw, tmp_path):
+def test_errors_say_what_to_do(classify, raw, tmp_path):
     with pytest.raises(FileNotFoundError, match="No recording at"):
         classify(tmp_path / "none.edf")
     with pytest.raises(ValueError, match="lasts 2.008 s, less than one window of 4 s"):

@@ -37,7 +37,7 @@ def raw_of(microvolts, rate=RATE, names=NAMES):
 
 
 def edf_of(path, signals, **kwargs):
-    """An EDF file of (label, rate, unit, numbers); 16 bits over the numbers' own range."""
+    """An EDF file of (label, rate, unit, numbers), in 16 bits over the range of the numbers."""
     Edf(
         [
             EdfSignal(np.asarray(data), rate, label=label, physical_dimension=unit)
@@ -78,14 +78,14 @@ def test_edf_units_by_the_header(tmp_path, microvolts, unit, factor):
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1.0, "uV"), (1e-3, "mV"), (1e-6, "V")])
-def test_a_unit_that_lacks_is_found_by_size_and_said(tmp_path, microvolts, factor, unit):
+def test_a_missing_unit_is_found_by_size_and_noted(tmp_path, microvolts, factor, unit):
     path = edf_of(tmp_path / "a.edf", [(n, RATE, "", x * factor) for n, x in zip(NAMES, microvolts, strict=True)])
     recording = open_recording(path)
     np.testing.assert_allclose(recording.read([0], 0, 100), microvolts[:1, :100], atol=0.01)
     assert f"taken as {unit}" in recording.notes[0]
-    told = open_recording(path, unit=unit)
-    np.testing.assert_allclose(told.read([0], 0, 100), microvolts[:1, :100], atol=0.01)
-    assert not any("taken as" in note for note in told.notes)
+    given = open_recording(path, unit=unit)
+    np.testing.assert_allclose(given.read([0], 0, 100), microvolts[:1, :100], atol=0.01)
+    assert not any("taken as" in note for note in given.notes)
 
 
 def test_a_size_that_fits_no_unit_is_refused(tmp_path, microvolts):
@@ -94,7 +94,7 @@ def test_a_size_that_fits_no_unit_is_refused(tmp_path, microvolts):
         open_recording(path)
 
 
-def test_what_is_no_voltage_is_no_eeg(tmp_path, microvolts, extractor):
+def test_a_channel_that_is_not_a_voltage_is_not_eeg(tmp_path, microvolts, extractor):
     signals = [("C3", RATE, "uV", microvolts[0]), ("Cz", RATE, "BS", microvolts[1]), ("C4", RATE, "uV", microvolts[2])]
     report = extractor.inspect(edf_of(tmp_path / "a.edf", signals))
     assert [row.name for row in report.channels] == ["C3", "C4"]
@@ -104,7 +104,7 @@ def test_what_is_no_voltage_is_no_eeg(tmp_path, microvolts, extractor):
 # Rates and gaps
 
 
-def test_other_rates_stay_out_and_are_said(tmp_path, microvolts):
+def test_channels_of_other_rates_are_left_out_and_noted(tmp_path, microvolts):
     """MNE would stretch 64 Hz to 512, and the EEG to the rate of the ECG."""
     signals = [(name, RATE, "uV", x) for name, x in zip(NAMES, microvolts, strict=True)]
     signals += [("Pz", 64, "uV", np.arange(20 * 64.0)), ("ECG", 512, "uV", np.arange(20 * 512.0))]
@@ -118,7 +118,7 @@ def test_other_rates_stay_out_and_are_said(tmp_path, microvolts):
 
 
 def edf_with_a_gap(path, microvolts, missing=30.0):
-    """EDF+D by hand: 10 records of a second, a hole, 10 records; an annotation by the clock in each part."""
+    """EDF+D by hand: 10 records of a second, a gap, 10 records; an annotation by the clock in each part."""
     signals = [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)]
     edf_of(path, signals, annotations=[EdfAnnotation(1, 2, "x" * 30)])
     data = bytearray(path.read_bytes())
@@ -145,7 +145,7 @@ def test_gaps_by_the_clock_of_the_records(tmp_path, microvolts, extractor):
     second = extractor(raw_of(microvolts[:, 10 * RATE :]), stride_seconds=1.0)["input_values"]
     np.testing.assert_allclose(batch["input_values"][7:], second, atol=2e-3)
     np.testing.assert_allclose(extractor(recording, onsets=[42.0])["input_values"], second[2:3], atol=2e-3)
-    raw = mne.io.read_raw_edf(tmp_path / "gap.edf", verbose="ERROR")  # joins the parts without a word
+    raw = mne.io.read_raw_edf(tmp_path / "gap.edf", verbose="ERROR")  # joins the parts without saying so
     assert as_recording(raw).gaps == [(10.0, 40.0)] and as_recording(raw.crop(4.0)).gaps == [(6.0, 36.0)]
     for onset in (8.0, 20.0, 38.0, 47.0):
         assert not recording.holds(onset, 4.0)
@@ -193,8 +193,8 @@ def test_annotations_count_from_the_first_sample(microvolts):
     assert as_recording(raw).events == [(pytest.approx(2.0), 1.0, "rest")]
 
 
-def test_blocks_give_what_the_whole_gives(monkeypatch, extractor):
-    """Where a recording is cut for reading changes nothing: rates that divide, that do not, offsets, high-pass."""
+def test_blocks_give_the_same_as_the_whole(monkeypatch, extractor):
+    """Cuts for reading change nothing: at rates that divide and that do not, with offsets and the high-pass."""
     generator = np.random.default_rng(1)
     for rate in (256, 250, 199.7603):
         signal = np.cumsum(generator.normal(0, 2, (2, round(200 * rate))), axis=-1) * 0.3 + 5000
@@ -214,12 +214,12 @@ def test_the_filter_is_the_kernel_that_mne_designs():
     resampler = Resampler(256, 64, 30.0)
     kernel = mne.filter.create_filter(None, 256, None, 30.0, h_trans_bandwidth=2.0, verbose="ERROR")
     expected = np.stack([np.convolve(row, kernel, mode="same") for row in signal])[:, 1200:2800:4]
-    # the stop band, -53 dB, is cut off at 32 Hz rather than folded back
+    # the stop band, -53 dB, is cut off at 32 Hz rather than aliased
     np.testing.assert_allclose(resampler(signal, 1200, 2800, 400), expected, atol=5e-3)
 
 
 def test_bci2000_counts_are_scaled_by_the_header(tmp_path, microvolts):
-    """MNE gives the amplifier's counts as volts."""
+    """MNE returns the amplifier's counts as volts."""
     counts = np.rint(microvolts / 0.25).astype("<i2").T
     text = (
         "[ State Vector Definition ]\r\nRunning 1 0 0 0\r\n[ Parameter Definition ]\r\n"
@@ -269,8 +269,8 @@ def test_tables_with_a_time_column(tmp_path, microvolts, suffix, options):
     assert any("Hz by the time stamps in 'timestamps'" in note for note in recording.notes)
 
 
-def test_what_a_table_says_otherwise(tmp_path, microvolts):
-    """Milliseconds, dates, comments, units at the names."""
+def test_other_spellings_of_a_table(tmp_path, microvolts):
+    """Milliseconds, dates, comments, units in the names."""
     table = table_of(microvolts, times=False)
     ms = table.assign(**{"time_ms": np.arange(len(table)) * 1000 / RATE})
     ms.to_csv(tmp_path / "ms.csv", index=False)
@@ -354,13 +354,13 @@ def test_pieces_in_files(tmp_path, microvolts, extractor):
         ),
     ],
 )
-def test_tables_that_lack_something(tmp_path, content, given, words):
+def test_tables_with_something_missing(tmp_path, content, given, words):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(ValueError, match=words):
         open_recording(tmp_path / "a.csv", **given)
 
 
-def test_names_may_be_given_in_place_of_the_files(tmp_path, microvolts, extractor):
+def test_given_names_replace_the_files(tmp_path, microvolts, extractor):
     path = edf_of(tmp_path / "a.edf", [(f"ch{k}", RATE, "uV", x) for k, x in enumerate(microvolts)])
     with pytest.raises(ValueError, match="recognised"):
         extractor(path)
@@ -372,7 +372,7 @@ def test_names_may_be_given_in_place_of_the_files(tmp_path, microvolts, extracto
 # What can't be read
 
 
-def test_broken_files_say_their_name_and_what_is_wrong(tmp_path, microvolts):
+def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
     path = edf_of(tmp_path / "a.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
     data = path.read_bytes()
     broken = {
@@ -395,7 +395,7 @@ def test_broken_files_say_their_name_and_what_is_wrong(tmp_path, microvolts):
         open_recording(tmp_path / "nowhere.edf")
 
 
-def test_a_truncated_recording_is_read_and_said(tmp_path, microvolts):
+def test_a_truncated_recording_is_read_and_noted(tmp_path, microvolts):
     path = edf_of(tmp_path / "a.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
     path.write_bytes(path.read_bytes()[: -int(3.5 * 2 * 3 * RATE)])
     recording = open_recording(path)
@@ -414,7 +414,7 @@ def faults_of(signal, rate=256):
 
 
 def test_what_is_wrong_with_a_channel():
-    """One fault in each of ten channels of a plain recording; two good ones."""
+    """One fault in each of nine channels; three good ones, one with offset and drift."""
     rate, generator = 256, np.random.default_rng(0)
     time = np.arange(60 * rate) / rate
     spectrum = np.fft.rfft(generator.normal(size=(12, len(time))))
@@ -430,7 +430,7 @@ def test_what_is_wrong_with_a_channel():
     signal[7] = signal[0]
     signal[8, 500:600] = np.nan
     signal[9] *= 20
-    signal[10] += 4200 + 300 * time / 60  # an offset and a drift are no fault
+    signal[10] += 4200 + 300 * time / 60  # an offset and a drift are not faults
     assert faults_of(signal) == [
         "",
         "flat",
@@ -447,8 +447,8 @@ def test_what_is_wrong_with_a_channel():
     ]
 
 
-def test_zeros_in_all_channels_are_no_rail(microvolts, extractor):
-    """Files whose last record was filled up."""
+def test_zeros_in_all_channels_are_not_a_rail(microvolts, extractor):
+    """Files whose last record was padded."""
     microvolts = microvolts - 1800
     microvolts[:, -2 * RATE :] = 0.0
     assert faults_of(microvolts, RATE) == [""] * 3
@@ -457,14 +457,14 @@ def test_zeros_in_all_channels_are_no_rail(microvolts, extractor):
     assert faults_of(microvolts[:, : -2 * RATE], RATE)[0] == "clipped"
 
 
-def test_mains_that_all_channels_share_is_no_fault():
+def test_mains_that_all_channels_share_is_not_a_fault():
     time = np.arange(60 * 256) / 256
     signal = np.random.default_rng(0).normal(0, 10, (5, len(time))) + 200 * np.sin(2 * np.pi * 60 * time)
     assert faults_of(signal) == [""] * 5
 
 
 def test_offsets_do_not_ring_into_windows(extractor):
-    """Electrode offsets of thousands of microvolt, unlike in each channel, change nothing."""
+    """Electrode offsets of thousands of microvolts, different in each channel, change nothing."""
     signal = np.random.default_rng(0).normal(0, 10, (3, 30 * 250))
     arguments = {"sampling_rate": 250, "channel_names": NAMES, "unit": "uV"}
     expected = extractor(signal, **arguments)["input_values"]
