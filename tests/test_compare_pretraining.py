@@ -64,6 +64,7 @@ def compared(compare, tmp_path_factory):
     return folder, compare(folder, "--shares", 1, 0.5, "--seeds", 0, 1)
 
 
+@pytest.mark.slow
 def test_a_comparison_and_its_files(compared):
     folder, printed = compared
     results = json.loads((folder / "compared.json").read_text())
@@ -96,6 +97,7 @@ def test_a_comparison_and_its_files(compared):
         assert low <= high
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(compared, compare):
     folder, _ = compared
     cells = sorted((folder / "cells").glob("*.json"))

@@ -62,6 +62,7 @@ def people_of(manifest, *splits):
     return set(table[table["split"].isin(splits)]["subject"])
 
 
+@pytest.mark.slow
 def test_from_files_to_a_comparison(evaluation, manifest, tmp_path):
     result, printed = evaluation()
     hands = result["tasks"]["hands"]
@@ -104,6 +105,7 @@ def test_from_files_to_a_comparison(evaluation, manifest, tmp_path):
         compare([tmp_path / "result.json", tmp_path / "other.json"])
 
 
+@pytest.mark.slow
 def test_folds_open_no_recording_of_validation_and_test_people(evaluation, manifest, tmp_path):
     table = pd.read_csv(manifest, dtype=str)
     table["file"] = [str(manifest.parent / file) for file in table["file"]]

@@ -97,6 +97,7 @@ def test_settings_of_the_comparison():
     assert len(arguments.tasks) == 5 and arguments.shares == [1.0, 0.1] and len(arguments.seeds) == 3
 
 
+@pytest.mark.slow
 def test_finetune_from_files_to_metrics(finetuned):
     folder, printed = finetuned
     for words in ("unseen people", "chance 0.500", "frozen features + fit", "fine-tuned", "band power"):
@@ -110,6 +111,7 @@ def test_finetune_from_files_to_metrics(finetuned):
     assert results["provenance"]["seed"] == 3
 
 
+@pytest.mark.slow
 def test_finetune_in_two_processes(manifest, tmp_path):
     """As one: the same losses where nothing is drawn at random, one checkpoint, one table."""
     config = json.dumps(json.loads(SMALL) | {"hidden_dropout": 0.0, "attention_dropout": 0.0, "router_noise": 0.0})
@@ -139,6 +141,7 @@ def test_leaving_ends_what_joins_processes(tmp_path):
     assert not distributed.is_initialized()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
 def test_processes_that_would_train_apart_are_refused(manifest, tmp_path):
     command = ("examples/finetune.py", "--data", manifest, "--output_dir", tmp_path / "apart")
@@ -147,6 +150,7 @@ def test_processes_that_would_train_apart_are_refused(manifest, tmp_path):
     assert not (tmp_path / "apart").exists()
 
 
+@pytest.mark.slow
 def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):
     folder, _ = finetuned
     assert verify(folder)["passed"]
@@ -154,6 +158,7 @@ def test_a_finetuned_folder_is_a_checkpoint(finetuned, manifest):
     assert {row["label"] for row in rows} <= {"left_hand", "right_hand"} and len(rows) > 10
 
 
+@pytest.mark.slow
 def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path):
     """The people it was tuned on; from another checkpoint on, theirs too. Nobody of them is scored unless allowed."""
     folder, _ = finetuned
@@ -177,6 +182,7 @@ def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path
     assert set(longer.subjects) > people and longer.stages[0] == record.stages[0] and len(longer.stages) == 2
 
 
+@pytest.mark.slow
 def test_model_card_from_results(finetuned):
     folder, _ = finetuned
     write_model_card(folder)
@@ -190,6 +196,7 @@ def test_model_card_from_results(finetuned):
     assert "| | | | |\n| fine-tuned |" in card and " |\n| classes | left_hand, right_hand |\n" in card
 
 
+@pytest.mark.slow
 def test_summary_of_several_seeds(finetuned):
     folder, _ = finetuned
     table = run("research/summarise.py", "--folders", folder)
@@ -197,17 +204,20 @@ def test_summary_of_several_seeds(finetuned):
     assert "| hands | 2, " in table and f"{results['model']['balanced_accuracy']:.3f}" in table
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_folder(manifest, tmp_path):
-    run("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet")
+    stride = ("--stride_seconds", "20")
+    run("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet", *stride)
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert table["recording"].nunique() == 5 and {len(vector) for vector in table["embedding"]} == {3360}
     recording = sorted(manifest.parent.glob("*.fif"))[1]
-    run("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet")
+    run("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet", *stride)
     one, same = pd.read_parquet(tmp_path / "one.parquet"), table[table["recording"] == str(recording)]
     assert one["onset"].tolist() == same["onset"].tolist()
     np.testing.assert_allclose(np.stack(one["embedding"]), np.stack(same["embedding"]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_into_a_checkpoint(manifest, tmp_path):
     folder = tmp_path / "lora"
     printed = run(
@@ -222,6 +232,7 @@ def test_adapters_are_merged_into_a_checkpoint(manifest, tmp_path):
     assert before.kind == "pre-training" and stage.steps == 2 and stage.recipe["rank"] == 8
 
 
+@pytest.mark.slow
 def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
     folder, _ = finetuned
     printed = run(
@@ -232,6 +243,7 @@ def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
     assert "probe" in json.loads((tmp_path / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
     folder = shutil.copytree(manifest.parent, tmp_path / "mixed")
     raw = mne.io.read_raw(folder / "sub-02_raw.fif", preload=True)
@@ -240,6 +252,7 @@ def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
     assert done.returncode != 0 and "different channels: [18, 19] of them" in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
     save_checkpoint(
         NeurIPTForPreTraining(NeurIPTConfig(**json.loads(SMALL))),

@@ -620,6 +620,7 @@ def test_windows_that_cannot_be_cut(options, words):
 # Real recordings
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_every_recording_of_the_corpus_works(shared_data):
     """

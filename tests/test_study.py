@@ -96,6 +96,7 @@ def study(tmp_path_factory):
     return folder / "trial.yaml", manifest
 
 
+@pytest.mark.slow
 def test_from_a_file_to_results(study, tmp_path):
     file, manifest = study
     program = [str(ROOT / "research" / "study.py"), "--data", str(manifest), "--output", str(tmp_path / "trial")]
