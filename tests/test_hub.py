@@ -349,6 +349,16 @@ def test_verify_fails_on_one_missing_weight(checkpoint):
     assert not verdict["passed"] and f"missing keys: {name}" in verdict["problems"]
 
 
+def test_verify_fails_on_one_weight_too_many(checkpoint):
+    """Also on one of another model's, which loading an encoder leaves out without a word."""
+    model, _, folder = checkpoint
+    name = "classifier.extra" if isinstance(model, NeurIPTForPreTraining) else "decoder.7.norm.weight"
+    state = load_file(folder / "model.safetensors") | {name: torch.zeros(3)}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    verdict = verify(folder)
+    assert not verdict["passed"] and verdict["problems"] == [f"unexpected keys: {name}"]
+
+
 def test_verify_needs_golden_tensors(checkpoint):
     _, _, folder = checkpoint
     (folder / "golden.safetensors").unlink()
@@ -357,11 +367,14 @@ def test_verify_needs_golden_tensors(checkpoint):
 
 
 def test_encoder_of_a_pre_trained_checkpoint(tmp_path):
-    """A pre-training checkpoint gives its encoder to `AutoModel` and to a classifier, weight by weight."""
+    """
+    A pre-training checkpoint gives its encoder to `AutoModel` and to a classifier, weight by weight. The decoder that
+    remains is not reported, and weights that are missing are.
+    """
     model = NeurIPTForPreTraining(small_config())
     save_checkpoint(model, NeurIPTFeatureExtractor(), tmp_path)
     encoder, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not info["missing_keys"]
+    assert not info["missing_keys"] and not info["unexpected_keys"]
     classifier, info = AutoModelForSequenceClassification.from_pretrained(
         tmp_path, num_labels=4, output_loading_info=True
     )
