@@ -25,6 +25,7 @@ print(page_faults(10))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or torch.cuda.is_available(), reason="glibc's allocator, without a GPU"
 )

@@ -347,7 +347,7 @@ def test_montages_of_the_manifest(manifest, tmp_path):
     dataset = EEGShardDataset(tmp_path / "out")
     assert dataset.recordings["channels"].tolist() == [4, 2]
     (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
-    assert "montage needs channels that the recording lacks" in aside["reason"]
+    assert "montage needs channels that the recording does not have" in aside["reason"]
 
 
 def test_files_that_the_manifest_describes(recordings, tmp_path):
@@ -450,7 +450,9 @@ def test_awkward_files(shared_data, tmp_path):
             assert outcome.status != "kept", case["file"]
         elif outcome.status != "kept":
             # a cap that the user must name, an optional package, a third of a second, or only bad channels
-            assert re.search("by its name|pip install|no room|All channels are bad", outcome.reason), case["file"]
+            assert re.search("channel name is recognised|pip install|no room|All channels are bad", outcome.reason), (
+                case["file"]
+            )
 
 
 @pytest.mark.parametrize(

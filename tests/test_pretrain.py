@@ -109,6 +109,7 @@ def test_a_checkpoint_that_is_complete(whole_run):
     assert len(config["spectral_mean"]) == len(config["spectral_scale"]) == 13
 
 
+@pytest.mark.slow
 def test_what_the_log_tells(whole_run):
     history = state(whole_run)["log_history"]
     trained = [entry for entry in history if "loss" in entry]
@@ -131,6 +132,7 @@ def test_the_learning_curve_of_parts_is_one(whole_run, tmp_path):
         read_curve([tmp_path])
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, tmp_path):
     folder = tmp_path / "run"
     program = command(prepared, folder)
@@ -192,6 +194,7 @@ def test_processes_that_would_train_apart_are_refused(prepared, tmp_path):
     assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
 
 
+@pytest.mark.slow
 def test_again_from_weights_alone(prepared, whole_run, tmp_path):
     folder = tmp_path / "more"
     run(*command(prepared, folder, "--weights", whole_run, steps=2))

@@ -207,6 +207,7 @@ def sines(seed, count=64):
     return Dataset.from_list([{"input_values": signal.astype(np.float32), **places} for signal in signals])
 
 
+@pytest.mark.slow
 def test_reconstruction_falls_below_the_mean_filler(tmp_path):
     """Pre-training learns: on new windows hidden samples are rebuilt better than by their channel's visible mean."""
     torch.manual_seed(0)

@@ -98,6 +98,7 @@ def manifest(tmp_path_factory):
     return simulate_dataset(tmp_path_factory.mktemp("recordings"), n_subjects=5, seed=0)
 
 
+@pytest.mark.slow
 def test_people_of_prepared_data_are_those_of_the_task(manifest, tmp_path):
     """Shards put the data set before a person, tasks need not: the check finds the same people in both."""
     extractor = NeurIPTFeatureExtractor(montage=["C3", "C4"])
