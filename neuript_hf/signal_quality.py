@@ -283,7 +283,7 @@ def check_amplitude(typical: float, unit: str) -> None:
     fitting = [u for u, size in MICROVOLTS.items() if scale and least <= typical * size / scale <= most]
     advice = f"If they are in another unit, say so: unit={' or '.join(map(repr, fitting))}." if fitting else ""
     raise ValueError(
-        f"Taken as {unit}, a typical channel varies by {typical:.2g} microvolt within a second; EEG varies by "
+        f"Taken as {unit}, a typical channel varies by {typical:.2g} microvolts within a second; EEG by "
         f"{least:g} to {most:g}. {advice or 'Check how the file was scaled.'}"
     )
 
