@@ -9,13 +9,15 @@ Writes the tables of README, model card and docs from the result files, each bet
     python research/write_tables.py --check    # names the tables that differ; status 1 if any does
 """
 
-import csv
 import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
 
 from neuript_hf.checkpoints.card import TASKS, count_parameters, read_results
 from neuript_hf.checkpoints.training_record import TrainingRecord, read_training_record
@@ -30,7 +32,7 @@ MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WINDOW_SECONDS = 4
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
@@ -46,15 +48,14 @@ def checkpoints() -> str:
         if record is None:
             rows.append([name, f"{count_parameters(folder):,}", "nothing: no weights yet", "", "", ""])
             continue
-        if (folder / "results.json").is_file():
-            results = json.loads((folder / "results.json").read_text())
+        if results := task_results(folder):
             task = TASKS[folder.name.rsplit("-", 1)[-1]]
             own, band_power = results["model"], results["baseline"]
             scores = [own["balanced_accuracy"], band_power["balanced_accuracy"], own["chance"]]
         else:
             tasks, means = features(folder)["tasks"], features(folder)["overall"]
             task = f"pre-trained; mean of {len(tasks)} tasks, frozen"
-            chance = sum(1 / len(found["classes"]) for found in tasks.values()) / len(tasks)
+            chance = fmean(1 / len(found["classes"]) for found in tasks.values())
             scores = [means["checkpoint"]["value"], means["band power"]["value"], chance]
         rows.append([name, f"{count_parameters(folder):,}", task, *(f"{score:.3f}" for score in scores)])
     return markdown(["checkpoint", "parameters", "for", "balanced accuracy", "band power", "chance"], rows)
@@ -79,15 +80,14 @@ def training() -> str:
 
 def seen() -> str:
     """The data sets behind the weights, by licence and source."""
-    users = defaultdict(list)
-    for folder, record in folders():
-        for stage in record.stages if record else ():
-            for found in stage.datasets:
-                key = (found.name, f"{found.people}", f"{found.hours:.2f}", found.licence, found.source)
-                if folder.name not in users[key]:
-                    users[key].append(folder.name)
-    everybody = [folder.name for folder, record in folders() if record]
-    rows = [[*key, "all" if names == everybody else ", ".join(names)] for key, names in sorted(users.items())]
+    users, records = defaultdict(dict), {folder.name: record for folder, record in folders() if record}
+    for folder, record in records.items():
+        for found in [dataset for stage in record.stages for dataset in stage.datasets]:
+            key = (found.name, f"{found.people}", f"{found.hours:.2f}", found.licence, found.source)
+            users[key][folder] = None  # in their order, each once
+    rows = [
+        [*key, "all" if names.keys() == records.keys() else ", ".join(names)] for key, names in sorted(users.items())
+    ]
     return markdown(["data set", "people", "hours", "licence", "source", "checkpoints"], rows)
 
 
@@ -96,16 +96,16 @@ def frozen() -> str:
     found = {folder.name: features(folder) for folder in pretrained()}
     first = next(iter(found.values()))
     header = ["task", "people", *found, *(f"random, as {name}" for name in found), "band power"]
-    rows = []
-    for task, result in first["tasks"].items():
-        values = [results["tasks"][task]["accuracies"]["checkpoint"]["value"] for results in found.values()]
-        values += [results["tasks"][task]["accuracies"]["random"]["value"] for results in found.values()]
-        values.append(result["accuracies"]["band power"]["value"])
-        rows.append([TASKS[task], f"{result['people']}", *(f"{value:.3f}" for value in values)])
-    values = [results["overall"]["checkpoint"]["value"] for results in found.values()]
-    values += [results["overall"]["random"]["value"] for results in found.values()]
-    rows.append(["mean", "", *(f"{value:.3f}" for value in [*values, first["overall"]["band power"]["value"]])])
-    return markdown(header, rows)
+
+    def scores(accuracies: list[dict]) -> list[str]:
+        values = [accuracy[weights] for weights in ("checkpoint", "random") for accuracy in accuracies]
+        return [f"{value['value']:.3f}" for value in [*values, accuracies[0]["band power"]]]
+
+    rows = [
+        [TASKS[task], f"{about['people']}", *scores([other["tasks"][task]["accuracies"] for other in found.values()])]
+        for task, about in first["tasks"].items()
+    ]
+    return markdown(header, [*rows, ["mean", "", *scores([other["overall"] for other in found.values()])]])
 
 
 def frozen_means() -> str:
@@ -136,10 +136,8 @@ def task_weights() -> str:
     names = {"model": "fine-tuned", "head_start": "frozen features and a fit", "baseline": "band power"}
     rows = []
     for folder, _ in folders():
-        if not (folder / "results.json").is_file():
-            continue
-        results = json.loads((folder / "results.json").read_text())
-        for key, name in names.items():
+        results = task_results(folder)
+        for key, name in names.items() if results else ():
             low, high = results[key]["balanced_accuracy_interval"]
             score = f"{results[key]['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f})"
             people = f"{results['model']['people']}"
@@ -160,7 +158,13 @@ def folders() -> Iterator[tuple[Path, TrainingRecord | None]]:
 
 
 def pretrained() -> list[Path]:
-    return [folder for folder, record in folders() if record and not (folder / "results.json").is_file()]
+    return [folder for folder, record in folders() if record and not task_results(folder)]
+
+
+def task_results(folder: Path) -> dict | None:
+    """Results of weights that were fine-tuned for a task."""
+    file = folder / "results.json"
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def features(folder: Path) -> dict:
@@ -170,53 +174,42 @@ def features(folder: Path) -> dict:
 # Benchmarks
 
 
-def rows_of(name: str) -> list[dict[str, str]]:
-    with (BENCHMARKS / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+def benchmark(name: str) -> pd.DataFrame:
+    return pd.read_csv(BENCHMARKS / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
-def speeds() -> list[dict[str, str]]:
-    return [row for row in rows_of("speed") if row.get("allocator", "keeps memory") == "keeps memory"]
+def selected(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
+    """The columns that have a title, under it."""
+    return markdown(list(titles.values()), rows[list(titles)].itertuples(index=False))
+
+
+def speeds() -> pd.DataFrame:
+    """With the allocator as our programs use it; older rows have it both ways."""
+    rows = benchmark("speed")
+    return rows[(rows != "as it comes").all(axis="columns")]
 
 
 def cost() -> str:
     """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
-    costs = defaultdict(dict)
-    for row in speeds():
-        costs[f"NeurIPT {row['size']}"][row["kind"]] = float(row["seconds_per_window"])
-    for row in rows_of("patch_models"):
-        costs[row["model"]][row["kind"]] = float(row["seconds_per_window"])
-    minutes = 60 / WINDOW_SECONDS
-    rows = [
-        [model, *(f"{kinds[kind] * minutes:.2g}" for kind in ("embedding", "fine-tuning"))]
-        for model, kinds in costs.items()
-    ]
-    return markdown(["model", "embedding, s", "fine-tuning, s"], rows)
+    ours = speeds().assign(model=lambda rows: "NeurIPT " + rows["size"])
+    rows = pd.concat([ours, benchmark("patch_models")])
+    rows["minute"] = rows["seconds_per_window"].map(lambda seconds: f"{float(seconds) * 60 / WINDOW_SECONDS:.2g}")
+    table = rows.pivot(index="model", columns="kind", values="minute").loc[rows["model"].unique()].reset_index()
+    return selected(table, {"model": "model", "embedding": "embedding, s", "fine-tuning": "fine-tuning, s"})
 
 
 def speed() -> str:
     """Forward passes and steps of the three sizes."""
-    names = ("size", "kind", "seconds_per_window", "windows_per_second")
-    rows = [[*(row[name] for name in names), f"{float(row['peak_share']):.0%}"] for row in speeds()]
-    return markdown(["size", "what", "s a window", "windows a second", "share of peak"], rows)
-
-
-def cpu_parts() -> str:
-    """What each faster form for CPUs was worth on a whole step: plain time over its own."""
-    ratios = defaultdict(dict)
-    for row in rows_of("cpu_parts"):
-        step = f"{row['size']} {row['kind']}, dropout {row['dropout']}"
-        ratios[row["part"]][step] = f"{row['ratio']} ({row['ratio_lowest']} to {row['ratio_highest']})"
-    steps = list(next(iter(ratios.values())))
-    return markdown(["part", *steps], [[part, *map(found.get, steps)] for part, found in ratios.items()])
+    rows = speeds().assign(share=lambda rows: rows["peak_share"].astype(float).map("{:.0%}".format))
+    titles = {"size": "size", "kind": "what", "seconds_per_window": "s a window"}
+    return selected(rows, titles | {"windows_per_second": "windows a second", "share": "share of peak"})
 
 
 def memory() -> str:
     """Peak memory of pre-training steps, with the allocator as it comes and with a threshold."""
     peaks = defaultdict(list)
-    for row in rows_of("memory"):
-        key = (row["size"], row["batch"], "yes" if row["checkpointing"] == "True" else "no")
-        peaks[key].append(row["peak_memory_gib"])
+    for row in benchmark("memory").itertuples():
+        peaks[row.size, row.batch, "yes" if row.checkpointing == "True" else "no"].append(row.peak_memory_gib)
     threshold = "with MALLOC_MMAP_THRESHOLD_=8388608"
     header = ["size", "windows in a batch", "activation checkpointing", "peak, GiB", threshold]
     return markdown(header, [[*key, *values] for key, values in peaks.items()])
@@ -224,42 +217,31 @@ def memory() -> str:
 
 def pretraining_step() -> str:
     """A step of a training, beside the model's own part of it."""
-    names = ("settings", "windows_in_a_batch", "workers", "seconds_per_step", "forward_and_backward", "ratio")
-    header = ["settings", "windows in a batch", "workers", "s a step", "forward and backward, s", "ratio"]
-    return markdown(header, [[row[name] for name in names] for row in rows_of("pretraining_step")])
+    titles = {"settings": "settings", "windows_in_a_batch": "windows in a batch", "workers": "workers"}
+    titles |= {"seconds_per_step": "s a step", "forward_and_backward": "forward and backward, s", "ratio": "ratio"}
+    return selected(benchmark("pretraining_step"), titles)
 
 
 def storage() -> str:
     """The cost of a stored window, in bytes and in noise."""
-    rows = [
-        [
-            row["encoding"],
-            f"{float(row['megabytes_per_hour']):.1f}",
-            f"{float(row['microvolt_snr_db']):.0f}" if row["microvolt_snr_db"] else "exact",
-            f"{float(row['random_windows_per_second']):,.0f}",
-        ]
-        for row in rows_of("storage")
-    ]
-    return markdown(["encoding", "MB an hour of 20 channels", "signal to noise, dB", "random windows a second"], rows)
+    rows = benchmark("storage")
+    formats = {"megabytes_per_hour": "{:.1f}", "microvolt_snr_db": "{:.0f}", "random_windows_per_second": "{:,.0f}"}
+    for name, text in formats.items():
+        rows[name] = [text.format(float(value)) if value else "exact" for value in rows[name]]
+    titles = ("MB an hour of 20 channels", "signal to noise, dB", "random windows a second")
+    return selected(rows, {"encoding": "encoding"} | dict(zip(formats, titles, strict=True)))
 
 
 def recordings() -> str:
     """From file to tensors, beside MNE's own filter and resampling."""
-    rows = [
-        [
-            row["rate"],
-            row["channels"],
-            row["times_real_time"],
-            f"{row['time_over_mne']} ({row['time_over_mne_worst']})",
-        ]
-        for row in rows_of("recordings")
-        if row["times_real_time"]
-    ]
-    return markdown(["rate of the file, Hz", "channels", "times real time", "share of MNE's time (worst pair)"], rows)
+    rows = benchmark("recordings").query("times_real_time != ''")
+    rows["share"] = rows["time_over_mne"] + " (" + rows["time_over_mne_worst"] + ")"
+    titles = {"rate": "rate of the file, Hz", "channels": "channels", "times_real_time": "times real time"}
+    return selected(rows, titles | {"share": "share of MNE's time (worst pair)"})
 
 
 CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_means, gaps, task_weights, fine_tuning)
-COSTS = (cost, speed, cpu_parts, memory, pretraining_step, storage, recordings)
+COSTS = (cost, speed, memory, pretraining_step, storage, recordings)
 TABLES = {table.__name__: table for table in (*CHECKPOINTS, *COSTS)}
 
 
