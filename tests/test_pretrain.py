@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -122,6 +121,7 @@ def test_what_the_log_tells(whole_run):
     assert list(whole_run.rglob("events.out.tfevents.*"))  # TensorBoard's, where nobody asks for another tracker
 
 
+@pytest.mark.slow
 def test_the_learning_curve_of_parts_is_one(whole_run, tmp_path):
     curve = read_curve([whole_run, whole_run])
     assert list(curve.index) == [*range(1, 7), *range(7, 13)]
@@ -168,14 +168,14 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
             *(prepared, folder, "--per_device_train_batch_size", batch, "--optim", "sgd"),
             *("--save_steps", "50", "--eval_steps", "50", "--monitor_steps", "50"),
             steps=50,
+            # rounding sends tokens to other experts, and the runs part; test_ecosystem.py compares single steps
+            num_experts=[0] * 6,
             **EXACT,
         )
         run(*launcher, *program, "--learning_rate", "1e-3", **watch_threads(tmp_path))
         runs.append(losses(folder))
     assert len(runs[0]) == 50 and max(runs[0]) - min(runs[0]) > 0.5
-    # relative: losses are about 10, and in a few of the steps rounding sends a token to another expert (5e-4)
-    assert runs[1] == pytest.approx(runs[0], rel=1e-4)
-    assert np.median(np.abs(np.subtract(*runs))) < 2e-5
+    assert runs[1] == pytest.approx(runs[0], rel=2e-6)
     ends = threads_at_the_end(tmp_path)
     assert set(ends) == {0, 1} and not any("gloo" in names for names in ends.values())
 
