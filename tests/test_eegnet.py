@@ -34,7 +34,7 @@ def test_lengths_and_rates(rate, samples):
 def test_what_it_cannot_take():
     with pytest.raises(ValueError, match="multiple of 32 Hz, but the sampling rate is 100"):
         EEGNet(3, 2, 100, 400)
-    with pytest.raises(ValueError, match="windows of 16 samples at least, but these have 15"):
+    with pytest.raises(ValueError, match="windows of at least 16 samples, but these have 15"):
         EEGNet(3, 2, 64, 15)
     signals, labels = rhythms(8)
     with pytest.raises(ValueError, match=r"two classes or more, but all labels are \[0\]"):

@@ -418,7 +418,7 @@ def test_a_model_without_experts_has_no_bars():
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda batch: batch.pop("hidden_positions"), {}, "lacks hidden_positions"),
+        (lambda batch: batch.pop("hidden_positions"), {}, "has no hidden_positions"),
         (lambda batch: batch["hidden_positions"].zero_(), {}, "No sample .* hidden"),
         (lambda batch: batch["labels"].zero_(), {}, "hidden samples .* same value"),
         (lambda batch: None, {"look_steps": 3, "picture_steps": 4}, "multiple of look_steps.* 4 and 3"),

@@ -168,7 +168,7 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
             *(prepared, folder, "--per_device_train_batch_size", batch, "--optim", "sgd"),
             *("--save_steps", "50", "--eval_steps", "50", "--monitor_steps", "50"),
             steps=50,
-            # rounding sends tokens to other experts, and the runs part; test_ecosystem.py compares single steps
+            # with experts, rounding sends tokens to others and the runs drift apart; test_ecosystem.py has experts
             num_experts=[0] * 6,
             **EXACT,
         )

@@ -1,4 +1,4 @@
-"""EEGNet, a small convolutional network: what supervised learning alone makes of the windows that the model gets."""
+"""EEGNet, a small convolutional network, as a supervised baseline on the same windows as the model."""
 
 import numpy as np
 import torch
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-# Batches of prediction; training has its own.
+# Batch size of predictions.
 PREDICTED_AT_ONCE = 256
 
 
 class EEGNet(nn.Module):
     """
-    EEGNet-8,2 (Lawhern et al. 2018, J. Neural Eng. 15:056013, table 2): filters in time, for each of them filters over
-    the electrodes, a separable convolution, one linear layer. Lengths are the paper's in seconds: half a second for
-    the filters in time, then 32 Hz, half a second again, then 4 Hz.
+    EEGNet-8,2 (Lawhern et al. 2018, J. Neural Eng. 15:056013, table 2): temporal filters, spatial filters for each of
+    them, a separable convolution, and a linear layer. Kernels and pooling have the paper's lengths in seconds: half a
+    second for the temporal filters, pooling to 32 Hz, half a second again, pooling to 4 Hz.
 
     Args:
         num_channels, num_classes: of the windows.
         sampling_rate: in hertz, a multiple of 32.
         num_samples: length of the windows, at least a quarter of a second.
-        dropout: the paper has 0.25 for people who were not trained on, 0.5 within a person.
+        dropout: the paper has 0.25 across people and 0.5 within a person.
 
     Raises:
         ValueError: for another rate, or shorter windows.
@@ -43,13 +43,13 @@ class EEGNet(nn.Module):
         length = num_samples // pooling // self.LAST_POOLING
         if not length:
             raise ValueError(
-                f"EEGNet needs windows of {pooling * self.LAST_POOLING} samples at least, but these have "
-                f"{num_samples}; make them longer."
+                f"EEGNet needs windows of at least {pooling * self.LAST_POOLING} samples, but these have "
+                f"{num_samples}. Use longer windows."
             )
         filters, spatial, last = self.TEMPORAL_FILTERS, self.TEMPORAL_FILTERS * self.DEPTH, self.SEPARABLE_FILTERS
         kernel, separable_kernel = int(sampling_rate) // 2, self.RATE_AFTER_POOLING // 2
         self.spatial = nn.Conv2d(filters, spatial, (num_channels, 1), groups=filters, bias=False)
-        # As padding="same", which for an even length makes a copy of the input and says so.
+        # padding="same" by hand: for even kernels torch would copy the input, with a warning
         self.features = nn.Sequential(
             nn.ZeroPad2d((kernel // 2 - 1, kernel // 2, 0, 0)),
             nn.Conv2d(1, filters, (1, kernel), bias=False),
@@ -70,7 +70,7 @@ class EEGNet(nn.Module):
         self.classifier = nn.Linear(last * length, num_classes)
 
     def forward(self, signals: Tensor) -> Tensor:
-        """`[B, C, T]` -> scores of the classes before softmax, `[B, num_classes]`."""
+        """`[B, C, T]` -> logits `[B, num_classes]`."""
         return self.classifier(self.features(signals[:, None]).flatten(1))
 
     @torch.no_grad()
@@ -82,17 +82,16 @@ class EEGNet(nn.Module):
 
 class EEGNetClassifier(ClassifierMixin, BaseEstimator):
     """
-    [`EEGNet`] with a fixed recipe as a scikit-learn classifier of signals `[windows, channels, samples]` in microvolt:
-    Adam at 1e-3, batches of 32, classes weighted against their frequency, always the same number of steps. Against
-    500, 1500 steps gained 0.07 to 0.10 on training people left out where the classes are rhythms (mental arithmetic,
-    flicker) and lost 0.02 where they are evoked responses. The signals are divided by the standard deviation of the
-    median training window and cut at ten times that, because a few windows full of artefacts would otherwise decide
-    over the scale of all.
+    [`EEGNet`] as a scikit-learn classifier of signals `[windows, channels, samples]` in microvolt, with fixed
+    settings: Adam at 1e-3, batches of 32, balanced class weights, always the same number of steps. On training people
+    left out, 1500 steps gained 0.07 to 0.10 over 500 where the classes differ in rhythms (mental arithmetic, flicker),
+    and lost 0.02 where they differ in evoked responses. Signals are divided by the standard deviation of the median
+    training window and clipped at ten times that, so that a few windows with artefacts do not set the scale.
 
     Args:
         sampling_rate: of the signals, in hertz, a multiple of 32.
         steps: of the optimizer.
-        seed: of weights, order and dropout. The random numbers of the rest of the program stay as they were.
+        seed: of weights, order and dropout; the program's other random numbers are unaffected.
     """
 
     def __init__(self, sampling_rate: float, steps: int = 1500, seed: int = 0):
@@ -140,7 +139,7 @@ class EEGNetClassifier(ClassifierMixin, BaseEstimator):
 
     @torch.no_grad()
     def predict_log_proba(self, signals: np.ndarray) -> np.ndarray:
-        """Logarithm of the probability of each class, `[windows, classes]`."""
+        """Log probability of each class, `[windows, classes]`."""
         self.network_.eval()
         parts = self._scaled(signals).split(PREDICTED_AT_ONCE)
         return log_softmax(torch.cat([self.network_(part) for part in parts]).double().numpy(), axis=1)

@@ -1,4 +1,4 @@
-"""Linear heads in closed reach: what frozen features tell, and a good start for the classifier before fine-tuning."""
+"""Linear classifiers on frozen features, and a classifier head that starts from one."""
 
 from collections.abc import Callable
 
@@ -18,13 +18,13 @@ from ..data.collator import DataCollatorForEEG
 from ..modeling_neuript import NeurIPTForSequenceClassification, NeurIPTPreTrainedModel
 
 
-# What a penalty is chosen from, the strongest first: of equally good ones it is taken.
+# Candidates, the strongest first: it wins where several are equally good.
 PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
 
 
 @torch.no_grad()
 def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16) -> np.ndarray:
-    """The lobe-pooled vectors (`pooler_output`) of all windows, `[windows, features]`, from the frozen encoder."""
+    """The pooled vectors (`pooler_output`) of all windows from the frozen encoder, `[windows, features]`."""
     encoder, training = model.base_model, model.training
     model.eval()
     loader = DataLoader(dataset.remove_columns("labels"), batch_size=batch_size, collate_fn=DataCollatorForEEG())
@@ -40,16 +40,16 @@ def people_folds(
     labels: np.ndarray, subjects: np.ndarray, count: int = 5, seed: int = 0
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """
-    Folds that keep a person's windows together, with classes as even as people allow.
+    Folds that keep each person's windows together, with classes as balanced as the people allow.
 
     Args:
         labels: class of each window.
         subjects: person of each window.
-        count: folds; with fewer people one for each.
+        count: number of folds; with fewer people, one for each person.
         seed: of the draw.
 
     Returns:
-        For each fold the numbers of the windows to fit on and to check on. Each window is checked once.
+        For each fold the numbers of the windows to fit on and to check on; each window is checked once.
 
     Raises:
         ValueError: for fewer than two people.
@@ -70,15 +70,15 @@ def fit_logistic(
     Args:
         features: `[windows, features]`.
         labels: class of each window.
-        subjects: person of each window. The folds keep a person's windows together; no other people are looked at.
-        seed: of the draw of the folds.
-        penalty: weight of the squared size of the coefficients beside the sum of the windows' losses, as a multiple
-            of the number of features, so that it means the same for models of any size; default the best of
-            `PENALTIES` by folds over the people given.
+        subjects: person of each window.
+        seed: of the folds.
+        penalty: weight of the squared coefficients relative to the sum of the windows' losses, as a multiple of the
+            number of features, so that it means the same for models of any size; default: the best of `PENALTIES`
+            by folds over these people.
 
     Raises:
-        ValueError: for fewer than two people or classes, or where the penalty must be chosen and each person has only
-            some of the classes.
+        ValueError: for fewer than two people or classes, or where the penalty has to be chosen and no fold over people
+            has every class on both sides.
     """
 
     def regression(penalty: float) -> LogisticRegression:
@@ -92,8 +92,8 @@ def fit_ridge(
     features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int = 0, penalty: float | None = None
 ) -> Pipeline:
     """
-    Standardised ridge regression on the classes, balanced: solved in closed form, so quicker than [`fit_logistic`],
-    whose arguments and errors it shares. Its scores are no probabilities, see [`class_scores`].
+    Standardised ridge regression on the classes, balanced. It is solved in closed form, so it is faster than
+    [`fit_logistic`], whose arguments and errors it shares. Its scores are not probabilities, see [`class_scores`].
     """
 
     def ridge(penalty: float) -> RidgeClassifier:
@@ -106,8 +106,8 @@ def fit_svm(
     features: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int = 0, penalty: float | None = None
 ) -> Pipeline:
     """
-    Standardised support vector machine with balanced classes; its radial basis functions have the usual width, one
-    over the number of features (the paper's table 8 names no kernel), so that its penalty needs no such multiple.
+    Standardised support vector machine with balanced classes. The paper's table 8 does not name a kernel; this one has
+    radial basis functions with a gamma of one over the number of features, so the penalty is not multiplied by it.
     Arguments and errors are otherwise those of [`fit_logistic`].
     """
 
@@ -128,14 +128,14 @@ def _fit(
     seed: int,
     penalty: float | None,
 ) -> Pipeline:
-    """The classifier of that penalty, or of the one that does best on people left out, fitted to everybody."""
+    """The classifier with the given penalty, or the best one on people left out, fitted to everybody."""
     people, classes = len(set(subjects)), len(set(labels))
     if people < 2 or classes < 2:
         raise ValueError(f"A fit needs at least two people and two classes, but has {people} and {classes}.")
     scaler = StandardScaler()
     scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
     if penalty is None:
-        # A fold without one of the classes can't be scored; with few people there may be such folds.
+        # with few people some folds may be without one of the classes, and cannot be scored
         folds = [
             (fit, check)
             for fit, check in people_folds(labels, subjects, seed=seed)
@@ -143,7 +143,7 @@ def _fit(
         ]
         if not folds:
             raise ValueError(
-                "No fold over people holds every class on both sides: each person has only some of the classes."
+                "No fold over people has every class on both sides: each person has only some of the classes."
             )
         turned = _turned(scaled)
         scores = [
@@ -156,8 +156,8 @@ def _fit(
 
 def _turned(features: np.ndarray) -> np.ndarray:
     """
-    At most as many columns as windows, with the same products between windows: a fit that pays for the squared size of
-    its coefficients, or sees distances alone, gives the same decisions and is several times as fast.
+    At most as many columns as windows, with the same inner products between windows. Classifiers with a squared
+    penalty, or that depend on distances alone, make the same decisions on them, several times as fast.
     """
     windows, columns = features.shape
     return np.linalg.qr(features.T, mode="r").T if columns > windows else features
@@ -165,20 +165,20 @@ def _turned(features: np.ndarray) -> np.ndarray:
 
 def class_scores(fit: ClassifierMixin | Pipeline, features: np.ndarray) -> np.ndarray:
     """
-    Scores of the classes `[windows, classes]` that a fitted classifier gives, higher where a class is likelier; those
-    of two classes are the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities.
+    Scores of the classes from a fitted classifier, `[windows, classes]`, higher for likelier classes; for two classes
+    the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities.
     """
     if not hasattr(fit, "decision_function"):
         return fit.predict_log_proba(features)
-    # finite also where a fit is so certain that the logarithms of its probabilities are not
+    # finite even where the classifier is so certain that log probabilities are not
     decisions = fit.decision_function(features)
     return np.stack([-decisions / 2, decisions / 2], axis=1) if decisions.ndim == 1 else decisions
 
 
 def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:
     """
-    Puts a fit of [`fit_logistic`] into the model's linear head, the standardisation folded into its weights, so that
-    the untrained model gives the fit's probabilities. Two classes share the one decision as the pair (-z/2, z/2).
+    Writes a fit of [`fit_logistic`] into the model's linear head, with the standardisation folded into its weights, so
+    that the model predicts the probabilities of the fit. For two classes the logits are the pair (-z/2, z/2).
     """
     scaler, regression = fit[0], fit[-1]
     weight, bias = regression.coef_, np.atleast_1d(regression.intercept_)

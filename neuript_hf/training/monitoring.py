@@ -1,8 +1,8 @@
 """
-What to watch in pre-training beside the loss: the same held-out windows, looked at every so many steps.
+What to watch in pre-training besides the loss, at regular intervals on the same held-out windows.
 
-The loss is a mean over all that is hidden. Whether gaps are filled or only levels guessed, which scale does the work,
-and whether the experts share it, shows on windows that stay the same from look to look.
+The loss is a mean over everything that is hidden. These metrics show whether gaps are filled or only levels guessed,
+which scale contributes what, and whether the experts share the work.
 """
 
 import math
@@ -36,19 +36,19 @@ logger = logging.get_logger(__name__)
 
 DECODER_LAYERS = (NeurIPTCrossDecoderLayer, NeurIPTLinearDecoderLayer)
 NUM_BANDS = 5
-# An expert with less than this share of what it would have if all had the same is dead.
+# An expert with less than this share of an equal load counts as dead.
 DEAD_SHARE = 0.01
 PICTURE_CHANNELS = 3
 
 
 def amplitude_bands(labels: Tensor, valid: Tensor) -> Tensor:
     """
-    The fifth that each true value belongs to by its rank within its window and channel, as masking ranks them (spec
-    section 7): 0 for the lowest values, 4 for the highest, -1 where `valid` says that there is no real sample.
+    The amplitude band of each true value, by rank within its window and channel as in masking (docs/model.md section
+    7): 0 for the lowest fifth, 4 for the highest, -1 where there is no real sample.
 
     Args:
         labels: true values, `[B, C, T]`, in any monotone scale.
-        valid: bool `[B, C, T]`.
+        valid: real samples, bool `[B, C, T]`.
 
     Returns:
         int64 `[B, C, T]`.
@@ -62,20 +62,20 @@ def reconstruction_errors(
     predictions: Tensor, labels: Tensor, selected: Tensor, hidden: Tensor, valid: Tensor
 ) -> dict[str, float]:
     """
-    How well samples are rebuilt, in the companded scale.
+    How well samples are reconstructed, in the companded scale.
 
     Args:
         predictions: of each decoder layer, `[scales, B, C, T]`; their sum is the reconstruction.
         labels: true values, `[B, C, T]`.
-        selected: bool `[B, C, T]`, where the loss looks.
-        hidden: bool `[B, C, T]`, those of them that the model did not see.
-        valid: bool `[B, C, T]`, real samples of good channels; others never count.
+        selected: samples in the loss, bool `[B, C, T]`.
+        hidden: those of them that the model did not see, bool `[B, C, T]`.
+        valid: real samples of good channels, bool `[B, C, T]`; others never count.
 
     Returns:
-        `masked_mse`, mean squared error at selected samples; `masked_mse_band_1` to `_5`, the same by
-        [`amplitude_bands`], without those in which nothing is selected; `scale_0`, ... the same where the predictions
-        only up to this scale are summed; `hidden_error`, mean squared error at hidden samples over the variance of the
-        true values there: 1 is what their mean would reach.
+        `masked_mse`, the mean squared error at selected samples; `masked_mse_band_1` to `_5`, the same for each of the
+        [`amplitude_bands`] that has selected samples; `scale_0`, ... the same for the sum of the predictions up to
+        this scale; `hidden_error`, the mean squared error at hidden samples over the variance of the true values there
+        (filling in their mean gives 1).
     """
     selected, hidden = selected & valid, hidden & valid
     errors = (predictions.cumsum(dim=0) - labels).square()
@@ -95,8 +95,8 @@ class ExpertUse(NamedTuple):
     How tokens use the experts of one block.
 
     Args:
-        load: share of the tokens' choices that each expert got; they sum to 1.
-        entropy: of the tokens' mean probabilities, over its largest value: 1 = all experts alike, 0 = always the same.
+        load: share of the tokens' choices that each expert got; the shares sum to 1.
+        entropy: of the tokens' mean probabilities, over its maximum: 1 = all experts alike, 0 = always the same.
     """
 
     load: list[float]
@@ -104,19 +104,19 @@ class ExpertUse(NamedTuple):
 
     @property
     def relative_load(self) -> list[float]:
-        """Loads over what each expert had if all had the same."""
+        """Loads relative to equal ones."""
         return [share * len(self.load) for share in self.load]
 
     @property
     def dead(self) -> int:
-        """How many experts have next to no load."""
+        """Number of experts with next to no load."""
         return sum(share < DEAD_SHARE for share in self.relative_load)
 
 
 def expert_use(logits: Tensor, experts: Tensor, valid: Tensor | None) -> ExpertUse:
     """
-    From what a router gives: `logits [n, E]`, kept `experts [n, k]`; tokens that are not `valid [n]` do not count.
-    Where experts have a capacity, tokens beyond it count for the expert they chose: that is what tells of a collapse.
+    From a router's outputs: `logits [n, E]`, kept `experts [n, k]`; tokens that are not `valid [n]` do not count.
+    Where experts have a capacity, tokens beyond it count for the expert they chose, so that a collapse shows.
     """
     if valid is not None:
         logits, experts = logits[valid], experts[valid]
@@ -140,7 +140,7 @@ def _block_name(router: str) -> str:
 
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[tuple[list[Tensor], dict[str, ExpertUse]]]:
-    """What decoder layers predict and routers choose while the model runs, through hooks that are gone afterwards."""
+    """Collects the decoder layers' predictions and the routers' choices while the model runs, through hooks."""
     predictions, experts, hooks = [], {}, []
 
     def keep_prediction(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
@@ -166,49 +166,49 @@ def _look(model: nn.Module, batch: Mapping[str, Tensor]) -> _Look:
     """One forward pass in evaluation mode."""
     training = model.training
     model.eval()
-    # compiled code does not know of the hooks
+    # compiled code would skip the hooks
     with _recording(model) as (predictions, experts), torch.compiler.set_stance("force_eager"):
         reconstruction = model(**batch).reconstruction
     model.train(training)
     predictions = torch.stack(predictions)
-    # what all of them are added to (`hidden_fill`) counts with the first
+    # the line of `hidden_fill` is not a layer's prediction; it counts with the first
     predictions[0] += reconstruction - predictions.sum(dim=0)
     return _Look(predictions, experts)
 
 
 class PreTrainingMonitor(TrainerCallback):
     """
-    Looks at one batch of held-out windows every `look_steps` steps and logs through the trainer, so that console,
-    `log_history` and all trackers have it:
+    Looks at one batch of held-out windows every `look_steps` steps and logs through the trainer, to the console,
+    `log_history` and all trackers:
 
-    - `monitor/...`: what [`reconstruction_errors`] gives;
+    - `monitor/...`: see [`reconstruction_errors`];
     - `monitor/load/BLOCK/expert_E`, `monitor/entropy/BLOCK`, `monitor/dead_experts/BLOCK` for each block of experts
-      ([`ExpertUse`]), and `monitor/collapsed_layers`: how many blocks had a dead expert, or an entropy below
-      `entropy_limit`, for `patience` looks in a row. A warning names a block when it comes to this;
-    - `windows_per_second` with every logging step: the training since the one before, with its waiting for data, but
-      without looks, evaluations and checkpoints. Batches count as whole, the first step after a start does not count.
+      ([`ExpertUse`]), and `monitor/collapsed_layers`: the number of blocks that had a dead expert, or an entropy below
+      `entropy_limit`, for `patience` looks in a row, with a warning that names the block;
+    - `windows_per_second` at every logging step: training since the last one, including waiting for data, but without
+      looks, evaluations and checkpoints. All batches count as full, and the first step after a start does not count.
 
-    Every `picture_steps` steps `output_dir/pictures/step-000500.png` shows a window in microvolts, visible, hidden and
-    predicted, and the load of the experts; TensorBoard and trackio get it too, where they are among the trackers.
-    Pictures need matplotlib (extra `plots`).
+    Every `picture_steps` steps `output_dir/pictures/step-000500.png` shows the visible, hidden and predicted samples
+    of a window in microvolts, and the load of the experts. TensorBoard and trackio get it, too. Pictures need
+    matplotlib (extra `plots`).
 
-    A look costs one forward pass. It draws no random numbers and leaves the model as it was. All processes look, since
-    a sharded model (FSDP) runs in all of them or in none; warnings and pictures are the main one's.
+    A look costs one forward pass. It draws no random numbers and does not change the model. All processes look, since
+    a sharded model (FSDP) has to run in all of them; only the main process warns and draws.
 
         trainer.add_callback(PreTrainingMonitor(trainer, collator(held_out_windows), extractor))
 
     Args:
         trainer: of a [`NeurIPTForPreTraining`].
-        batch: held-out windows, as [`DataCollatorForAmplitudeAwareMasking`] makes them.
-        extractor: the windows' feature extractor, for microvolts and seconds.
+        batch: held-out windows from [`DataCollatorForAmplitudeAwareMasking`].
+        extractor: the windows' feature extractor, to convert to microvolts and seconds.
         look_steps: steps between looks.
         picture_steps: steps between pictures, a multiple of `look_steps`.
         entropy_limit: relative entropy below which a block of experts counts as collapsing.
         patience: looks in a row after which it counts as collapsed.
 
     Raises:
-        ValueError: for a model without NeurIPT's decoder, a batch without masks, without hidden samples or of flat
-            signals, or numbers of steps that do not fit.
+        ValueError: for a model without NeurIPT's decoder, a batch without masks, without hidden samples or with flat
+            signals, or for `picture_steps` that are not a multiple of `look_steps`.
     """
 
     def __init__(
@@ -225,9 +225,9 @@ class PreTrainingMonitor(TrainerCallback):
             raise ValueError(
                 f"The monitor watches a NeurIPTForPreTraining, but the trainer has a {type(trainer.model).__name__}."
             )
-        if lacking := [name for name in ("labels", "masked_positions", "hidden_positions") if name not in batch]:
+        if missing := [name for name in ("labels", "masked_positions", "hidden_positions") if name not in batch]:
             raise ValueError(
-                f"The monitor's batch lacks {', '.join(lacking)}. Make it with DataCollatorForAmplitudeAwareMasking."
+                f"The monitor's batch has no {', '.join(missing)}. Make it with DataCollatorForAmplitudeAwareMasking."
             )
         if look_steps < 1 or picture_steps < 1 or picture_steps % look_steps:
             raise ValueError(
@@ -240,7 +240,7 @@ class PreTrainingMonitor(TrainerCallback):
         if not hidden.any():
             raise ValueError("No sample of the monitor's batch is hidden. Make it with whole_share=0.")
         if not batch["labels"][hidden].var(correction=0) > 0:
-            raise ValueError("All hidden samples of the monitor's batch have the same value. Give it windows of EEG.")
+            raise ValueError("All hidden samples of the monitor's batch have the same value. Use windows of EEG.")
         self.trainer = trainer
         self.extractor = extractor
         self.look_steps = look_steps
@@ -249,7 +249,7 @@ class PreTrainingMonitor(TrainerCallback):
         self.patience = patience
         self.can_draw = is_matplotlib_available()
         if not self.can_draw:
-            logger.warning("There will be no pictures: they need matplotlib, pip install 'neuript_hf[plots]'.")
+            logger.warning("No pictures will be drawn without matplotlib: pip install 'neuript_hf[plots]'.")
         self._forget()
 
     def _forget(self) -> None:
@@ -270,7 +270,7 @@ class PreTrainingMonitor(TrainerCallback):
         if metrics:
             should_log = control.should_log
             self.trainer.log({name: round(value, 6) for name, value in metrics.items()})
-            control.should_log = should_log  # any log makes Trainer believe that this step has been logged
+            control.should_log = should_log  # logging clears the flag, and Trainer would skip its own log of this step
         self._since = perf_counter()
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
@@ -348,14 +348,14 @@ def draw_look(
     title: str,
 ) -> "Figure":
     """
-    Draws some channels of a window, one below the other, then the load of the experts of each block.
+    Draws some channels of a window, and below them the load of the experts in each block.
 
     Args:
-        signals: `visible`, `hidden` and `predicted`, microvolts `[C, T]`, NaN where a sample is something else.
-        channels: which ones to draw.
+        signals: `visible`, `hidden` and `predicted`, microvolts `[C, T]`, NaN elsewhere.
+        channels: the channels to draw.
         sampling_rate: in hertz.
-        experts: use of each block of experts; none = no bars.
-        title: above all.
+        experts: use of the experts by block; may be empty.
+        title: of the figure.
     """
     from matplotlib.figure import Figure
 
@@ -378,7 +378,7 @@ def draw_look(
             axes[-1].bar(places, use.relative_load, width=0.9 * width, color="tab:green")
         axes[-1].axhline(1, color="0.4", linestyle=":")
         axes[-1].set_xticks(range(len(experts)), list(experts), rotation=20, horizontalalignment="right")
-        axes[-1].set_ylabel("load of experts\n(1 = all alike)")
+        axes[-1].set_ylabel("load of experts\n(1 = equal)")
     figure.suptitle(title)
     return figure
 

@@ -1,4 +1,4 @@
-"""What `Trainer` lacks for NeurIPT, and nothing else."""
+"""`Trainer` with what NeurIPT needs beyond it."""
 
 import math
 from collections import defaultdict
@@ -14,13 +14,13 @@ from ..data.collator import DataCollatorForEEG
 
 logger = logging.get_logger(__name__)
 
-# Steps in a row without a finite gradient, after which a training has no use.
+# After this many steps in a row without a finite gradient, training ends.
 MOST_STEPS_LEFT_OUT = 10
-LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "course_loss", "aux_loss")
+LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "time_course_loss", "aux_loss")
 
 
 class _SetEpoch(TrainerCallback):
-    """Tells data and collator, which draw at random, which epoch begins, before its batches are made."""
+    """Passes the epoch to data and collators that draw at random, before its batches are made."""
 
     def __init__(self, drawing: list):
         self.drawing = drawing
@@ -34,18 +34,18 @@ class NeurIPTTrainer(Trainer):
     """
     `Trainer` with six additions:
 
-    - batches of mixed montages by default ([`DataCollatorForEEG`]; `Trainer` itself would take a collator for text as
-      soon as it is given the feature extractor as `processing_class`);
-    - the parts of the loss in the log, beside the loss that contains them: the experts' auxiliary loss, and in
-      pre-training the error of the reconstruction and of the spectral target;
-    - a new epoch reaches data and collators that draw at random (those with `set_epoch`), so that masks differ from
-      epoch to epoch and come back the same after a resume;
-    - evaluations have the masks of epoch 0 whenever they come, so that a curve shows what was learned and not what was
-      hidden, and runs of different length can be compared;
-    - a step whose gradient is not finite changes no weight and is warned of, where `Trainer` would spoil all of them
-      and go on with a loss that is logged as 0; after ten of them in a row training ends with an error;
-    - each of several processes reads its own part of a stream: accelerate would let the first one read for all and cut
-      its batches by the shapes of one of them, which mixed montages do not share.
+    - [`DataCollatorForEEG`] by default, which takes mixed montages. (With the feature extractor as `processing_class`,
+      `Trainer` would choose a collator for text.)
+    - The parts of the loss are logged as well: the experts' auxiliary loss and, in pre-training, the errors of the
+      reconstruction and of the other targets.
+    - Data and collators that draw at random (those with `set_epoch`) learn which epoch it is, so that masks differ
+      from epoch to epoch and are the same after a resume.
+    - Evaluations always use the masks of epoch 0, so that a curve shows what was learned and not what was hidden, and
+      runs of different lengths can be compared.
+    - A step without a finite gradient is skipped with a warning; `Trainer` would set all weights to NaN and log a loss
+      of 0. After ten such steps in a row training ends with an error.
+    - Each of several processes reads its own part of a stream. By default, accelerate lets the first process read for
+      all and splits its batches, which have different shapes for different montages.
 
     All arguments are those of `transformers.Trainer`.
 
@@ -73,7 +73,7 @@ class NeurIPTTrainer(Trainer):
 
     @contextmanager
     def _masks_of_epoch_0(self):
-        """Loaders get a collator of their own: workers may make batches of training during an evaluation."""
+        """Loaders get their own copy of the collator: workers may prepare training batches during an evaluation."""
         collator = self.data_collator
         if hasattr(collator, "set_epoch"):
             self.data_collator = deepcopy(collator)
@@ -92,9 +92,9 @@ class NeurIPTTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
-        """`Trainer` asks for it between clipping and the optimizer's step, which passes over gradients of `None`."""
+        """`Trainer` calls it between clipping and the optimizer's step, which ignores gradients of `None`."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if math.isfinite(float(norm)) or self.accelerator.scaler is not None:  # in float16 the scaler looks after it
+        if math.isfinite(float(norm)) or self.accelerator.scaler is not None:  # with float16 the scaler handles it
             self._steps_left_out = 0
             return norm
         self._steps_left_out += 1
@@ -102,10 +102,10 @@ class NeurIPTTrainer(Trainer):
         if self._steps_left_out == MOST_STEPS_LEFT_OUT:
             raise FloatingPointError(
                 f"The gradient was not finite in {MOST_STEPS_LEFT_OUT} steps in a row, up to step {step}; the weights "
-                "are those from before. Lower the learning rate, look for values in the data that are not finite, or "
+                "are as before. Lower the learning rate, check the data for values that are not finite, or "
                 "train in float32 if this was bfloat16."
             )
-        logger.warning(f"Step {step} is left out: its gradient is not finite ({norm}).")
+        logger.warning(f"Step {step} is skipped: its gradient is not finite ({norm}).")
         model.zero_grad()
         return norm
 
