@@ -45,6 +45,7 @@ from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
 
@@ -404,4 +405,5 @@ def recording_and_channels(
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -16,6 +16,7 @@ from transformers import AutoFeatureExtractor, AutoModel, HfArgumentParser, pipe
 
 import neuript_hf  # noqa: F401  (registers the model and the pipeline)
 from neuript_hf.data.manifest import RECORDING_SUFFIXES
+from neuript_hf.training.cpu import keep_memory
 
 
 @dataclass
@@ -51,4 +52,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

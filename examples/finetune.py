@@ -25,6 +25,7 @@ from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
 from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
 from neuript_hf.training.processes import leave, refuse_apart
 
@@ -94,5 +95,6 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()
     leave()

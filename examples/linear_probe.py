@@ -20,6 +20,7 @@ from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, fit_logistic, pooled_features
 from neuript_hf.evaluation.metrics import print_scores, scores_of
+from neuript_hf.training.cpu import keep_memory
 
 
 @dataclass
@@ -60,4 +61,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -17,6 +17,7 @@ from neuript_hf.checkpoints.training_record import TrainingStage, record_trainin
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import print_scores, scores_of
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
 
@@ -68,4 +69,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -33,6 +33,7 @@ from neuript_hf import (
 )
 from neuript_hf.checkpoints.training_record import RECORD_FILE, TrainingStage, record_training, seen_in_shards
 from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.monitoring import PreTrainingMonitor
 from neuript_hf.training.pretraining import (
     DataArguments,
@@ -138,5 +139,6 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()
     leave()

@@ -21,6 +21,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 from .checkpoints.export import export_checkpoint, push_checkpoint
 from .data.atomic import atomic_write
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .training.cpu import keep_memory
 
 
 WRITERS = {".parquet": pd.DataFrame.to_parquet, ".csv": pd.DataFrame.to_csv, ".jsonl": pd.DataFrame.to_json}
@@ -103,6 +104,7 @@ def run_model(options: argparse.Namespace) -> str:
         task, model_class = "eeg-embedding", AutoModel
     else:
         task, model_class = "eeg-classification", AutoModelForSequenceClassification
+    keep_memory()
     extractor = NeurIPTFeatureExtractor.from_pretrained(options.model, **about_channels(options))
     run = pipeline(task, model=model_class.from_pretrained(options.model), feature_extractor=extractor)
     windows = {name: getattr(options, name) for name in ("window_seconds", "stride_seconds")}

@@ -44,6 +44,7 @@ from neuript_hf.evaluation.eegnet import EEGNetClassifier
 from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, compute_metrics, signed
 from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
 
 
@@ -491,4 +492,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -37,6 +37,7 @@ from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_ex
 from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
 from neuript_hf.evaluation.linear_probe import FITS, class_scores, people_folds, pooled_features
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, classification_scores, signed
+from neuript_hf.training.cpu import keep_memory
 
 
 # With fewer people an interval means little.
@@ -344,4 +345,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -51,6 +51,7 @@ from neuript_hf.evaluation.imputation import (
     fill_spline,
 )
 from neuript_hf.evaluation.metrics import draw_people, percentile_interval
+from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.monitoring import NUM_BANDS, amplitude_bands
 
 
@@ -337,4 +338,5 @@ def main():
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()
