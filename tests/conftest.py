@@ -1,4 +1,4 @@
-"""What several tests share: no network, the folder of real data, a tiny model, a batch of windows."""
+"""What several tests share: no network, the folder of real data, a tiny model, a batch of windows, recordings."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import mne
+import numpy as np
 import pytest
 import torch
 from transformers import set_seed
@@ -79,6 +80,38 @@ def make_batch(windows: int = 3, channels: int = 5, samples: int = 40, seed: int
         "electrode_positions": torch.randint(0, 50, (windows, channels, 3), generator=generator).float(),
         "lobe_mask": lobes,
     }
+
+
+def make_raw(signal, names, rate=128.0, types="eeg") -> mne.io.RawArray:
+    """A continuous recording, of volts `[C, T]`."""
+    return mne.io.RawArray(signal, mne.create_info(list(names), rate, types))
+
+
+def make_epochs(signal, names, rate=128.0) -> mne.EpochsArray:
+    """Pieces, of volts `[n, C, T]`."""
+    return mne.EpochsArray(signal, mne.create_info(list(names), rate, "eeg"))
+
+
+def write_edf(path: Path, signals, physical_range=None, **kwargs) -> Path:
+    """EDF or BDF, by the ending, of (label, rate, unit, numbers); the range is by default that of the numbers."""
+    from edfio import Bdf, BdfSignal, Edf, EdfSignal
+
+    file, signal = (Bdf, BdfSignal) if path.suffix == ".bdf" else (Edf, EdfSignal)
+    file(
+        [
+            signal(np.asarray(numbers), rate, label=label, physical_dimension=unit, physical_range=physical_range)
+            for label, rate, unit, numbers in signals
+        ],
+        **kwargs,
+    ).write(path)
+    return path
+
+
+def ten_five_template() -> dict:
+    """Positions in MNE's 10-05 system under its new or its old name."""
+    known = mne.channels.get_builtin_montages()
+    name = "colin27_1005" if "colin27_1005" in known else "standard_1005"
+    return mne.channels.make_standard_montage(name).get_positions()
 
 
 def watch_threads(folder: Path) -> dict[str, str]:

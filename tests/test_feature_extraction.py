@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import make_epochs, make_raw, ten_five_template
 from transformers import AutoFeatureExtractor
 
 from neuript_hf import NeurIPTFeatureExtractor, open_recording
@@ -26,8 +27,13 @@ def noise(names=NAMES, seconds=12.0, rate=RATE, seed=0):
     return np.random.default_rng(seed).normal(0, 1e-5, (len(names), round(seconds * rate)))
 
 
-def raw_of(data, names=NAMES, rate=RATE, types="eeg"):
-    return mne.io.RawArray(data, mne.create_info(list(names), rate, types))
+def noisy_raw(names=NAMES, **kwargs):
+    return make_raw(noise(names, **kwargs), names, kwargs.get("rate", RATE))
+
+
+def noisy_pieces():
+    """Three pieces of 3 seconds, in volts `[3, 4, 384]`."""
+    return noise(seconds=9.0).reshape(4, 3, -1).swapaxes(0, 1).copy()
 
 
 def recorded(**kwargs):
@@ -45,18 +51,8 @@ def microvolts(batch, extractor):
 
 def test_golden_a_law():
     values = np.array([0, 1, -3, 4, 5, 10, 50, 100, 500])
-    golden = [
-        0,
-        0.1876894536,
-        -0.5630683610,
-        0.7507578146,
-        0.9182845795,
-        1.4386702419,
-        2.6469683317,
-        3.1673539942,
-        4.3756520840,
-    ]
-    np.testing.assert_allclose(a_law_compress(values), golden, atol=1e-9)
+    golden = "0 0.1876894536 -0.563068361 0.7507578146 0.9182845795 1.4386702419 2.6469683317 3.1673539942 4.375652084"
+    np.testing.assert_allclose(a_law_compress(values), np.array(golden.split(), dtype=float), atol=1e-9)
 
 
 @pytest.mark.parametrize("a", [0.1, 0.25, 1.0, 87.6])
@@ -68,7 +64,7 @@ def test_a_law_inverse(a):
 
 def test_invert_gives_microvolts_back():
     extractor, plain = recorded(), recorded(companding=None)
-    raw = raw_of(noise())
+    raw = noisy_raw()
     expected = plain(raw)["input_values"]
     np.testing.assert_allclose(extractor.invert(extractor(raw)["input_values"]), expected, rtol=1e-5, atol=1e-5)
     assert plain.invert(expected) is expected
@@ -78,7 +74,7 @@ def test_invert_gives_microvolts_back():
 
 
 def test_the_batch_contract():
-    batch = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES))
+    batch = NeurIPTFeatureExtractor()(noisy_raw(OLD_NAMES))
     assert {name: (array.dtype, array.shape) for name, array in batch.items()} == {
         "input_values": (np.float32, (3, 20, 256)),
         "electrode_positions": (np.float32, (3, 20, 3)),
@@ -86,16 +82,15 @@ def test_the_batch_contract():
         "channel_mask": (bool, (3, 20)),
         "attention_mask": (bool, (3, 256)),
     }
-    tensors = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES), return_tensors="pt")
+    tensors = NeurIPTFeatureExtractor()(noisy_raw(OLD_NAMES), return_tensors="pt")
     assert tensors["input_values"].dtype == torch.float32 and tensors["lobe_mask"].dtype == torch.bool
 
 
 def test_arrays_raw_and_epochs_agree():
     data = noise(seconds=4.0)
     extractor = recorded()
-    expected = extractor(raw_of(data))["input_values"]
+    expected = extractor(make_raw(data, NAMES))["input_values"]
     described = {"sampling_rate": RATE, "channel_names": NAMES}
-    epochs = mne.EpochsArray(data[None], mne.create_info(NAMES, RATE, "eeg"))
     for batch in (
         extractor(data * 1e6, unit="uV", **described),
         extractor(data * 1e3, unit="mV", **described),
@@ -103,22 +98,21 @@ def test_arrays_raw_and_epochs_agree():
         extractor((data * 1e6).tolist(), unit="µV", **described),
         extractor(torch.tensor(data * 1e6), unit="uV", **described),
         extractor(data[None] * 1e6, unit="uV", **described),
-        extractor(epochs),
-        extractor([raw_of(data)]),
+        extractor(make_epochs(data[None], NAMES)),
+        extractor([make_raw(data, NAMES)]),
     ):
         np.testing.assert_allclose(batch["input_values"], expected, atol=1e-5)
 
 
 def test_epochs_are_one_window_each_whatever_their_length():
-    data = noise(seconds=9.0).reshape(4, 3, -1).transpose(1, 0, 2)
-    epochs = mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg"))
+    epochs = make_epochs(noisy_pieces(), NAMES)
     assert recorded()(epochs)["input_values"].shape == (3, 4, 192)
     assert recorded()(epochs, window_seconds=1.0)["input_values"].shape == (9, 4, 64)
 
 
 def test_a_list_of_recordings_is_padded_and_reported_one_by_one():
-    short = raw_of(noise(["C3", "C4"], seconds=4.0), ["C3", "C4"])
-    pieces = mne.EpochsArray(noise(seconds=2.0)[None], mne.create_info(NAMES, RATE, "eeg"))
+    short = noisy_raw(["C3", "C4"], seconds=4.0)
+    pieces = make_epochs(noise(seconds=2.0)[None], NAMES)
     batch = recorded()([short, pieces])
     assert batch["input_values"].shape == (2, 4, 256)
     assert batch["channel_mask"].tolist() == [[True, True, False, False], [True] * 4]
@@ -140,7 +134,7 @@ def test_each_array_of_a_list_may_have_its_own_names():
 
 def test_windows_are_cut_from_the_whole_filtered_recording():
     extractor = recorded()
-    raw = raw_of(noise(seconds=13.0))
+    raw = noisy_raw(seconds=13.0)
     whole = extractor(raw, window_seconds=13.0)["input_values"][0]
     batch = extractor(raw)
     assert len(batch["input_values"]) == 3 and "note: the last 1.00 s do not fill a window" in str(batch.report)
@@ -180,11 +174,8 @@ def test_band_and_notch():
     extractor = recorded(notch_freq=20.0)
     batch = extractor(signal[None], **described)
     assert microvolts(batch, extractor)[0][640:3200].std() < 0.1 and "notch: 20 Hz" in str(batch.report)
-
-
-def test_a_notch_that_cannot_be_applied_is_noted():
-    batch = recorded(notch_freq=50.0)(raw_of(noise(rate=100.0), rate=100.0))
-    assert "notch: none, 50 Hz lies above the band" in str(batch.report)
+    report = recorded(notch_freq=50.0)(noisy_raw(rate=100.0)).report
+    assert "notch: none, 50 Hz lies above the band" in str(report)
 
 
 def test_short_pieces_keep_their_level():
@@ -197,8 +188,8 @@ def test_short_pieces_keep_their_level():
     extractor = recorded(companding=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        batch = extractor(raw_of(data[:, 7680:8192]))
-    whole = extractor(raw_of(data), onsets=[60.0])["input_values"]
+        batch = extractor(make_raw(data[:, 7680:8192], NAMES))
+    whole = extractor(make_raw(data, NAMES), onsets=[60.0])["input_values"]
     level = whole.mean(axis=-1)
     assert np.abs(batch["input_values"].mean(axis=-1) - level).max() < 1.5
     assert "note: the high-pass is 33 s long" in str(batch.report)
@@ -207,36 +198,20 @@ def test_short_pieces_keep_their_level():
 # Channels
 
 
-def test_double_banana_from_electrodes():
-    """Each output is the difference of its two electrodes, derived before filtering; old names count."""
-    data = noise(OLD_NAMES)
-    extractor = NeurIPTFeatureExtractor()
-    batch = extractor(raw_of(data, OLD_NAMES))
-    pair = data[OLD_NAMES.index("T3")] - data[OLD_NAMES.index("T5")]
-    expected = recorded()(raw_of(pair[None], ["Cz"]))["input_values"][:, 0]
-    np.testing.assert_allclose(batch["input_values"][:, 2], expected, atol=1e-5)
-    row = batch.report.channels[2]
-    assert (row.name, row.how, [*map(str, row.sources)]) == ("T7-P7", "derived pair", ["+T3", "-T5"])
-
-
-def test_permuted_channels_of_a_recording_change_nothing():
+def test_order_and_common_reference_of_a_recording_change_nothing_in_pairs():
     data, order = noise(OLD_NAMES), np.random.default_rng(1).permutation(len(OLD_NAMES))
     extractor = NeurIPTFeatureExtractor()
-    expected = extractor(raw_of(data, OLD_NAMES))["input_values"]
-    shuffled = extractor(raw_of(data[order], [OLD_NAMES[index] for index in order]))["input_values"]
+    expected = extractor(make_raw(data, OLD_NAMES))["input_values"]
+    shuffled = extractor(make_raw(data[order], [OLD_NAMES[index] for index in order]))["input_values"]
     np.testing.assert_allclose(shuffled, expected, atol=1e-6)
-
-
-def test_the_common_reference_cancels_in_pairs():
-    data, extractor = noise(OLD_NAMES), NeurIPTFeatureExtractor()
     reference = 5e-6 * np.sin(np.arange(data.shape[1]))
-    batch = extractor(raw_of(data - reference, OLD_NAMES))
-    np.testing.assert_allclose(batch["input_values"], extractor(raw_of(data, OLD_NAMES))["input_values"], atol=1e-5)
+    np.testing.assert_allclose(extractor(make_raw(data - reference, OLD_NAMES))["input_values"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("names", "how", "sources"),
     [
+        (["F7", "T3"], "derived pair", ["+F7", "-T3"]),
         (["F7-T7", "C3-Cz"], "recorded pair", ["+F7-T7"]),
         (["T7-F7", "C3-Cz"], "recorded pair", ["-T7-F7"]),
         (["EEG F7-T3", "EEG C3-CZ"], "recorded pair", ["+EEG F7-T3"]),
@@ -245,35 +220,26 @@ def test_the_common_reference_cancels_in_pairs():
         (["F7-Cz", "T7-Cz", "C3-Cz"], "derived pair", ["+F7-Cz", "-T7-Cz"]),
     ],
 )
-def test_pairs_from_pairs(names, how, sources):
+def test_a_pair_from_electrodes_and_pairs(names, how, sources):
     """Recorded, with the sign reversed, over a common electrode, along a chain, over a common reference."""
     potentials = {name: signal for name, signal in zip("F7 T7 Fp1 FT9 C3 Cz".split(), noise(range(6)), strict=True)}
 
     def difference(pair):
-        first, second = pair.removeprefix("EEG ").replace("T3", "T7").replace("CZ", "Cz").split("-")
-        return potentials[first] - potentials[second]
+        first, _, second = pair.removeprefix("EEG ").replace("T3", "T7").replace("CZ", "Cz").partition("-")
+        return potentials[first] - potentials.get(second, 0.0)
 
-    raw = raw_of(np.stack([difference(name) for name in names]), names)
-    batch = NeurIPTFeatureExtractor(montage=["F7-T7"])(raw)
-    expected = recorded()(raw_of(difference("F7-T7")[None], ["Cz"]))["input_values"]
+    raw = make_raw(np.stack([difference(name) for name in names]), names)
+    batch = NeurIPTFeatureExtractor(montage=["f7-t3"])(raw)
+    expected = recorded()(make_raw(difference("F7-T7")[None], ["Cz"]))["input_values"]
     np.testing.assert_allclose(batch["input_values"], expected, atol=1e-5)
-    row = batch.report.channels[0]
-    assert row.how == how and [*map(str, row.sources)] == sources
-
-
-def test_a_shared_second_electrode_is_the_reference():
-    names = ["Fp1-Cz", "F7-Cz", "T3-Cz"]
-    batch = recorded()(raw_of(noise(names), names))
-    assert [row.name for row in batch.report.channels] == ["Fp1", "F7", "T7"]
-    assert "reference: Cz" in str(batch.report)
-    pairs = ["Fpz-Cz", "Pz-Oz"]
-    assert [row.name for row in recorded()(raw_of(noise(pairs), pairs)).report.channels] == pairs
+    (row,) = batch.report.channels
+    assert (row.name, row.how, [*map(str, row.sources)]) == ("F7-T7", how, sources)
 
 
 def test_as_recorded_takes_only_eeg_and_reports_the_rest():
     names = ["C3", "Cz", "EOG left", "STI 014", "Fp2"]
     types = ["eeg", "eeg", "eeg", "stim", "misc"]
-    batch = recorded()(raw_of(noise(names), names, types=types))
+    batch = recorded()(make_raw(noise(names), names, types=types))
     assert [row.name for row in batch.report.channels] == ["C3", "Cz"]
     assert batch.report.dropped == {
         "EOG left": "not EEG by its name (EOG)",
@@ -282,16 +248,10 @@ def test_as_recorded_takes_only_eeg_and_reports_the_rest():
     }
 
 
-def test_a_users_own_list():
-    batch = NeurIPTFeatureExtractor(montage=["t3", "C3-Cz"])(raw_of(noise(OLD_NAMES), OLD_NAMES))
-    assert [row.name for row in batch.report.channels] == ["T7", "C3-Cz"]
-    assert batch.report.dropped["Fp1"] == "not in the montage"
-
-
 def test_dropped_channels_leave_the_others_unchanged():
     names = [name for name in OLD_NAMES if name != "Fp1"]
     whole = NeurIPTFeatureExtractor().channel_features()
-    batch = NeurIPTFeatureExtractor(on_missing="drop")(raw_of(noise(names), names))
+    batch = NeurIPTFeatureExtractor(on_missing="drop")(noisy_raw(names))
     assert batch.report.missing == {"Fp1-F7": "no Fp1", "Fp1-F3": "no Fp1"}
     kept = [index for index in range(20) if index not in (0, 12)]
     np.testing.assert_array_equal(batch["electrode_positions"][0], whole["electrode_positions"][kept])
@@ -301,13 +261,12 @@ def test_dropped_channels_leave_the_others_unchanged():
 def test_missing_electrodes_interpolated():
     """In a smooth field the interpolated electrode is close to the true one, and is reported as interpolated."""
     extractor = NeurIPTFeatureExtractor(montage=["Cz", "C3-Cz", "C3"], on_missing="interpolate", companding=None)
-    places = np.array(
-        [mne.channels.make_standard_montage("standard_1020").get_positions()["ch_pos"][n] for n in OLD_NAMES]
-    )
+    template = ten_five_template()["ch_pos"]
+    places = np.array([template[name] for name in OLD_NAMES])
     data = 1e-5 * (1 + 10 * places @ np.array([1.0, 2.0, 0.5]))[:, None] * np.sin(np.arange(1536) / 8)
-    true = extractor(raw_of(data, OLD_NAMES))
+    true = extractor(make_raw(data, OLD_NAMES))
     without = [index for index, name in enumerate(OLD_NAMES) if name != "Cz"]
-    filled = extractor(raw_of(data[without], [OLD_NAMES[index] for index in without]))
+    filled = extractor(make_raw(data[without], [OLD_NAMES[index] for index in without]))
     assert np.abs(filled["input_values"] - true["input_values"]).max() < 0.15 * np.abs(true["input_values"]).max()
     assert [row.how for row in filled.report.channels] == ["interpolated", "interpolated", "exact"]
     assert [*map(str, filled.report.channels[1].sources)] == ["+C3", "-Cz (interpolated)"]
@@ -316,10 +275,10 @@ def test_missing_electrodes_interpolated():
 
 def digitised(names, electrodes, scale=1.0, shift=0.0):
     """A recording whose sensors lie at electrodes of the template, on a head of another size and place."""
-    template = mne.channels.make_standard_montage("standard_1005").get_positions()
+    template = ten_five_template()
     places = {name: template["ch_pos"][electrode] for name, electrode in zip(names, electrodes, strict=True)}
     fiducials = {name: template[name] for name in ("nasion", "lpa", "rpa")}
-    raw = raw_of(noise(names), names)
+    raw = noisy_raw(names)
     moved = [{name: place * scale + shift for name, place in part.items()} for part in (places, fiducials)]
     raw.set_montage(mne.channels.make_dig_montage(moved[0], **moved[1], coord_frame="unknown"))
     return raw
@@ -328,7 +287,6 @@ def digitised(names, electrodes, scale=1.0, shift=0.0):
 ELECTRODES = "Fp1 Fp2 F3 F4 C3 C4 P3 P4 O1 O2 Cz Pz".split()
 
 
-@pytest.mark.filterwarnings("ignore:The standard_1005")
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.9, 0.03), (1.1, -0.02)])
 def test_unknown_names_are_found_by_digitised_position(scale, shift):
     """Whatever the size of the head and the origin of the coordinates, thanks to the fiducials."""
@@ -341,36 +299,30 @@ def test_unknown_names_are_found_by_digitised_position(scale, shift):
     assert [*map(str, pair.sources)] == ["+S4", "-S10"]
 
 
-@pytest.mark.filterwarnings("ignore:The standard_1005")
 def test_names_win_over_positions_unless_asked_otherwise():
     raw = digitised(ELECTRODES, ELECTRODES[::-1])
     assert [row.name for row in recorded()(raw).report.channels] == ELECTRODES
     rows = recorded(positions="digitised")(raw).report.channels
     assert [row.name for row in rows] == ELECTRODES[::-1] and [row.sources[0].name for row in rows] == ELECTRODES
     with pytest.raises(ValueError, match="positions='digitised', but the recording has no digitised positions"):
-        recorded(positions="digitised")(raw_of(noise()))
+        recorded(positions="digitised")(noisy_raw())
 
 
 def test_a_net_gives_meaning_to_labels():
-    names = ["A1", "A2", "A3", "A4"]
-    with pytest.raises(ValueError, match="net="):
-        recorded()(raw_of(noise(names), names))
-    rows = recorded(net="biosemi32")(raw_of(noise(names), names)).report.channels
+    rows = recorded(net="biosemi32")(noisy_raw(["A1", "A2", "A3", "A4"])).report.channels
     assert [row.name for row in rows] == ["Fp1", "AF3", "F7", "F3"]
-    with pytest.raises(ValueError, match="biosemi31"):
-        recorded(net="biosemi31")
 
 
 def test_duplicate_channels_must_be_copies():
     names = ["T8-P8-0", "T8-P8-1", "C3-Cz"]
     data = noise(names)
     data[1] = data[0]
-    batch = recorded()(raw_of(data, names))
+    batch = recorded()(make_raw(data, names))
     assert batch.report.dropped == {"T8-P8-1": "the same as T8-P8-0"}
     with pytest.raises(
         ValueError, match="'T8-P8-0' and 'T8-P8-1' name the same place, but their signals differ. Drop one"
     ):
-        recorded()(raw_of(noise(names), names))
+        recorded()(noisy_raw(names))
 
 
 # Bad channels
@@ -388,7 +340,7 @@ def test_duplicate_channels_must_be_copies():
 )
 def test_a_single_bad_channel_is_masked_and_reported(damage, reason):
     """Every pair with C3 is masked and zero; the others are as if nothing had happened."""
-    raw = raw_of(noise(OLD_NAMES), OLD_NAMES)
+    raw = noisy_raw(OLD_NAMES)
     clean = NeurIPTFeatureExtractor()(raw)
     damage(raw)
     batch = NeurIPTFeatureExtractor()(raw)
@@ -404,9 +356,9 @@ def test_a_single_bad_channel_is_masked_and_reported(damage, reason):
 
 
 def test_epochs_are_judged_one_by_one():
-    data = noise(seconds=12.0).reshape(4, 3, -1).transpose(1, 0, 2).copy()
+    data = noisy_pieces()
     data[1, 2] = 0.0
-    batch = recorded()(mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg")))
+    batch = recorded()(make_epochs(data, NAMES))
     assert batch["channel_mask"].tolist() == [[True] * 4, [True, True, False, True], [True] * 4]
     assert batch.report.channels[2].masked == "C4 flat in 1 of 3 pieces"
 
@@ -414,7 +366,7 @@ def test_epochs_are_judged_one_by_one():
 def test_a_bad_channel_does_not_leak_into_interpolated_ones():
     names = [name for name in OLD_NAMES if name != "Cz"]
     extractor = NeurIPTFeatureExtractor(montage=["Cz"], on_missing="interpolate")
-    raw = raw_of(noise(names), names)
+    raw = noisy_raw(names)
     raw.info["bads"] = ["C3"]
     before = extractor(raw)["input_values"]
     raw._data[names.index("C3")] *= 100
@@ -425,7 +377,7 @@ def test_a_bad_channel_does_not_leak_into_interpolated_ones():
 
 
 def test_report_is_plain_data_and_readable():
-    report = NeurIPTFeatureExtractor()(raw_of(noise(OLD_NAMES), OLD_NAMES)).report
+    report = NeurIPTFeatureExtractor()(noisy_raw(OLD_NAMES)).report
     assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
     assert len(report.to_dict()["channels"]) == 20
     text = str(report)
@@ -470,17 +422,12 @@ def test_channel_features():
 ARRAY = {"sampling_rate": RATE, "channel_names": NAMES, "unit": "uV"}
 
 
-def without(key):
-    return {name: value for name, value in ARRAY.items() if name != key}
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"montage": "banana"}, "Unknown montage 'banana'. Known: as_recorded, double_banana"),
         ({"montage": ["C3", "Foo"]}, r"Unknown channels \['Foo'\]: expected electrodes of the 10-05 system"),
-        ({"montage": ["T3", "T7"]}, "Channels named twice: T7"),
-        ({"montage": []}, r"Unknown channels \[\]"),
+        ({"net": "biosemi31"}, "Unknown net 'biosemi31'"),
         ({"on_missing": "ignore"}, r"on_missing must be one of \('raise', 'drop', 'interpolate'\)"),
         ({"coordinate_frame": "mni"}, "coordinate_frame must be one of"),
         ({"companding": "mu-law"}, "companding must be one of"),
@@ -499,16 +446,13 @@ def test_wrong_settings(settings, words):
 @pytest.mark.parametrize(
     ("array", "described", "words"),
     [
-        (noise() * 1e6, without("unit"), "An array needs unit: nothing is guessed. For example"),
-        (noise() * 1e6, without("sampling_rate"), "An array needs sampling_rate"),
-        (noise() * 1e6, without("channel_names"), "An array needs channel_names"),
+        (noise() * 1e6, ARRAY | {"unit": None}, "An array needs unit: nothing is guessed. For example"),
         (noise() * 1e6, {}, "An array needs sampling_rate, channel_names, unit"),
         (noise(), ARRAY, r"Taken as uV, a typical channel varies by 1e-05 microvolt.*unit='V'"),
         (noise() * 1e6, ARRAY | {"unit": "V"}, "Taken as V, a typical channel varies by .*unit='uV'"),
         (noise() * 1e6, ARRAY | {"unit": "mV"}, "Taken as mV.*unit='uV'"),
         (noise() * 1e6, ARRAY | {"unit": "counts"}, "unit must be 'uV', 'mV' or 'V', but is 'counts'"),
         (noise() * 1e6, ARRAY | {"sampling_rate": 0}, "sampling_rate must be a positive number, but is 0"),
-        (noise() * 1e6, ARRAY | {"sampling_rate": -128}, "sampling_rate must be a positive number"),
         (noise() * 1e6, ARRAY | {"sampling_rate": "128"}, "sampling_rate must be a positive number, but is '128'"),
         (noise() * 1e6, ARRAY | {"sampling_rate": 50}, "50 Hz is too low: the band up to 30 Hz needs at least 60 Hz"),
         (noise()[0] * 1e6, ARRAY, r"Expected an array \[C, T\] or \[n, C, T\], got 1 dimensions: \[1536\]"),
@@ -530,12 +474,6 @@ def test_wrong_settings(settings, words):
         ),
         (np.full((4, 1536), np.nan), ARRAY, "All channels are NaN or infinite: there is no signal"),
         (np.zeros((4, 1536)), ARRAY, "All channels are flat: there is no signal to work with. Check the file"),
-        (
-            noise() * 1e6,
-            ARRAY | {"channel_names": ["Foo", "Bar", "x", "y"]},
-            "No channel name is recognised: Foo, Bar, x, y",
-        ),
-        (noise() * 1e6, ARRAY | {"channel_names": ["EOG1", "ECG", "EMG1", "Resp"]}, "No EEG channel among"),
     ],
 )
 def test_wrong_arrays(array, described, words):
@@ -549,52 +487,39 @@ def test_missing_channels_are_named():
         ValueError,
         match=r"does not have: Fp1-F7, P8-O2, Fp1-F3, P4-O2 \(no Fp1, O2\). It has .*set on_missing to 'interpolate'",
     ):
-        NeurIPTFeatureExtractor()(raw_of(noise(names), names))
+        NeurIPTFeatureExtractor()(noisy_raw(names))
     with pytest.raises(ValueError, match=r"Unknown names: Foo"):
-        NeurIPTFeatureExtractor()(raw_of(noise(["Foo", "C3"]), ["Foo", "C3"]))
-
-
-def test_montages_without_any_channel_to_keep_or_to_interpolate_from():
+        NeurIPTFeatureExtractor()(noisy_raw(["Foo", "C3"]))
     with pytest.raises(ValueError, match="has no channel of the montage; it has C3, Cz, C4, Pz. Choose another"):
-        NeurIPTFeatureExtractor(montage="sleep_edfx", on_missing="drop")(raw_of(noise()))
-    with pytest.raises(ValueError, match="Can't interpolate O1.*at least 4 electrodes against one reference"):
-        NeurIPTFeatureExtractor(montage=["O1"], on_missing="interpolate")(raw_of(noise(["C3", "C4"]), ["C3", "C4"]))
+        NeurIPTFeatureExtractor(montage="sleep_edfx", on_missing="drop")(noisy_raw())
 
 
 def test_arguments_that_contradict_an_mne_object():
-    raw = raw_of(noise())
+    raw, in_microvolts = noisy_raw(), make_raw(noise() * 1e6, NAMES)
     with pytest.raises(ValueError, match="sampling_rate is 250 Hz, but the recording says 128 Hz. Leave it out"):
         recorded()(raw, sampling_rate=250)
     with pytest.raises(ValueError, match="channel_names differ from the recording's"):
         recorded()(raw, channel_names=["C3"])
     with pytest.raises(ValueError, match="Taken as V, .*unit='uV'"):
-        recorded()(raw_of(noise() * 1e6))
-    batch = recorded()(raw_of(noise() * 1e6), unit="uV")
+        recorded()(in_microvolts)
+    batch = recorded()(in_microvolts, unit="uV")
     np.testing.assert_allclose(batch["input_values"], recorded()(raw)["input_values"], atol=1e-5)
 
 
-def test_all_channels_bad():
-    raw = raw_of(noise())
+def test_recordings_without_a_good_channel_or_a_sample():
+    raw = noisy_raw()
     raw.info["bads"] = NAMES
     with pytest.raises(ValueError, match="All channels are bad \\(marked as bad\\).*info\\['bads'\\]"):
         recorded()(raw)
-    data = noise(seconds=12.0).reshape(4, 3, -1).transpose(1, 0, 2).copy()
-    data[1] = 0.0
-    with pytest.raises(ValueError, match=r"All channels are bad in the pieces \[1\].*Leave these pieces out"):
-        recorded()(mne.EpochsArray(data, mne.create_info(NAMES, RATE, "eeg")))
-
-
-def test_an_output_needs_all_of_its_channels():
-    raw = raw_of(noise(["C3", "Cz"]), ["C3", "Cz"])
     raw.info["bads"] = ["Cz"]
     with pytest.raises(ValueError, match="All channels are bad \\(marked as bad\\)"):
-        NeurIPTFeatureExtractor(montage=["C3-Cz"])(raw)
-
-
-def test_empty_epochs():
-    epochs = mne.EpochsArray(noise(seconds=2.0)[None], mne.create_info(NAMES, RATE, "eeg")).drop([0])
+        NeurIPTFeatureExtractor(montage=["C3-Cz"])(raw)  # an output needs all of its channels
+    data = noisy_pieces()
+    data[1] = 0.0
+    with pytest.raises(ValueError, match=r"All channels are bad in the pieces \[1\].*Leave these pieces out"):
+        recorded()(make_epochs(data, NAMES))
     with pytest.raises(ValueError, match="The recording is empty: it has no samples"):
-        recorded()(epochs)
+        recorded()(make_epochs(data, NAMES).drop([0, 1, 2]))
 
 
 @pytest.mark.parametrize(
@@ -614,7 +539,7 @@ def test_empty_epochs():
 )
 def test_windows_that_cannot_be_cut(options, words):
     with pytest.raises(ValueError, match=words):
-        recorded()(raw_of(noise()), **options)
+        recorded()(noisy_raw(), **options)
 
 
 # Real recordings
@@ -644,12 +569,3 @@ def test_every_recording_of_the_corpus_works(shared_data):
             assert 1 < np.median(extractor.invert(batch["input_values"]).std(axis=-1)) < 100, file
             used = {source.name for row in batch.report.channels for source in row.sources}
             assert used | set(batch.report.dropped) == set(recording.names) | set(recording.left_out), file
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize(
-    ("montage", "channels"), [("double_banana", 20), ("seed_v", 17), ("bcic_iv_2b", 2), ("bcic_iv_2b_monopolar", 3)]
-)
-def test_named_montages_on_a_real_recording(shared_data, montage, channels):
-    path = shared_data / "tasks" / "eegmat" / "sub-01_rest.edf"
-    assert NeurIPTFeatureExtractor(montage=montage)(path)["input_values"].shape == (15, channels, 256)

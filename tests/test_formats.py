@@ -5,7 +5,7 @@ import importlib.util
 import mne
 import numpy as np
 import pytest
-from edfio import Bdf, BdfSignal, Edf, EdfSignal
+from conftest import make_raw, write_edf
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.electrodes import MONTAGES, TEN_TWENTY
@@ -49,63 +49,44 @@ def windows(recording, **described):
     return batch["input_values"]
 
 
-def write_edf(path, signal, names, rate, unit="uV", per_unit=1.0):
-    limits = (-400.0 / per_unit, 400.0 / per_unit)
-    kinds = (Bdf, BdfSignal) if path.suffix == ".bdf" else (Edf, EdfSignal)
-    signals = [
-        kinds[1](data / per_unit, rate, label=name, physical_dimension=unit, physical_range=limits)
-        for name, data in zip(names, signal, strict=True)
-    ]
-    kinds[0](signals).write(path)
-
-
-def write_with_mne(path, signal, names, rate):
-    raw = mne.io.RawArray(signal * 1e-6, mne.create_info(list(names), rate, "eeg"), verbose="ERROR")
-    if path.suffix == ".fif":
-        raw.save(path, verbose="ERROR")
-        return
-    package = {".vhdr": "pybv", ".set": "eeglabio"}[path.suffix]
-    if importlib.util.find_spec(package) is None:
+def write(path, signal, names=TEN_TWENTY, rate=RATE, unit="uV", per_unit=1.0):
+    """A file of the type that the ending names, in a unit of `per_unit` microvolts."""
+    package = {".vhdr": "pybv", ".set": "eeglabio"}.get(path.suffix)
+    if path.suffix in (".edf", ".bdf"):
+        signals = [(name, rate, unit, data / per_unit) for name, data in zip(names, signal, strict=True)]
+        write_edf(path, signals, physical_range=(-400.0 / per_unit, 400.0 / per_unit))
+    elif package is None:
+        make_raw(signal * 1e-6, names, rate).save(path)
+    elif importlib.util.find_spec(package):
+        mne.export.export_raw(path, make_raw(signal * 1e-6, names, rate))
+    else:
         pytest.skip(f"{package} writes {path.suffix}: pip install {package}")
-    mne.export.export_raw(path, raw, verbose="ERROR")
-
-
-def write(path, signal, names, rate):
-    (write_edf if path.suffix in (".edf", ".bdf") else write_with_mne)(path, signal, names, rate)
-
-
-SUFFIXES = [".edf", ".bdf", "_raw.fif", ".vhdr", ".set"]
+    return path
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_formats(tmp_path, expected, suffix):
-    path = tmp_path / f"a{suffix}"
-    write(path, potentials(RATE), TEN_TWENTY, RATE)
-    np.testing.assert_allclose(windows(path), expected, atol=STORED)
+@pytest.mark.parametrize("suffix", [".edf", ".bdf", "_raw.fif", ".vhdr", ".set"])
+def test_electrodes_and_recorded_pairs_in_every_format(tmp_path, expected, suffix):
+    electrodes = write(tmp_path / f"electrodes{suffix}", potentials(RATE))
+    np.testing.assert_allclose(windows(electrodes), expected, atol=STORED)
+    names, signal = pairs_of(potentials(RATE))
+    pairs = write(tmp_path / f"pairs{suffix}", signal, names)
+    np.testing.assert_allclose(windows(pairs), expected, atol=STORED)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_recorded_pairs(tmp_path, expected, suffix):
-    path = tmp_path / f"a{suffix}"
-    pairs, signal = pairs_of(potentials(RATE))
-    write(path, signal, pairs, RATE)
-    np.testing.assert_allclose(windows(path), expected, atol=STORED)
+UNITS = {1.0: ["uV", "UV", ""], 1e3: ["mv", ""], 1e6: ["V", "Volt", ""], 1e-3: ["nV"]}
 
 
-@pytest.mark.parametrize(
-    ("unit", "per_unit"), [("uV", 1.0), ("mV", 1e3), ("V", 1e6), ("nV", 1e-3), ("", 1.0), ("", 1e3), ("", 1e6)]
-)
+@pytest.mark.parametrize(("unit", "per_unit"), [(unit, size) for size, units in UNITS.items() for unit in units])
 def test_units(tmp_path, expected, unit, per_unit):
-    write_edf(tmp_path / "a.edf", potentials(RATE), TEN_TWENTY, RATE, unit, per_unit)
-    np.testing.assert_allclose(windows(tmp_path / "a.edf"), expected, atol=STORED)
+    """By the header, where MNE takes most of these for volts; without a unit, by the size of the numbers."""
+    path = write(tmp_path / "a.edf", potentials(RATE), unit=unit, per_unit=per_unit)
+    np.testing.assert_allclose(windows(path), expected, atol=STORED)
 
 
 @pytest.mark.parametrize("rate", [128, 160, 200, 250, 500, 512, 1000, 1024, 2048, 2500, 5000])
 def test_rates(tmp_path, expected, rate):
-    write_edf(tmp_path / "a.edf", potentials(rate), TEN_TWENTY, rate)
-    difference = np.abs(windows(tmp_path / "a.edf") - expected)
+    difference = np.abs(windows(write(tmp_path / "a.edf", potentials(rate), rate=rate)) - expected)
     ends = round(END_SECONDS * 64)
     assert difference.max() < AT_ENDS
     difference[0, :, :ends] = difference[-1, :, -ends:] = 0.0

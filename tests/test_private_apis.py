@@ -8,7 +8,7 @@ import inspect
 import mne
 import numpy as np
 import pytest
-from edfio import Bdf, BdfSignal, Edf, EdfSignal
+from conftest import make_raw, write_edf
 from transformers import Trainer
 
 from neuript_hf.private_apis import is_raw_edf, samples_per_record, signal_numbers, unit_factors
@@ -17,25 +17,16 @@ from neuript_hf.private_apis import is_raw_edf, samples_per_record, signal_numbe
 @pytest.fixture(params=[".edf", ".bdf"])
 def raw(request, tmp_path):
     """Signals 0 to 3 in four units, the second at another rate, records of one second; number 2 is left out."""
-    path, generator = tmp_path / f"a{request.param}", np.random.default_rng(0)
-    file, signal, reader = {
-        ".edf": (Edf, EdfSignal, mne.io.read_raw_edf),
-        ".bdf": (Bdf, BdfSignal, mne.io.read_raw_bdf),
-    }[request.param]
-    signals = [("C3", 64, "uV"), ("Cz", 128, "mV"), ("Pz", 64, "V"), ("C4", 64, "Volt")]
-    file(
-        [
-            signal(generator.normal(0, 20, 4 * rate), rate, label=label, physical_dimension=unit)
-            for label, rate, unit in signals
-        ],
-        data_record_duration=1,
-    ).write(path)
-    return reader(path, exclude=["Pz"], verbose="ERROR")
+    generator = np.random.default_rng(0)
+    channels = [("C3", 64, "uV"), ("Cz", 128, "mV"), ("Pz", 64, "V"), ("C4", 64, "Volt")]
+    signals = [(name, rate, unit, generator.normal(0, 20, 4 * rate)) for name, rate, unit in channels]
+    path = write_edf(tmp_path / f"a{request.param}", signals, data_record_duration=1)
+    return mne.io.read_raw(path, exclude=["Pz"])
 
 
 def test_the_reader_of_a_raw(raw):
     assert is_raw_edf(raw)
-    assert not is_raw_edf(mne.io.RawArray(np.zeros((1, 10)), mne.create_info(1, 10.0)))
+    assert not is_raw_edf(make_raw(np.zeros((1, 10)), ["C3"]))
 
 
 def test_what_a_raw_keeps_of_the_header(raw):

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
-from edfio import Edf, EdfAnnotation, EdfSignal
+from conftest import make_epochs, make_raw, write_edf
+from edfio import EdfAnnotation
 
 from neuript_hf import NeurIPTFeatureExtractor, open_recording
 from neuript_hf.filtering import Resampler
@@ -32,20 +33,14 @@ def extractor():
     return NeurIPTFeatureExtractor(montage="as_recorded")
 
 
-def raw_of(microvolts, rate=RATE, names=NAMES):
-    return mne.io.RawArray(microvolts * 1e-6, mne.create_info(names, rate, "eeg"))
+def raw_of(microvolts):
+    return make_raw(microvolts * 1e-6, NAMES, RATE)
 
 
-def edf_of(path, signals, **kwargs):
-    """An EDF file of (label, rate, unit, numbers), in 16 bits over the range of the numbers."""
-    Edf(
-        [
-            EdfSignal(np.asarray(data), rate, label=label, physical_dimension=unit)
-            for label, rate, unit, data in signals
-        ],
-        **kwargs,
-    ).write(path)
-    return path
+def edf_of(path, microvolts, unit="uV", factor=1.0, **kwargs):
+    """An EDF file in a unit of which a microvolt has `factor`."""
+    signals = [(name, RATE, unit, numbers * factor) for name, numbers in zip(NAMES, microvolts, strict=True)]
+    return write_edf(path, signals, **kwargs)
 
 
 # Units
@@ -69,17 +64,9 @@ def test_units_in_every_spelling(unit, scale):
     assert microvolts_of(unit) == scale
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("uV", 1.0), ("mv", 1e-3), ("Volt", 1e-6), ("nV", 1e3), ("UV", 1.0)])
-def test_edf_units_by_the_header(tmp_path, microvolts, unit, factor):
-    """MNE takes most of these for volts."""
-    path = edf_of(tmp_path / "a.edf", [(n, RATE, unit, x * factor) for n, x in zip(NAMES, microvolts, strict=True)])
-    recording = open_recording(path)
-    np.testing.assert_allclose(recording.read([0, 1, 2], 0, 20 * RATE), microvolts, atol=0.01)
-
-
 @pytest.mark.parametrize(("factor", "unit"), [(1.0, "uV"), (1e-3, "mV"), (1e-6, "V")])
 def test_a_missing_unit_is_found_by_size_and_noted(tmp_path, microvolts, factor, unit):
-    path = edf_of(tmp_path / "a.edf", [(n, RATE, "", x * factor) for n, x in zip(NAMES, microvolts, strict=True)])
+    path = edf_of(tmp_path / "a.edf", microvolts, "", factor)
     recording = open_recording(path)
     np.testing.assert_allclose(recording.read([0], 0, 100), microvolts[:1, :100], atol=0.01)
     assert f"taken as {unit}" in recording.notes[0]
@@ -89,14 +76,14 @@ def test_a_missing_unit_is_found_by_size_and_noted(tmp_path, microvolts, factor,
 
 
 def test_a_size_that_fits_no_unit_is_refused(tmp_path, microvolts):
-    path = edf_of(tmp_path / "a.edf", [(n, RATE, "", x * 500) for n, x in zip(NAMES, microvolts, strict=True)])
+    path = edf_of(tmp_path / "a.edf", microvolts, "", 500)
     with pytest.raises(ValueError, match="unit field is empty.*Give the unit: unit='uV'.*a.edf"):
         open_recording(path)
 
 
 def test_a_channel_that_is_not_a_voltage_is_not_eeg(tmp_path, microvolts, extractor):
     signals = [("C3", RATE, "uV", microvolts[0]), ("Cz", RATE, "BS", microvolts[1]), ("C4", RATE, "uV", microvolts[2])]
-    report = extractor.inspect(edf_of(tmp_path / "a.edf", signals))
+    report = extractor.inspect(write_edf(tmp_path / "a.edf", signals))
     assert [row.name for row in report.channels] == ["C3", "C4"]
     assert report.dropped["Cz"] == "of type unit BS, which is not a voltage"
 
@@ -108,7 +95,7 @@ def test_channels_of_other_rates_are_left_out_and_noted(tmp_path, microvolts):
     """MNE would stretch 64 Hz to 512, and the EEG to the rate of the ECG."""
     signals = [(name, RATE, "uV", x) for name, x in zip(NAMES, microvolts, strict=True)]
     signals += [("Pz", 64, "uV", np.arange(20 * 64.0)), ("ECG", 512, "uV", np.arange(20 * 512.0))]
-    recording = open_recording(edf_of(tmp_path / "a.edf", signals))
+    recording = open_recording(write_edf(tmp_path / "a.edf", signals))
     assert recording.sampling_rate == RATE and recording.names == NAMES
     assert recording.left_out == {
         "Pz": "stored at 64 Hz, the EEG at 128 Hz",
@@ -119,8 +106,7 @@ def test_channels_of_other_rates_are_left_out_and_noted(tmp_path, microvolts):
 
 def edf_with_a_gap(path, microvolts, missing=30.0):
     """EDF+D by hand: 10 records of a second, a gap, 10 records; an annotation by the clock in each part."""
-    signals = [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)]
-    edf_of(path, signals, annotations=[EdfAnnotation(1, 2, "x" * 30)])
+    edf_of(path, microvolts, annotations=[EdfAnnotation(1, 2, "x" * 30)])
     data = bytearray(path.read_bytes())
     header = 256 * (len(NAMES) + 2)
     size = (len(data) - header) // 20
@@ -156,7 +142,7 @@ def test_gaps_by_the_clock_of_the_records(tmp_path, microvolts, extractor):
 def test_remote_code_reads_no_file_and_closes_no_gap(tmp_path, microvolts, extractor, monkeypatch):
     """The code beside the weights has no formats/. It takes a plain EDF's Raw, but not one whose gaps it can't see."""
     gapped = edf_with_a_gap(tmp_path / "gap.edf", microvolts)
-    plain = edf_of(tmp_path / "plain.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
+    plain = edf_of(tmp_path / "plain.edf", microvolts)
     expected = extractor(plain)["input_values"]
     for module in ("files", "edf"):
         monkeypatch.setitem(sys.modules, f"neuript_hf.formats.{module}", None)  # a later import fails
@@ -280,11 +266,8 @@ def test_other_spellings_of_a_table(tmp_path, microvolts):
     )
     dates.to_csv(tmp_path / "dates.csv", index=False)
     check_same(open_recording(tmp_path / "dates.csv"), microvolts, "uV")
-    (tmp_path / "a.csv").write_text(
-        "# Sampling rate: 128\n" + (table / 1e3).to_csv(index=False).replace("C3", "C3 [mV]")
-    )
-    text = (tmp_path / "a.csv").read_text().replace("Cz", "Cz [mV]").replace("C4", "C4 (mV)")
-    (tmp_path / "a.csv").write_text(text)
+    millivolts = (table / 1e3).rename(columns={"C3": "C3 [mV]", "Cz": "Cz [mV]", "C4": "C4 (mV)"})
+    (tmp_path / "a.csv").write_text("# Sampling rate: 128\n" + millivolts.to_csv(index=False))
     check_same(open_recording(tmp_path / "a.csv"), microvolts, "mV")
 
 
@@ -329,7 +312,7 @@ def test_arrays_in_files(tmp_path, microvolts):
 def test_pieces_in_files(tmp_path, microvolts, extractor):
     pieces = microvolts.reshape(3, 5, 4 * RATE).swapaxes(0, 1)
     np.savez(tmp_path / "a.npz", x=pieces, sfreq=RATE, channels=NAMES, units="uV")
-    epochs = mne.EpochsArray(pieces * 1e-6, mne.create_info(NAMES, RATE, "eeg"))
+    epochs = make_epochs(pieces * 1e-6, NAMES, RATE)
     epochs.save(tmp_path / "a-epo.fif")
     expected = extractor(epochs)
     for name in ("a.npz", "a-epo.fif"):
@@ -361,7 +344,7 @@ def test_tables_with_something_missing(tmp_path, content, given, words):
 
 
 def test_given_names_replace_the_files(tmp_path, microvolts, extractor):
-    path = edf_of(tmp_path / "a.edf", [(f"ch{k}", RATE, "uV", x) for k, x in enumerate(microvolts)])
+    path = write_edf(tmp_path / "a.edf", [(f"ch{k}", RATE, "uV", x) for k, x in enumerate(microvolts)])
     with pytest.raises(ValueError, match="recognised"):
         extractor(path)
     batch = extractor(path, channel_names=NAMES)
@@ -373,7 +356,7 @@ def test_given_names_replace_the_files(tmp_path, microvolts, extractor):
 
 
 def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
-    path = edf_of(tmp_path / "a.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
+    path = edf_of(tmp_path / "a.edf", microvolts)
     data = path.read_bytes()
     broken = {
         "empty.edf": (b"", "The file is empty"),
@@ -396,7 +379,7 @@ def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
 
 
 def test_a_truncated_recording_is_read_and_noted(tmp_path, microvolts):
-    path = edf_of(tmp_path / "a.edf", [(n, RATE, "uV", x) for n, x in zip(NAMES, microvolts, strict=True)])
+    path = edf_of(tmp_path / "a.edf", microvolts)
     path.write_bytes(path.read_bytes()[: -int(3.5 * 2 * 3 * RATE)])
     recording = open_recording(path)
     assert recording.seconds == 16.0
