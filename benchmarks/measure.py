@@ -1,15 +1,16 @@
 """What the benchmarks share: windows to run on, paired timings, what the machine can do, who measured what."""
 
 import contextlib
-import csv
+import multiprocessing
 import platform
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from neuript_hf.checkpoints import provenance as origin
@@ -30,12 +31,6 @@ def paired_times(runs: dict[str, Callable[[], object]], pairs: int, device: torc
             if turn > 0:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def ratios(times: list[float], reference: list[float]) -> tuple[float, float, float]:
-    """Median, lowest and highest of `reference / time` over the pairs."""
-    values = [other / own for own, other in zip(times, reference, strict=True)]
-    return statistics.median(values), min(values), max(values)
 
 
 def synchronize(device: torch.device) -> None:
@@ -66,10 +61,16 @@ def peak_memory_gib(device: torch.device) -> float:
     return kibibytes / 2 ** (30 if sys.platform == "darwin" else 20)
 
 
-def provenance(device: torch.device) -> dict[str, object]:
-    """Columns that say where a row comes from: command, commit, machine, threads, versions."""
+def alone(function: Callable, *arguments: object) -> object:
+    """What `function` returns in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def write_rows(name: str, rows: list[dict[str, object]], device: torch.device) -> None:
+    """Writes `results/NAME.csv`; new rows get columns that say where they come from."""
     about = origin.provenance()
-    return {
+    columns = {
         "command": about["command"],
         "commit": about["commit"],
         "machine": origin.machine_name(device),
@@ -77,17 +78,6 @@ def provenance(device: torch.device) -> dict[str, object]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    path = RESULTS / f"{name}.csv"
+    pd.DataFrame([row | columns | row for row in rows], dtype=object).to_csv(path, index=False)
     print(f"wrote {path}")

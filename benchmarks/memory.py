@@ -11,11 +11,10 @@ with `MALLOC_MMAP_THRESHOLD_`, which makes it give back everything above that si
 
 import argparse
 import os
-import subprocess
-import sys
+from unittest import mock
 
 import torch
-from measure import RESULTS, autocast, peak_memory_gib, provenance, write_rows
+from measure import alone, autocast, peak_memory_gib, write_rows
 from workload import make_model, windows, work
 
 from neuript_hf import NeurIPTConfig
@@ -29,13 +28,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16 is autocast")
-    parser.add_argument("--run", type=int, help=argparse.SUPPRESS)  # which of RUNS, in a process of its own
     return parser.parse_args()
 
 
-def peak_of(run: int, device: torch.device, dtype: torch.dtype) -> float:
+def peak_of(size: str, batch: int, checkpointing: bool, device: torch.device, dtype: torch.dtype) -> float:
     """The peak in GiB of a step that is not the first, in this process."""
-    size, batch, checkpointing = RUNS[run]
     model = make_model("pre-training", getattr(NeurIPTConfig, size)()).to(device)
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -54,29 +51,15 @@ def peak_of(run: int, device: torch.device, dtype: torch.dtype) -> float:
 def main() -> None:
     arguments = parse()
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    if arguments.run is not None:
-        print(peak_of(arguments.run, device, dtype))
-        return
     rows = []
-    for run, (size, batch, checkpointing) in enumerate(RUNS):
-        for threshold in ("", str(THRESHOLD)) if device.type == "cpu" else ("",):
-            environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": threshold} if threshold else {})
-            command = [sys.executable, __file__, "--device", arguments.device, "--dtype", arguments.dtype]
-            output = subprocess.run(
-                [*command, "--run", str(run)], env=environment, capture_output=True, text=True, check=True
-            ).stdout
-            rows.append(
-                {
-                    "size": size,
-                    "batch": batch,
-                    "checkpointing": checkpointing,
-                    "malloc_mmap_threshold": threshold,
-                    "peak_memory_gib": f"{float(output):.2f}",
-                    **provenance(device),
-                }
-            )
-            print(*(f"{name} {rows[-1][name]}" for name in list(rows[-1])[:5]))
-        write_rows(RESULTS / ("memory.csv" if device.type == "cpu" else f"memory_{device.type}.csv"), rows)
+    for size, batch, checkpointing in RUNS:
+        for threshold in (None, THRESHOLD) if device.type == "cpu" else (None,):
+            with mock.patch.dict(os.environ, {"MALLOC_MMAP_THRESHOLD_": str(threshold)} if threshold else {}):
+                peak = alone(peak_of, size, batch, checkpointing, device, dtype)
+            row = {"size": size, "batch": batch, "checkpointing": checkpointing}
+            rows.append(row | {"malloc_mmap_threshold": threshold or "", "peak_memory_gib": f"{peak:.2f}"})
+            print(rows[-1])
+        write_rows("memory" if device.type == "cpu" else f"memory_{device.type}", rows, device)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 import types
 
 import torch
-from measure import RESULTS, paired_times, provenance, write_rows
+from measure import paired_times, write_rows
 
 
 CHANNELS = (
@@ -84,11 +84,10 @@ def main() -> None:
                     "runs": arguments.runs,
                     "seconds_per_window": f"{seconds:.5f}",
                     "braindecode": importlib.metadata.version("braindecode"),
-                    **provenance(cpu),
                 }
             )
             print(name, kind, f"{seconds:.5f} s a window")
-    write_rows(RESULTS / "patch_models.csv", rows)
+    write_rows("patch_models", rows, cpu)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from measure import RESULTS, provenance, synchronize, write_rows
+from measure import synchronize, write_rows
 from transformers import TrainerCallback
 
 
@@ -65,7 +64,7 @@ def main() -> None:
         "ratio": f"{sum(whole) / sum(own):.3f}",
     }
     print(row)
-    write_rows(RESULTS / "pretraining_step.csv", [row | provenance(torch.device(trainer.args.device.type))])
+    write_rows("pretraining_step", [row], trainer.args.device)
 
 
 if __name__ == "__main__":

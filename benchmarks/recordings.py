@@ -7,16 +7,16 @@ Run it with one thread (OMP_NUM_THREADS=1): the numbers are for each core.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import mne
 import numpy as np
 import torch
 from edfio import Edf, EdfSignal
-from measure import RESULTS, paired_times, peak_memory_gib, provenance, ratios, write_rows
+from measure import alone, paired_times, peak_memory_gib, write_rows
 
 from neuript_hf import EEGPipeline, NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTModel
 
@@ -60,7 +60,7 @@ def speed(folder: Path, seconds: int, pairs: int) -> list[dict[str, object]]:
             "mne": lambda path=path, rate=rate: with_mne(path, rate),
         }
         times = paired_times(runs, pairs, torch.device("cpu"))
-        to_mne = [1 / value for value in ratios(times["extractor"], times["mne"])]
+        shares = [own / mnes for own, mnes in zip(times["extractor"], times["mne"], strict=True)]
         real_time = seconds / statistics.median(times["extractor"])
         rows.append(
             {
@@ -72,12 +72,12 @@ def speed(folder: Path, seconds: int, pairs: int) -> list[dict[str, object]]:
                 "median_seconds": f"{statistics.median(times['extractor']):.3f}",
                 "times_real_time": f"{real_time:.0f}",
                 "mne_median_seconds": f"{statistics.median(times['mne']):.3f}",
-                "time_over_mne": f"{to_mne[0]:.2f}",
-                "time_over_mne_worst": f"{to_mne[1]:.2f}",
+                "time_over_mne": f"{statistics.median(shares):.2f}",
+                "time_over_mne_worst": f"{max(shares):.2f}",
                 "peak_memory_gib": "",
             }
         )
-        print(f"{rate} Hz: {real_time:.0f} times real time, {to_mne[0]:.2f} times MNE's time")
+        print(f"{rate} Hz: {real_time:.0f} times real time, {statistics.median(shares):.2f} times MNE's time")
     return rows
 
 
@@ -100,44 +100,22 @@ def nothing(path: Path) -> None:
     """What the imports take."""
 
 
-def measured(work: object, path: Path, queue: object) -> None:
+def peak_of(work: Callable[[Path], None], path: Path) -> float:
     """Peak memory of a process that does one thing."""
     work(path)
-    queue.put(peak_memory_gib(torch.device("cpu")))
+    return peak_memory_gib(torch.device("cpu"))
 
 
 def memory(folder: Path, hours: list[float]) -> list[dict[str, object]]:
     """Peak memory, each in a process of its own."""
-    rows, context = [], multiprocessing.get_context("spawn")
+    rows = []
     for length in hours:
         path = folder / f"{length:g}h.edf"
         write_recording(path, round(length * 3600), RATES[0])
         for what, work in (("imports", nothing), ("pipeline", embed), ("extractor, all windows", extract)):
-            queue = context.Queue()
-            process = context.Process(target=measured, args=(work, path, queue))
-            process.start()
-            peak = queue.get()
-            process.join()
-            rows.append(
-                {
-                    **dict.fromkeys(
-                        (
-                            "median_seconds",
-                            "times_real_time",
-                            "mne_median_seconds",
-                            "time_over_mne",
-                            "time_over_mne_worst",
-                        ),
-                        "",
-                    ),
-                    "what": what,
-                    "channels": len(NAMES),
-                    "rate": RATES[0],
-                    "seconds": round(length * 3600),
-                    "runs": 1,
-                    "peak_memory_gib": f"{peak:.2f}",
-                }
-            )
+            peak = alone(peak_of, work, path)
+            row = {"what": what, "channels": len(NAMES), "rate": RATES[0], "seconds": round(length * 3600), "runs": 1}
+            rows.append(row | {"peak_memory_gib": f"{peak:.2f}"})
             print(f"{length:g} h, {what}: {peak:.2f} GiB")
         path.unlink()
     return rows
@@ -152,20 +130,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = memory(Path(folder), arguments.hours) + speed(Path(folder), arguments.seconds, arguments.pairs)
-    columns = [
-        "what",
-        "channels",
-        "rate",
-        "seconds",
-        "runs",
-        "median_seconds",
-        "times_real_time",
-        "mne_median_seconds",
-    ]
-    columns += ["time_over_mne", "time_over_mne_worst", "peak_memory_gib"]
-    device = provenance(torch.device("cpu"))
-    write_rows(RESULTS / "recordings.csv", [{name: row[name] for name in columns} | device for row in rows])
+        rows = memory(Path(folder), arguments.hours)
+        rows = speed(Path(folder), arguments.seconds, arguments.pairs) + rows
+    write_rows("recordings", rows, torch.device("cpu"))
 
 
 if __name__ == "__main__":

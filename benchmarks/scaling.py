@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from measure import RESULTS, paired_times, provenance, write_rows
+from measure import paired_times, write_rows
 from workload import make_model, windows, work
 
 from neuript_hf import NeurIPTConfig
@@ -49,11 +49,10 @@ def main() -> None:
                         "runs": arguments.runs,
                         "seconds_per_window": f"{seconds:.4f}",
                         "milliseconds_per_channel_second": f"{1000 * seconds / channel_seconds:.3f}",
-                        **provenance(cpu),
                     }
                 )
                 print(axis, kind, value, f"{seconds:.4f} s")
-    write_rows(RESULTS / "scaling.csv", rows)
+    write_rows("scaling", rows, cpu)
     draw(rows)
 
 
@@ -72,7 +71,7 @@ def draw(rows: list[dict[str, object]]) -> None:
     panels[0].set_ylabel("ms per second of one channel")
     panels[0].legend(frameon=False)
     others = ", ".join(f"{value} {axis}" for axis, value in DEFAULTS.items())
-    figure.suptitle(f"NeurIPT {rows[0]['size']}, {rows[0]['threads']} threads; where not varied: {others}")
+    figure.suptitle(f"NeurIPT {rows[0]['size']}, {torch.get_num_threads()} threads; where not varied: {others}")
     figure.savefig(PICTURE, dpi=110)
     print(f"wrote {PICTURE.name}")
 

@@ -13,13 +13,11 @@ stay in the csv.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 
+import pandas as pd
 import torch
-from measure import RESULTS, autocast, matmul_peak, paired_times, provenance, read_rows, write_rows
+from measure import RESULTS, alone, autocast, matmul_peak, paired_times, write_rows
 from torch.utils.flop_counter import FlopCounterMode
 from workload import KINDS, make_model, windows, work
 
@@ -44,7 +42,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7, help="timed runs, after one to warm up")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="bfloat16 is autocast")
-    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)  # print the one row, as JSON
     return parser.parse_args()
 
 
@@ -61,6 +58,8 @@ def measure(size: str, kind: str, arguments: argparse.Namespace) -> dict[str, ob
         times = [seconds / count for seconds in paired_times({kind: run}, arguments.runs, device)[kind]]
     seconds, work_of_window = statistics.median(times), counter.get_total_flops() / count
     return {
+        "size": size,
+        "kind": kind,
         "batch": count,
         "runs": arguments.runs,
         "seconds_per_window": f"{seconds:.4f}",
@@ -76,28 +75,16 @@ def measure(size: str, kind: str, arguments: argparse.Namespace) -> dict[str, ob
 
 def main() -> None:
     arguments = parse()
-    if arguments.row:
-        (size,), (kind,) = arguments.sizes, arguments.kinds
-        print(json.dumps(measure(size, kind, arguments)))
-        return
-    same = ["--runs", str(arguments.runs), "--device", arguments.device, "--dtype", arguments.dtype, "--row"]
-    path = RESULTS / ("speed.csv" if arguments.device == "cpu" else f"speed_{arguments.device}.csv")
-    known = read_rows(path) if path.is_file() else []
-    rows: list[dict[str, object]] = [
-        row for row in known if row["size"] not in arguments.sizes or row["kind"] not in arguments.kinds
-    ]
+    name, rows = "speed" if arguments.device == "cpu" else f"speed_{arguments.device}", []
+    if (RESULTS / f"{name}.csv").is_file():
+        known = pd.read_csv(RESULTS / f"{name}.csv", dtype=str, keep_default_na=False)
+        measured_again = known["size"].isin(arguments.sizes) & known["kind"].isin(arguments.kinds)
+        rows = known[~measured_again].to_dict("records")
     for size in arguments.sizes:
         for kind in arguments.kinds:
-            output = subprocess.run(
-                [sys.executable, __file__, "--sizes", size, "--kinds", kind, *same],
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            ).stdout
-            row = {"size": size, "kind": kind} | json.loads(output)
-            print(size, kind, row["seconds_per_window"], "s a window")
-            rows.append(row | provenance(torch.device(arguments.device)))
-        write_rows(path, rows)
+            rows.append(alone(measure, size, kind, arguments))
+            print(size, kind, rows[-1]["seconds_per_window"], "s a window")
+        write_rows(name, rows, torch.device(arguments.device))
 
 
 if __name__ == "__main__":

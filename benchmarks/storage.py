@@ -9,14 +9,14 @@ signal-to-noise ratio over all windows, of the companded values that the model s
 """
 
 import argparse
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from measure import RESULTS, provenance, write_rows
+from measure import write_rows
+from torch.utils.data import DataLoader, Dataset
 
 from neuript_hf import DataCollatorForEEG, NeurIPTFeatureExtractor
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset
@@ -34,24 +34,20 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=4, help="simulated people")
     parser.add_argument("--batches", type=int, default=100, help="batches that are timed")
     arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp())
-    try:
-        source, montage = arguments.source, "as_recorded"
+    source, montage, rows, exact = arguments.source, "as_recorded", [], None
+    with tempfile.TemporaryDirectory() as folder:
         if source is None:
-            source, montage = folder / "recordings", "double_banana"
+            source, montage = Path(folder) / "recordings", "double_banana"
             simulate_dataset(source, n_subjects=arguments.people, seed=0)
         extractor = NeurIPTFeatureExtractor(montage=montage)
-        exact, rows = None, []
         for encoding in ("float32", "int16", "int8"):
-            output = folder / encoding
+            output = Path(folder) / encoding
             prepare_dataset(source, extractor, output, rules=RULES, encoding=encoding)
             dataset = EEGShardDataset(output)
             exact = exact or dataset
             rows.append({"encoding": encoding, **measure(dataset, exact, output, extractor, arguments.batches)})
             print(rows[-1])
-    finally:
-        shutil.rmtree(folder)
-    write_rows(RESULTS / "storage.csv", [row | provenance(torch.device("cpu")) for row in rows])
+    write_rows("storage", rows, torch.device("cpu"))
 
 
 def measure(
@@ -61,15 +57,16 @@ def measure(
     shape = dataset[0]["input_values"].shape
     hours = len(dataset) * extractor.window_seconds / 3600
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    indices = np.random.default_rng(0).integers(len(dataset), size=(batches, BATCH))
+    indices = np.random.default_rng(0).integers(len(dataset), size=batches * BATCH)
+    stream = stream_windows(folder).shuffle(seed=0, buffer_size=1000)
     return {
         "windows": len(dataset),
         "channels": shape[0],
         "samples": shape[1],
         "megabytes_per_hour": f"{stored / hours / 1e6:.2f}",
         **signal_to_noise(dataset, exact, extractor),
-        "random_windows_per_second": f"{random_windows_per_second(dataset, indices):.0f}",
-        "streamed_windows_per_second": f"{streamed_windows_per_second(folder, len(dataset)):.0f}",
+        "random_windows_per_second": f"{windows_per_second(dataset, len(indices), sampler=indices):.0f}",
+        "streamed_windows_per_second": f"{windows_per_second(stream, len(dataset)):.0f}",
     }
 
 
@@ -92,27 +89,15 @@ def signal_to_noise(
     return decibels | {"largest_error_microvolt": f"{worst:.3f}" if worst else ""}
 
 
-def random_windows_per_second(dataset: EEGShardDataset, indices: np.ndarray) -> float:
-    """Windows drawn at random through decoder and collator, one process; the best of three rounds."""
-    collate, best = DataCollatorForEEG(), 0.0
+def windows_per_second(dataset: Dataset, count: int, **order: object) -> float:
+    """Through decoder and collator, in one process; the best of three rounds."""
+    loader, best = DataLoader(dataset, BATCH, collate_fn=DataCollatorForEEG(), **order), 0.0
     for _ in range(3):
         start = time.perf_counter()
-        for batch in indices:
-            collate([dataset[index] for index in batch])
-        best = max(best, indices.size / (time.perf_counter() - start))
+        for _ in loader:
+            pass
+        best = max(best, count / (time.perf_counter() - start))
     return best
-
-
-def streamed_windows_per_second(folder: Path, count: int) -> float:
-    """The same read in order, as a shuffled stream."""
-    collate, batch = DataCollatorForEEG(), []
-    start = time.perf_counter()
-    for window in stream_windows(folder).shuffle(seed=0, buffer_size=1000):
-        batch.append(window)
-        if len(batch) == BATCH:
-            collate(batch)
-            batch = []
-    return count / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
