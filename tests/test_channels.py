@@ -125,23 +125,7 @@ def test_every_channel_has_its_line(recording, wanted, on_missing):
     assert all(report.dropped.values())
 
 
-SPELLINGS = [
-    "C3",
-    "c3",
-    "C3-0",
-    "EEG C3-AVG",
-    "C3-Cz",
-    "Cz-C3",
-    "E1",
-    "E22",
-    "A1",
-    "A2",
-    "A3",
-    "EEG",
-    "7",
-    "Status",
-    "",
-]
+SPELLINGS = ["", "EEG C3-AVG", *"C3 c3 C3-0 C3-Cz Cz-C3 E1 E22 A1 A2 A3 EEG 7 Status".split()]
 
 
 @settings(deadline=None)
@@ -227,17 +211,6 @@ def test_a_report_of_version_0_1_0_is_read():
     assert ChannelReport.from_dict(old | {"steps": steps[:1]}).one_reference
 
 
-def test_repeated_names_have_a_line_each():
-    _, report = plan(["C3", "EEG", "EEG"], ["C3"])
-    assert list(report.dropped) == ["EEG (channel 2)", "EEG (channel 3)"]
-
-
-def test_duplicates_are_left_for_their_signals_to_decide():
-    planned, report = plan(["T8-P8-0", "C3-Cz", "T8-P8-1"], ["T8-P8"])
-    assert planned.duplicates == [(2, 0)]
-    assert report.dropped == {"T8-P8-1": "T8-P8 again, like T8-P8-0", "C3-Cz": "not in the montage"}
-
-
 def test_a_cap_with_labels_gives_the_same_pairs_as_with_names():
     labels, electrodes = list(NETS["biosemi64"]), list(NETS["biosemi64"].values())
     by_label, report = plan([*labels, "EXG1"], BANANA, net="biosemi64")
@@ -273,21 +246,15 @@ def test_as_recorded_takes_names_that_say_where_they_are():
     with pytest.raises(ValueError, match=r"No channel name is recognised: E22, Foo.*Rename.*name the net"):
         plan(["E22", "Foo"])
     with pytest.raises(ValueError, match="No EEG channel among"):
-        plan(["EOG", "ECG"])
+        plan(["EOG", "ECG", "EMG1", "Resp"])
 
 
 def test_a_users_own_list_is_taken_literally():
     assert canonical_names(["t3", "F1-F3", "fp1-f7"]) == ["T7", "F1-F3", "Fp1-F7"]
-    assert canonical_names(["E22", "E22-E33", "Cz"], net="GSN-HydroCel-128") == [
-        "E22@GSNHydroCel128",
-        "E22@GSNHydroCel128-E33@GSNHydroCel128",
-        "Cz",
-    ]
-    assert canonical_names(["C3-Cz", "A5", "C3@biosemi128"], net="biosemi128") == [
-        "C3-Cz",
-        "A5@biosemi128",
-        "C3@biosemi128",
-    ]
+    sites = ["E22@GSNHydroCel128", "E22@GSNHydroCel128-E33@GSNHydroCel128", "Cz"]
+    assert canonical_names(["E22", "E22-E33", "Cz"], net="GSN-HydroCel-128") == sites
+    sites = ["C3-Cz", "A5@biosemi128", "C3@biosemi128"]
+    assert canonical_names(["C3-Cz", "A5", "C3@biosemi128"], net="biosemi128") == sites
     for names, message in (
         (["E22"], "a cap's labels"),
         (["C3-C3"], "Unknown channels"),

@@ -137,8 +137,3 @@ def test_what_the_caller_can_say():
     assert {row.sources[0].name: row.name for row in report.channels} == {
         name: answer.split(" ")[0] for name, answer in expected
     }
-
-
-def test_windows_stay_on_their_side_of_a_gap():
-    batch = NeurIPTFeatureExtractor(montage="as_recorded")(ZOO / "files" / "made_edfplusD_gap.edf")
-    assert batch.onsets.tolist() == [0.0, 4.0, 40.0, 44.0]
