@@ -12,6 +12,7 @@ import mne
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from transformers import set_seed
 
 from neuript_hf import NeurIPTConfig
@@ -70,7 +71,7 @@ def small_config(**kwargs) -> NeurIPTConfig:
     return NeurIPTConfig(**(sizes | kwargs))
 
 
-def make_batch(windows: int = 3, channels: int = 5, samples: int = 40, seed: int = 0) -> dict[str, torch.Tensor]:
+def make_batch(windows: int = 3, channels: int = 5, samples: int = 40, seed: int = 0) -> dict[str, Tensor]:
     """Windows of noise at random places, every channel in one or two of five lobes."""
     generator = torch.Generator().manual_seed(seed)
     lobes = torch.rand(windows, channels, 5, generator=generator) < 0.3
@@ -112,6 +113,45 @@ def ten_five_template() -> dict:
     known = mne.channels.get_builtin_montages()
     name = "colin27_1005" if "colin27_1005" in known else "standard_1005"
     return mne.channels.make_standard_montage(name).get_positions()
+
+
+def pad(batch: dict[str, Tensor], channels: int, samples: int, garbage: float) -> dict[str, Tensor]:
+    """The batch with more channels and samples at the ends, filled with garbage that must not matter."""
+    windows, real_channels, real_samples = batch["input_values"].shape
+    return {
+        "input_values": nn.functional.pad(batch["input_values"], (0, samples, 0, channels), value=garbage),
+        "electrode_positions": nn.functional.pad(batch["electrode_positions"], (0, 0, 0, channels), value=7.0),
+        "lobe_mask": nn.functional.pad(batch["lobe_mask"], (0, 0, 0, channels), value=True),
+        "channel_mask": (torch.arange(real_channels + channels) < real_channels).expand(windows, -1),
+        "attention_mask": (torch.arange(real_samples + samples) < real_samples).expand(windows, -1),
+    }
+
+
+def masked_batch(hidden: bool = False) -> dict[str, Tensor]:
+    """A window padded in time, one with bad channels, one whole; hidden samples if asked for."""
+    batch = make_batch()
+    batch["attention_mask"] = torch.arange(40) < torch.tensor([[31], [40], [40]])
+    batch["channel_mask"] = torch.arange(5) < torch.tensor([[5], [3], [5]])
+    if hidden:
+        batch["hidden_positions"] = torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(1)) < 0.4
+    return batch
+
+
+def exact(model: nn.Module) -> nn.Module:
+    """
+    The model in float64, with the experts implementation that can do it. Layers with random weights amplify rounding
+    up to 4,000 times; in float64 that stays under 1e-10, and a real breach would be as large as ever.
+    """
+    model.set_experts_implementation("eager")
+    return model.double()
+
+
+def in_double(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in batch.items()}
+
+
+def gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
 def watch_threads(folder: Path) -> dict[str, str]:
