@@ -3,11 +3,11 @@
 import pickle
 from collections import Counter
 
-import mne
 import numpy as np
 import pandas as pd
 import pytest
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
+from conftest import make_raw
 from torch.utils.data import DataLoader
 
 from neuript_hf import NeurIPTFeatureExtractor, open_recording
@@ -29,7 +29,7 @@ def write_recording(path, seed, names, seconds, flat=None):
     signal = np.apply_along_axis(np.convolve, 1, signal, np.full(17, 2.5e-6), mode="valid")
     if flat is not None:
         signal[flat] = 0
-    mne.io.RawArray(signal, mne.create_info(names, 128.0, "eeg")).save(path)
+    make_raw(signal, names).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -116,20 +116,16 @@ def test_only_the_people_of_the_split(folder):
 
 
 def test_draws_depend_on_seed_epoch_and_place_only(folder):
-    windows = everything(folder, seed=7)
+    windows, another = everything(folder, seed=7), everything(folder, seed=7)
     first = list(windows)
     for index in np.random.default_rng(0).permutation(len(windows)):  # in another order, by another object
-        assert_same(everything_once(folder)[int(index)], first[index])
+        assert_same(another[int(index)], first[index])
     assert_same(pickle.loads(pickle.dumps(windows))[5], first[5])
     assert not same_values(everything(folder, seed=8), first)
     windows.set_epoch(1)
     assert windows.epoch == 1 and not same_values(windows, first)
     windows.set_epoch(0)
     assert same_values(windows, first)
-
-
-def everything_once(folder, known={}):  # noqa: B006, a cache for one test
-    return known.setdefault(folder, everything(folder, seed=7))
 
 
 def test_workers_give_the_same_as_one_process(folder):

@@ -4,6 +4,7 @@ import mne
 import mne_bids
 import numpy as np
 import pytest
+from conftest import make_raw
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings, open_recording
 
@@ -17,7 +18,7 @@ def root(tmp_path_factory):
     folder, paths = tmp_path_factory.mktemp("bids"), []
     for person in ("01", "02"):
         signal = np.random.default_rng(int(person)).normal(0, 1e-5, (5, 128 * 40))
-        raw = mne.io.RawArray(signal, mne.create_info(NAMES, 128.0, TYPES))
+        raw = make_raw(signal, NAMES, types=TYPES)
         raw.info["bads"] = ["Pz"]
         raw.info["line_freq"] = 50
         raw.set_annotations(mne.Annotations([4.0, 12.0, 20.0, 28.0], [4.0] * 4, ["left", "right"] * 2))

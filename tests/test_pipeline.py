@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_config
+from conftest import make_epochs, make_raw, small_config
 from transformers import pipeline
 
 from neuript_hf import (
@@ -18,18 +18,17 @@ from neuript_hf import (
 
 
 CHANNELS = ["C3", "Cz", "C4", "Pz"]
-RATE = 128.0
 
 
 @pytest.fixture(scope="module")
 def signal():
     """95 seconds of noise, in volts."""
-    return np.random.default_rng(0).normal(0, 1e-5, (4, int(95 * RATE)))
+    return np.random.default_rng(0).normal(0, 1e-5, (4, 95 * 128))
 
 
 @pytest.fixture
 def raw(signal):
-    return mne.io.RawArray(signal, mne.create_info(CHANNELS, RATE, "eeg"))
+    return make_raw(signal, CHANNELS)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +57,15 @@ def test_rows_of_a_recording(classify, raw):
 
 
 def test_path_raw_and_array_agree(classify, raw, signal, tmp_path):
+    """The pipeline takes the extractor's arguments."""
     raw.save(tmp_path / "sub-1_raw.fif")
+    np.save(tmp_path / "a.npy", signal * 1e6)
+    described = {"sampling_rate": 128.0, "channel_names": CHANNELS, "unit": "uV"}
     rows = classify(raw)
     for other in (
         classify(str(tmp_path / "sub-1_raw.fif")),
-        classify(tmp_path / "sub-1_raw.fif"),
-        classify(signal * 1e6, sampling_rate=RATE, channel_names=CHANNELS, unit="uV"),
+        classify(tmp_path / "a.npy", **described),
+        classify(signal * 1e6, **described),
     ):
         assert [row["label"] for row in other] == [row["label"] for row in rows]
         assert [row["score"] for row in other] == pytest.approx([row["score"] for row in rows], abs=1e-4)
@@ -92,12 +94,7 @@ def test_blocks_and_batches_change_nothing(folder, raw):
     assert np.linalg.norm(again - vectors) < 0.02 * np.linalg.norm(vectors - vectors.mean(axis=0))
 
 
-def test_files_with_gaps_that_need_arguments(classify, signal, tmp_path):
-    """The pipeline takes the extractor's arguments; no row crosses a gap."""
-    np.save(tmp_path / "a.npy", signal * 1e6)
-    rows = classify(tmp_path / "a.npy", sampling_rate=RATE, channel_names=CHANNELS, unit="uV")
-    assert len(rows) == 23
-    raw = mne.io.RawArray(signal, mne.create_info(CHANNELS, RATE, "eeg"))
+def test_no_row_crosses_a_gap(classify, raw):
     raw.set_annotations(mne.Annotations([10.0], [0.0], ["BAD boundary"]))
     onsets = [row["onset"] for row in classify(raw, block_seconds=20)]
     assert onsets == [0.0, 4.0, *(10.0 + 4.0 * index for index in range(21))]
@@ -105,7 +102,7 @@ def test_files_with_gaps_that_need_arguments(classify, signal, tmp_path):
 
 def test_pieces_are_rows(classify, signal):
     pieces = signal[:, : 9 * 256].reshape(4, 9, 256).swapaxes(0, 1)
-    rows = classify(mne.EpochsArray(pieces, mne.create_info(CHANNELS, RATE, "eeg")))
+    rows = classify(make_epochs(pieces, CHANNELS))
     assert [(row["onset"], row["duration"]) for row in rows] == [(2.0 * index, 2.0) for index in range(9)]
 
 
@@ -134,9 +131,8 @@ def test_embeddings(model_class, raw, tmp_path):
 
 def test_balanced_bce_scores_are_sigmoids(raw):
     model = NeurIPTForSequenceClassification(small_config(loss_type="balanced_bce")).eval()
-    rows = EEGPipeline(
-        model, feature_extractor=NeurIPTFeatureExtractor(montage="as_recorded"), task="eeg-classification"
-    )(raw)
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    rows = EEGPipeline(model, feature_extractor=extractor, task="eeg-classification")(raw)
     assert sum(rows[0]["scores"].values()) != pytest.approx(1, abs=1e-3)
 
 

@@ -80,20 +80,13 @@ def test_hidden_values_stay_hidden_and_visible_ones_stay(fillers, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_windows_are_filled_independently(fillers, name):
+def test_order_and_padding_of_windows_change_nothing(fillers, name):
     values = signals()
     visible = some_visible(values)
     filled = fillers[name](values, visible)
-    backwards = fillers[name](values.flip(0), visible.flip(0)).flip(0)
-    assert torch.allclose(backwards, filled, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["mean", "linear"])
-def test_padding_changes_nothing(fillers, name):
-    values = signals()
-    visible = some_visible(values)
-    padded, seen = (torch.nn.functional.pad(tensor, (0, 9)) for tensor in (values, visible))
-    torch.testing.assert_close(fillers[name](padded, seen)[..., :-9], fillers[name](values, visible))
+    backwards, seen = (torch.nn.functional.pad(tensor.flip(0), (0, 9)) for tensor in (values, visible))
+    again = fillers[name](backwards, seen)[..., :-9].flip(0)
+    torch.testing.assert_close(again, filled, atol=1e-6, rtol=1e-6)
 
 
 def test_channel_mean_by_hand():
