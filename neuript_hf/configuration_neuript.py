@@ -178,7 +178,7 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
 
     @classmethod
     def small(cls, **kwargs) -> "NeurIPTConfig":
-        """The paper's model for ablations (hidden 256, spec section 11); keyword arguments override fields."""
+        """The paper's model for ablations (hidden 256); keyword arguments override fields."""
         sizes = {"hidden_size": 256, "moe_intermediate_size": 128, "shared_expert_intermediate_size": 256}
         return cls(**(sizes | kwargs))
 

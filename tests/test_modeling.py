@@ -1,4 +1,4 @@
-"""The laws of the model (spec section 17, tests 4 to 9, 11, 12) and of its variants."""
+"""The laws of the model (docs/model.md section 17, tests 4 to 9, 11, 12) and of its variants."""
 
 import pytest
 import torch
@@ -92,13 +92,13 @@ def test_hidden_samples_reach_no_prediction(fields):
 
 
 def test_authors_masking_lets_hidden_samples_through():
-    """The switch of spec section 16 does something: the authors' code keeps the true values in the tokens."""
+    """The switch of docs/model.md section 16 has an effect: the authors' code keeps the true values in the tokens."""
     hidden = torch.rand(3, 5, 40) < 0.4
     model = NeurIPTForPreTraining(small_config(strict_masking=False)).eval()
     assert (gradient_of_predictions(model, make_batch(), hidden)[hidden] != 0).any()
 
 
-# The laws are checked in float64 and, on the logits, once more in float32, as the spec words them.
+# The laws are checked in float64 and, on the logits, once more in float32, as docs/model.md states them.
 
 
 @pytest.mark.parametrize(
