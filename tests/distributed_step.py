@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from conftest import make_batch, small_config
+from conftest import gradients_of, make_batch, small_config
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
@@ -114,16 +114,8 @@ def sharded_step(kind: str, version: int) -> tuple[float, dict[str, Tensor]]:
 def whole_gradients(model: nn.Module) -> dict[str, Tensor]:
     if isinstance(model, FullyShardedDataParallel):
         with FullyShardedDataParallel.summon_full_params(model, with_grads=True):
-            return {
-                name.replace("_fsdp_wrapped_module.", ""): parameter.grad.clone()
-                for name, parameter in model.named_parameters()
-                if parameter.grad is not None
-            }
-    return {
-        name: parameter.grad.full_tensor()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
+            return {name.replace("_fsdp_wrapped_module.", ""): grad for name, grad in gradients_of(model).items()}
+    return {name: gradient.full_tensor() for name, gradient in gradients_of(model).items()}
 
 
 def main(folder: Path) -> None:

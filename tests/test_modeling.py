@@ -138,8 +138,8 @@ def test_padding_changes_nothing(samples, attention):
     for channels, extra in paddings:
         padded = model(**in_double(pad(batch, channels, extra, garbage=50.0)), output_hidden_states=True)
         for states, expected in zip(padded.hidden_states, plain.hidden_states, strict=True):
-            states = states[:, : expected.shape[1], : expected.shape[2]]
-            torch.testing.assert_close(states, expected, atol=1e-10, rtol=0)
+            found = states[:, : expected.shape[1], : expected.shape[2]]
+            torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
 
 
 def test_padding_changes_nothing_in_pre_training():
@@ -188,8 +188,8 @@ def test_permuting_channels_permutes():
     plain = model(**batch, output_hidden_states=True)
     permuted = model(**{name: tensor[:, order] for name, tensor in batch.items()}, output_hidden_states=True)
     torch.testing.assert_close(permuted.logits, plain.logits, atol=1e-10, rtol=0)
-    for states, expected in zip(permuted.hidden_states, plain.hidden_states, strict=True):
-        torch.testing.assert_close(states, expected[:, order], atol=1e-10, rtol=0)
+    expected = tuple(states[:, order] for states in plain.hidden_states)
+    torch.testing.assert_close(permuted.hidden_states, expected, atol=1e-10, rtol=0)
 
 
 def test_moving_an_electrode_moves_only_the_spatial_code():
