@@ -115,6 +115,17 @@ def ten_five_template() -> dict:
     return mne.channels.make_standard_montage(name).get_positions()
 
 
+def make_window(channels: int = 3, samples: int = 64, seed: int = 0, **entries) -> dict[str, np.ndarray]:
+    """One window, as a data set gives it to a collator."""
+    rng = np.random.default_rng(seed)
+    return {
+        "input_values": rng.normal(size=(channels, samples)).astype(np.float32),
+        "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
+        "lobe_mask": np.eye(5, dtype=bool)[np.arange(channels) % 5],
+        **entries,
+    }
+
+
 def pad(batch: dict[str, Tensor], channels: int, samples: int, garbage: float) -> dict[str, Tensor]:
     """The batch with more channels and samples at the ends, filled with garbage that must not matter."""
     windows, real_channels, real_samples = batch["input_values"].shape

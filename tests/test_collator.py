@@ -3,24 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
+from conftest import make_window, small_config
 from torch.utils.data import DataLoader
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, DataCollatorForEEG, NeurIPTForSequenceClassification
 
 
-def window(channels=3, samples=64, seed=0, **entries):
-    rng = np.random.default_rng(seed)
-    return {
-        "input_values": rng.normal(size=(channels, samples)).astype(np.float32),
-        "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
-        "lobe_mask": np.eye(5, dtype=bool)[np.arange(channels) % 5],
-        **entries,
-    }
-
-
 def test_the_batch_contract():
-    windows = [window(seed=0, labels=1), window(seed=1, labels=0)]
+    windows = [make_window(seed=0, labels=1), make_window(seed=1, labels=0)]
     batch = DataCollatorForEEG()(windows)
     assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in batch.items()} == {
         "input_values": (torch.float32, (2, 3, 64)),
@@ -32,14 +22,14 @@ def test_the_batch_contract():
 
 def test_lists_work_like_arrays_and_other_entries_are_left_out():
     entries = {"subject": "sub-1", "onset": 4.0, "report": "", "channel_mask": None}
-    plain = {name: value.tolist() for name, value in window().items()} | entries
-    batch, expected = DataCollatorForEEG()([plain]), DataCollatorForEEG()([window()])
+    plain = {name: value.tolist() for name, value in make_window().items()} | entries
+    batch, expected = DataCollatorForEEG()([plain]), DataCollatorForEEG()([make_window()])
     assert batch.keys() == expected.keys()
     assert all(torch.equal(batch[name], tensor) for name, tensor in expected.items())
 
 
 def test_padding_of_mixed_montages_and_lengths():
-    batch = DataCollatorForEEG()([window(3, 64), window(5, 40, seed=1, labels=None)])
+    batch = DataCollatorForEEG()([make_window(3, 64), make_window(5, 40, seed=1, labels=None)])
     assert batch["input_values"].shape == (2, 5, 64)
     assert batch["channel_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert batch["attention_mask"].sum(dim=1).tolist() == [64, 40]
@@ -48,15 +38,15 @@ def test_padding_of_mixed_montages_and_lengths():
 
 
 def test_a_mask_is_in_the_batch_only_if_it_masks_something():
-    bad = window(channel_mask=np.array([True, False, True]), attention_mask=np.ones(64, dtype=bool))
-    batch = DataCollatorForEEG()([window(seed=1), bad])
+    bad = make_window(channel_mask=np.array([True, False, True]), attention_mask=np.ones(64, dtype=bool))
+    batch = DataCollatorForEEG()([make_window(seed=1), bad])
     assert batch["channel_mask"].tolist() == [[True, True, True], [True, False, True]]
     assert "attention_mask" not in batch
 
 
 def test_a_padded_batch_gives_each_window_its_own_answer():
     model = NeurIPTForSequenceClassification(small_config()).eval()
-    windows = [window(3, 64), window(5, 40, seed=1), window(4, 57, seed=2)]
+    windows = [make_window(3, 64), make_window(5, 40, seed=1), make_window(4, 57, seed=2)]
     collate = DataCollatorForEEG()
     with torch.no_grad():
         together = model(**collate(windows)).logits
@@ -68,11 +58,11 @@ def test_a_padded_batch_gives_each_window_its_own_answer():
     ("windows", "words"),
     [
         ([{"input_values": np.zeros((2, 8))}], "needs 'electrode_positions'.*feature extractor"),
-        ([window() | {"input_values": np.zeros(8)}], r"must be \[C, T\]"),
-        ([window() | {"electrode_positions": np.zeros((2, 3))}], "electrode_positions has shape"),
-        ([window(attention_mask=np.ones(63))], "attention_mask has shape"),
-        ([window(labels=1), window()], r"examples \[1\] of the batch have no 'labels'"),
-        ([window(), window() | {"lobe_mask": np.ones((3, 4))}], "with the same num_lobes"),
+        ([make_window() | {"input_values": np.zeros(8)}], r"must be \[C, T\]"),
+        ([make_window() | {"electrode_positions": np.zeros((2, 3))}], "electrode_positions has shape"),
+        ([make_window(attention_mask=np.ones(63))], "attention_mask has shape"),
+        ([make_window(labels=1), make_window()], r"examples \[1\] of the batch have no 'labels'"),
+        ([make_window(), make_window() | {"lobe_mask": np.ones((3, 4))}], "with the same num_lobes"),
     ],
 )
 def test_windows_that_do_not_fit_are_refused(windows, words):
@@ -81,7 +71,7 @@ def test_windows_that_do_not_fit_are_refused(windows, words):
 
 
 def test_masked_batches():
-    windows = [window(3, 128), window(4, 100, seed=1)]
+    windows = [make_window(3, 128), make_window(4, 100, seed=1)]
     batch = DataCollatorForAmplitudeAwareMasking(ratios=0.5)(windows)
     selected, hidden = batch["masked_positions"], batch["hidden_positions"]
     assert selected.sum(-1).tolist() == [[64] * 3 + [0], [50] * 4]
@@ -95,7 +85,7 @@ def test_masked_batches():
 
 def test_bad_channels_and_padding_are_never_selected():
     attention_mask = np.arange(64) < 50
-    bad = window(channel_mask=np.array([True, False, True]), attention_mask=attention_mask)
+    bad = make_window(channel_mask=np.array([True, False, True]), attention_mask=attention_mask)
     for strategy in ("amplitude", "random"):
         batch = DataCollatorForAmplitudeAwareMasking(strategy, ratios=0.5)([bad])
         assert batch["masked_positions"].sum(-1).tolist() == [[25, 0, 25]]
@@ -103,7 +93,7 @@ def test_bad_channels_and_padding_are_never_selected():
 
 
 def test_masks_depend_on_seed_epoch_and_window_alone():
-    windows = [window(seed=seed) for seed in range(6)]
+    windows = [make_window(seed=seed) for seed in range(6)]
     collator = DataCollatorForAmplitudeAwareMasking(seed=3)
     whole = collator(windows)
     for order in ([5, 0, 3], [1], [4, 2]):
@@ -124,7 +114,7 @@ def masks_in_worker(windows):
 
 @pytest.mark.slow
 def test_masks_are_the_same_in_another_process():
-    windows = [window(seed=seed) for seed in range(3)]
+    windows = [make_window(seed=seed) for seed in range(3)]
     context = torch.multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         (elsewhere,) = pool.map(masks_in_worker, [windows])
@@ -132,14 +122,14 @@ def test_masks_are_the_same_in_another_process():
 
 
 def test_ratios_are_drawn_for_each_window():
-    windows = [window(2, 100, seed=seed) for seed in range(120)]
+    windows = [make_window(2, 100, seed=seed) for seed in range(120)]
     shares = DataCollatorForAmplitudeAwareMasking()(windows)["masked_positions"].float().mean(dim=(1, 2))
     values, counts = shares.unique(return_counts=True)
     assert values.tolist() == pytest.approx([0.20, 0.35, 0.50]) and counts.min() > 25
 
 
 def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
-    examples = [window(4, 192, seed) for seed in range(200)]
+    examples = [make_window(4, 192, seed) for seed in range(200)]
     plain = DataCollatorForAmplitudeAwareMasking()
     all_whole = DataCollatorForAmplitudeAwareMasking(whole_share=1.0)(examples)
     assert not all_whole["masked_positions"].any() and not all_whole["hidden_positions"].any()
@@ -153,7 +143,7 @@ def test_whole_windows_have_nothing_selected_and_the_others_their_usual_masks():
 
 def test_a_share_of_the_windows_is_masked_by_spans():
     """Spans are 16 samples in a row; samples of adjacent amplitude are scattered in noise."""
-    examples = [window(4, 192, seed) for seed in range(200)]
+    examples = [make_window(4, 192, seed) for seed in range(200)]
 
     def share_of_neighbours(**settings):
         selected = DataCollatorForAmplitudeAwareMasking(ratios=0.35, **settings)(examples)["masked_positions"]
@@ -185,7 +175,7 @@ def test_wrong_arguments(arguments, words):
 def test_persistent_workers_see_the_next_epoch():
     collate = DataCollatorForAmplitudeAwareMasking()
     loader = DataLoader(
-        [window(seed=seed) for seed in range(4)],
+        [make_window(seed=seed) for seed in range(4)],
         batch_size=4,
         collate_fn=collate,
         num_workers=1,
