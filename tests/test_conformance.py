@@ -5,7 +5,6 @@ The authors' code works on plain arrays, so electrodes enter through the convert
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModelForPreTraining, AutoModelForSequenceClassification
 
 from conversion.convert_neuript_to_hf import convert
-from neuript_hf import verify
+from neuript_hf import NeurIPTForPreTraining, NeurIPTForSequenceClassification, verify
 
 
 FIXTURES = Path(__file__).parent / "fixtures" / "conformance"
 CLASSIFICATION = ["classification_tuev", "classification_bcic2a_uneven", "classification_binary"]
 TOLERANCE = 1e-4
+# Tensors and launch arguments of the case that tests change.
+TENSORS = load_file(FIXTURES / "classification_tuev" / "weights.safetensors")
+ARGUMENTS = json.loads((FIXTURES / "classification_tuev" / "args.json").read_text())
 
 
 @pytest.fixture(scope="module", params=[*CLASSIFICATION, "pretraining"])
@@ -47,6 +49,13 @@ def case(request, tmp_path_factory):
 def close(tensor, expected):
     assert tensor.shape == expected.shape
     assert (tensor - expected).abs().max() < TOLERANCE
+
+
+def convert_changed(folder, state, without=None, **arguments):
+    """The case of TUEV converted in `folder`, with other tensors or launch arguments than the authors'."""
+    save_file(state, folder / "weights.safetensors")
+    (folder / "args.json").write_text(json.dumps(ARGUMENTS | arguments))
+    return convert(folder / "weights.safetensors", folder / "args.json", folder / "converted", without)
 
 
 def test_seven_scales(case):
@@ -87,19 +96,14 @@ def test_pooling_variants(part, tmp_path):
     Paper table 5: scales made by the authors' code, averaged over their channel groups, scale 0 first and then the
     coarsest, through their linear layer; and the converted checkpoint on the same windows.
     """
-    source = FIXTURES / "classification_tuev"
-    expected = load_file(source / "expected.safetensors")
+    expected = load_file(FIXTURES / "classification_tuev" / "expected.safetensors")
     order = [expected[f"scale_{scale}"].mean(dim=2) for scale in (0, 6, 5, 4, 3, 2, 1)]
     pooled = torch.cat([scale[:, group].mean(dim=1) for scale in order for group in GROUPS[part]], dim=1)
-    state = load_file(source / "weights.safetensors")
     name = "classification_head.classification_layer.weight"
-    state[name] = state[name][:, : pooled.shape[1]].contiguous()
-    logits = pooled @ state[name].T + state[name.replace("weight", "bias")]
+    weight, bias = TENSORS[name][:, : pooled.shape[1]].contiguous(), TENSORS[name.replace("weight", "bias")]
+    logits = pooled @ weight.T + bias
 
-    save_file(state, tmp_path / "weights.safetensors")
-    arguments = json.loads((source / "args.json").read_text()) | {"part": part}
-    (tmp_path / "args.json").write_text(json.dumps(arguments))
-    convert(tmp_path / "weights.safetensors", tmp_path / "args.json", tmp_path / "converted")
+    convert_changed(tmp_path, TENSORS | {name: weight}, part=part)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "converted").eval()
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "converted")
     positions = torch.as_tensor(extractor.channel_features()["electrode_positions"]).expand(2, -1, -1)
@@ -119,14 +123,8 @@ def test_pooling_variants(part, tmp_path):
 )
 def test_groups_of_every_montage(data, channels, part, groups, tmp_path):
     """The head has one vector for each of the authors' groups, and every channel of the montage is in one."""
-    source = FIXTURES / "classification_tuev"
-    state = load_file(source / "weights.safetensors")
-    name = "classification_head.classification_layer.weight"
-    state[name] = torch.zeros(6, 7 * groups * 32)
-    save_file(state, tmp_path / "weights.safetensors")
-    arguments = json.loads((source / "args.json").read_text()) | {"data": data, "data_dim": channels, "part": part}
-    (tmp_path / "args.json").write_text(json.dumps(arguments))
-    model = convert(tmp_path / "weights.safetensors", tmp_path / "args.json", tmp_path / "converted").eval()
+    head = {"classification_head.classification_layer.weight": torch.zeros(6, 7 * groups * 32)}
+    model = convert_changed(tmp_path, TENSORS | head, data=data, data_dim=channels, part=part).eval()
     features = AutoFeatureExtractor.from_pretrained(tmp_path / "converted").channel_features()
     inputs = {name: torch.as_tensor(values)[None] for name, values in features.items()}
     assert model(torch.randn(1, channels, 64), **inputs).logits.shape == (1, 6)
@@ -170,90 +168,53 @@ def test_converted_checkpoint_carries_its_switches(case):
     assert verify(folder)["passed"]
 
 
-@pytest.fixture
-def original(tmp_path):
-    """A copy of the authors' files that a test may damage."""
-    source = FIXTURES / "classification_tuev"
-    for name in ("weights.safetensors", "args.json"):
-        shutil.copy(source / name, tmp_path / name)
-    return tmp_path
-
-
-def refused(folder, words, checkpoint="weights.safetensors", **options):
-    with pytest.raises(ValueError, match=words):
-        convert(folder / checkpoint, folder / "args.json", folder / "out", **options)
-    assert not (folder / "out").exists()
-
-
-def test_a_tensor_too_many_is_named(original):
-    state = load_file(original / "weights.safetensors")
-    save_file({**state, "encoder.surprise.weight": torch.zeros(2)}, original / "weights.safetensors")
-    refused(original, "left over: encoder.surprise.weight")
-
-
-def test_a_missing_tensor_is_named(original):
-    state = load_file(original / "weights.safetensors")
-    del state["encoder.encode_blocks.1.merge_layer.norm.bias"]
-    save_file(state, original / "weights.safetensors")
-    refused(original, "not filled: neuript.layers.1.merging.norm.bias")
-
-
-def test_a_missing_expert_is_named(original):
-    state = load_file(original / "weights.safetensors")
-    state = {name: tensor for name, tensor in state.items() if ".4.encode_layers.0.MLP2.experts.1." not in name}
-    save_file(state, original / "weights.safetensors")
-    refused(original, r"experts of neuript.layers.4.*numbered \[0, 2, 3\]")
-
-
-def test_a_wrong_shape_is_named(original):
-    arguments = json.loads((original / "args.json").read_text())
-    (original / "args.json").write_text(json.dumps(arguments | {"d_ff": 20}))
-    refused(original, r"wrong shape: .*up_proj.weight \(48, 32\), expected \(40, 32\)")
+EXPERT = ".4.encode_layers.0.MLP2.experts.1."
+SHAPE = r"wrong shape: .*up_proj.weight \(48, 32\), expected \(40, 32\)"
+DECODER = load_file(FIXTURES / "pretraining" / "weights.safetensors")
+WITH_DECODER = TENSORS | {name: DECODER[name] for name in DECODER if name.startswith(("decoder", "mask_token"))}
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("extra", "missing", "arguments", "words"),
     [
-        ({"seg_len": 4}, "seg_len=4 has no counterpart"),
-        ({"part": "Coronal", "data": "SEED-V", "data_dim": 17}, "part='Coronal' with data_dim=17 is unknown"),
-        ({"data": "Unheard"}, "No montage known for data='Unheard'"),
-        ({"data": "SEED-V"}, "data_dim=20, but the montages of data='SEED-V' have 17 channels"),
+        ({"encoder.surprise.weight": torch.zeros(2)}, None, {}, "left over: encoder.surprise.weight"),
+        ({}, "encoder.encode_blocks.1.merge_layer.norm.bias", {}, "not filled: neuript.layers.1.merging.norm.bias"),
+        ({}, EXPERT, {}, r"experts of neuript.layers.4.*numbered \[0, 2, 3\]"),
+        ({}, None, {"d_ff": 20}, SHAPE),
+        ({}, None, {"seg_len": 4}, "seg_len=4 has no counterpart"),
+        ({}, None, {"part": "Coronal", "data": "SEED-V", "data_dim": 17}, "'Coronal' with data_dim=17 is unknown"),
+        ({}, None, {"data": "Unheard"}, "No montage known for data='Unheard'"),
+        ({}, None, {"data": "SEED-V"}, "data_dim=20, but the montages of data='SEED-V' have 17 channels"),
+        (WITH_DECODER, None, {}, "Choose one: --without decoder mask_token, or --without classifier"),
     ],
 )
-def test_arguments_without_counterpart_are_refused(original, change, words):
-    arguments = json.loads((original / "args.json").read_text())
-    (original / "args.json").write_text(json.dumps(arguments | change))
-    refused(original, words)
+def test_what_does_not_fit_is_refused_by_name(extra, missing, arguments, words, tmp_path):
+    state = {name: tensor for name, tensor in (TENSORS | extra).items() if missing is None or missing not in name}
+    with pytest.raises(ValueError, match=words):
+        convert_changed(tmp_path, state, **arguments)
+    assert not (tmp_path / "converted").exists()
 
 
-def test_prefixes_buffers_and_torch_files(original):
+def test_prefixes_buffers_and_torch_files(tmp_path):
     """`module.` and `_orig_mod.` in front, buffers, and a `.pt` file give the same model."""
-    state = load_file(original / "weights.safetensors")
-    plain = convert(original / "weights.safetensors", original / "args.json", original / "plain")
-    dressed = {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}
+    plain = convert_changed(tmp_path, TENSORS)
+    dressed = {f"module._orig_mod.{name}": tensor for name, tensor in TENSORS.items()}
     dressed["encoder.encode_blocks.0.encode_layers.0.temporal_PE.pe_t"] = torch.zeros(3)
     dressed["dec_in"] = torch.zeros(3)
-    torch.save(dressed, original / "weights.pt")
-    again = convert(original / "weights.pt", original / "args.json", original / "again")
-    for name, tensor in plain.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name])
+    torch.save(dressed, tmp_path / "weights.pt")
+    again = convert(tmp_path / "weights.pt", tmp_path / "args.json", tmp_path / "again")
+    torch.testing.assert_close(dict(again.state_dict()), dict(plain.state_dict()), atol=0, rtol=0)
 
 
-def test_code_in_a_torch_file_is_not_run(original):
-    torch.save({"model": np.array(["x"], dtype=object)}, original / "weights.pt")
+def test_code_in_a_torch_file_is_not_run(tmp_path):
+    torch.save({"model": np.array(["x"], dtype=object)}, tmp_path / "weights.pt")
     with pytest.raises(Exception, match="weights_only|Unsupported|dictionary of tensors"):
-        convert(original / "weights.pt", original / "args.json", original / "out")
+        convert(tmp_path / "weights.pt", FIXTURES / "classification_tuev" / "args.json", tmp_path / "out")
 
 
-def test_decoder_and_head_together_need_a_choice(original):
-    state = load_file(original / "weights.safetensors")
-    decoder = load_file(FIXTURES / "pretraining" / "weights.safetensors")
-    both = state | {name: tensor for name, tensor in decoder.items() if name.startswith(("decoder", "mask_token"))}
-    save_file(both, original / "weights.safetensors")
-    refused(original, "Choose one: --without decoder mask_token, or --without classifier")
-    model = convert(
-        original / "weights.safetensors", original / "args.json", original / "head", without=["decoder", "mask_token"]
-    )
-    assert type(model).__name__ == "NeurIPTForSequenceClassification"
-    model = convert(original / "weights.safetensors", original / "args.json", original / "dec", without=["classifier"])
-    assert type(model).__name__ == "NeurIPTForPreTraining"
+@pytest.mark.parametrize(
+    ("without", "model_class"),
+    [(["decoder", "mask_token"], NeurIPTForSequenceClassification), (["classifier"], NeurIPTForPreTraining)],
+)
+def test_decoder_and_head_together_need_a_choice(without, model_class, tmp_path):
+    assert type(convert_changed(tmp_path, WITH_DECODER, without=without)) is model_class
