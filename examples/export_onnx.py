@@ -1,12 +1,12 @@
 """
-A checkpoint -> an ONNX file that runs without torch, checked against the checkpoint before it is called done.
+Exports a checkpoint to ONNX, to run it without torch, and checks the file against the checkpoint.
 
     python examples/export_onnx.py --model runs/hands --output hands.onnx
     python examples/export_onnx.py --model runs/hands --output hands.onnx --int8
 
-A classifier gives `logits`, any other checkpoint the encoder's `last_hidden_state` and `pooler_output`. The number of
-windows in a batch is free; channels and samples are those of the checkpoint's feature extractor, or as asked for. The
-file knows no padding, so every window must be whole.
+The outputs are the `logits` of a classifier, or the `last_hidden_state` and `pooler_output` of any other checkpoint's
+encoder. The number of windows is free; the numbers of channels and samples are fixed, by default those of the
+checkpoint's feature extractor. The file has no masks: windows must not be padded.
 """
 
 from dataclasses import dataclass, field
@@ -23,29 +23,27 @@ from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
 
 
 INPUTS = ("input_values", "electrode_positions", "lobe_mask")
-TOLERANCE = 1e-4  # of every output, relative to its largest value where that is above 1
+TOLERANCE = 1e-4  # for each output, relative to its largest value if that is above 1
 
 
 @dataclass
 class ExportArguments:
-    """What to export, and where to."""
+    """The checkpoint, and the file to write."""
 
     model: str = field(metadata={"help": "Folder or Hub name of the checkpoint."})
     output: str = field(metadata={"help": "The ONNX file to write."})
     int8: bool = field(
-        default=False, metadata={"help": "Also write OUTPUT with .int8 in its name: weights in 8 bits, smaller."}
+        default=False, metadata={"help": "Also write OUTPUT with .int8 in its name, a file with 8-bit weights."}
     )
     channels: list[str] = field(
-        default_factory=list, metadata={"help": "Electrodes and pairs of a window; default the extractor's montage."}
+        default_factory=list, metadata={"help": "Electrodes or bipolar pairs; default: the extractor's montage."}
     )
-    samples: int | None = field(
-        default=None, metadata={"help": "Samples of a window; default the extractor's length."}
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of the random windows that the check uses."})
+    samples: int | None = field(default=None, metadata={"help": "Samples of a window; default: the extractor's."})
+    seed: int = field(default=0, metadata={"help": "Seed of the random windows of the check."})
 
 
 class ByPlace(nn.Module):
-    """The model with inputs and outputs by place instead of by name, as ONNX wants them."""
+    """The model with positional inputs and outputs, as the ONNX exporter needs them."""
 
     def __init__(self, model: PreTrainedModel):
         super().__init__()
@@ -63,7 +61,7 @@ def output_names(model: PreTrainedModel) -> list[str]:
 
 
 def load(folder: str) -> PreTrainedModel:
-    """The classifier where the checkpoint is one, else the encoder; in float32, for inference."""
+    """The classifier if the checkpoint is one, else the encoder; in float32, for inference."""
     architectures = AutoConfig.from_pretrained(folder).architectures or []
     classifies = NeurIPTForSequenceClassification.__name__ in architectures
     model_class = NeurIPTForSequenceClassification if classifies else NeurIPTModel
@@ -73,7 +71,7 @@ def load(folder: str) -> PreTrainedModel:
 def random_windows(
     extractor: NeurIPTFeatureExtractor, channels: list[str], samples: int | None, count: int, seed: int
 ) -> dict[str, Tensor]:
-    """Noise at the montage's places, as strong as a companded EEG."""
+    """Noise at the montage's positions, with the variance of companded EEG."""
     features = extractor.channel_features(channels or None)
     samples = samples or round(extractor.window_seconds * extractor.sampling_rate)
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +80,7 @@ def random_windows(
 
 
 def export(model: PreTrainedModel, windows: dict[str, Tensor], path: Path) -> None:
-    """Writes the file; the windows (at least two) show the shapes, of which only the first is free."""
+    """Writes the file. The windows, at least two, set its shapes; only their number is free."""
     program = torch.onnx.export(
         ByPlace(model).eval(),
         tuple(windows[name] for name in INPUTS),
@@ -97,23 +95,23 @@ def export(model: PreTrainedModel, windows: dict[str, Tensor], path: Path) -> No
 
 
 def quantise(path: Path) -> Path:
-    """A second file beside the first: weights in 8 bits, activations rounded as they come."""
+    """Writes a second file beside the first, with 8-bit weights and dynamically quantised activations."""
     smaller = path.with_suffix(".int8" + path.suffix)
     quantize_dynamic(path, smaller, weight_type=QuantType.QInt8)
     return smaller
 
 
 def run(path: Path, windows: dict[str, Tensor]) -> list[Tensor]:
-    """What the file makes of the windows."""
+    """The file's outputs for the windows."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    known = {entry.name for entry in session.get_inputs()}  # an encoder without lobes reads no lobe_mask
+    known = {entry.name for entry in session.get_inputs()}  # an encoder without lobe pooling has no lobe_mask
     return [
         torch.from_numpy(array) for array in session.run(None, {n: windows[n].numpy() for n in INPUTS if n in known})
     ]
 
 
 def largest_error(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]) -> float:
-    """The largest difference between file and model, relative to the output's largest value where that is above 1."""
+    """The largest difference between file and model, relative to the output's largest value if that is above 1."""
     with torch.no_grad():
         expected = ByPlace(model)(*(windows[name] for name in INPUTS))
     pairs = zip(run(path, windows), expected, strict=True)
@@ -122,9 +120,8 @@ def largest_error(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]
 
 def cost_of_int8(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]) -> dict[str, float]:
     """
-    What rounding to 8 bits changes: `relative_error`, the norm of the difference divided by the norm of the output
-    (the last one, logits or embedding); for classifiers `same_class`, the share of windows whose most likely class
-    stays.
+    The effect of 8-bit weights on the last output (logits or embedding): `relative_error`, the norm of the difference
+    over the norm of the output, and for classifiers `same_class`, the share of windows with the same predicted class.
     """
     with torch.no_grad():
         expected = ByPlace(model)(*(windows[name] for name in INPUTS))[-1]
@@ -144,7 +141,7 @@ def main():
         return random_windows(extractor, arguments.channels, arguments.samples, count, arguments.seed + count)
 
     export(model, windows(2), path)
-    # other numbers of windows than the one that was traced
+    # with other numbers of windows than the one that was traced
     error = max(largest_error(model, path, windows(count)) for count in (1, 5))
     if error > TOLERANCE:
         raise SystemExit(f"{path} differs from {arguments.model} by {error:.1e}, more than {TOLERANCE:.0e}.")
@@ -157,7 +154,9 @@ def main():
             f"{smaller}: {size(smaller)}, error {cost['relative_error']:.1%} of the output's norm on random windows."
         )
         if "same_class" in cost:
-            print(f"The most likely class stays for {cost['same_class']:.0%} of them. Measure it on your own windows.")
+            print(
+                f"The most likely class stays the same for {cost['same_class']:.0%}. Measure it on your own windows."
+            )
     print("done")
 
 

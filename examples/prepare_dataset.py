@@ -1,13 +1,13 @@
 """
-Recordings -> windows on disk for pre-training, a folder of shards.
+Cuts recordings into windows for pre-training and writes them to a folder of shards.
 
     python examples/prepare_dataset.py --source manifest.csv --output shards --num_proc 8
     python examples/prepare_dataset.py --source bids_root --output shards --montage as_recorded --encoding int8
     python examples/prepare_dataset.py --source tusz.csv --output shards --description tusz
     python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
 
-The last line is job 3 of 20 of a cluster's array; all write to one folder. Killed, it goes on where it stopped. Read
-the result with `neuript_hf.data.shards.EEGShardDataset` or `stream_windows`.
+The last command is job 3 of an array of 20 on a cluster, which all write to one folder. After a kill it continues
+where it stopped. Read the result with `EEGShardDataset` or `stream_windows`.
 """
 
 import json
@@ -24,7 +24,7 @@ from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_da
 
 @dataclass
 class SourceArguments:
-    """Recordings, and where the windows go."""
+    """Recordings, and the folder for the windows."""
 
     source: str = field(metadata={"help": "A manifest (.csv, .tsv, .jsonl), a BIDS root or a folder of recordings."})
     output: str = field(metadata={"help": "Folder to write to."})
@@ -34,19 +34,18 @@ class SourceArguments:
     dataset_column: str = field(
         default="dataset", metadata={"help": "Column with the name of the data set, put before the person."}
     )
-    split_column: str = field(default="split", metadata={"help": "Column with train, val, test."})
-    within_subject: bool = field(default=False, metadata={"help": "A person may be on several sides of the split."})
+    split_column: str = field(default="split", metadata={"help": "Column with train, val or test."})
+    within_subject: bool = field(default=False, metadata={"help": "Allow the same person in several splits."})
     subject_pattern: str = field(
         default=SUBJECT_PATTERN, metadata={"help": "Regular expression of the person in file names, for folders."}
     )
     encoding: str = field(default="int16", metadata={"help": "int16, int8 (half the size) or float32."})
     recordings_per_shard: int = field(default=16, metadata={"help": "Recordings in a shard."})
     num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
-    shard_index: int = field(default=0, metadata={"help": "Number of this job, where several share the work."})
+    shard_index: int = field(default=0, metadata={"help": "Number of this job, if several share the work, from 0."})
     num_shards: int = field(default=1, metadata={"help": "Number of jobs that share the work."})
     push_to_hub: str | None = field(
-        default=None,
-        metadata={"help": "Private repository on the Hub, user/name, to upload the finished data set to."},
+        default=None, metadata={"help": "Upload the finished data set to this private repository, user/name."}
     )
 
 
@@ -58,7 +57,8 @@ class WindowArguments:
         default=None, metadata={"help": "Description of the data set: a name such as tusz, or a .toml file."}
     )
     montage: str | None = field(
-        default=None, metadata={"help": "Montage by name, as_recorded, or names and pairs with commas."}
+        default=None,
+        metadata={"help": "Name of a montage, as_recorded, or channel names and pairs separated by commas."},
     )
     on_missing: str | None = field(default=None, metadata={"help": "Missing electrodes: raise, drop or interpolate."})
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
@@ -80,17 +80,19 @@ class RuleArguments:
     min_recording_seconds: float = field(
         default=RejectionRules.min_recording_seconds, metadata={"help": "Shorter recordings are left out."}
     )
-    trim_seconds: float = field(default=RejectionRules.trim_seconds, metadata={"help": "Cut off at both ends."})
+    trim_seconds: float = field(
+        default=RejectionRules.trim_seconds, metadata={"help": "Seconds cut off at both ends."}
+    )
     max_microvolts: float | None = field(
         default=RejectionRules.max_microvolts, metadata={"help": "Windows with a larger magnitude are rejected."}
     )
     min_microvolts: float | None = field(
         default=RejectionRules.min_microvolts,
-        metadata={"help": "Windows where a channel never reaches this, or never comes back under it, are rejected."},
+        metadata={"help": "Windows are rejected if a channel never reaches this, or never falls below it."},
     )
     judge_masked: bool = field(
         default=RejectionRules.judge_masked,
-        metadata={"help": "Channels that the extractor masked count as flat; otherwise windows keep their mask."},
+        metadata={"help": "Treat channels that the extractor masked as flat; otherwise windows keep their mask."},
     )
 
 
