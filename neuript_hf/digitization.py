@@ -45,10 +45,8 @@ def electrodes_by_position(info: Any) -> dict[str, tuple[str, float]]:
     distances = [np.linalg.norm(places[:, None] - sites, axis=-1)]
     fiducials = [positions.get(name) for name in TEMPLATE_FIDUCIALS]
     if all(place is not None for place in fiducials):
-        frame, template = (
-            _HeadFrame(np.array(fiducials) * 1000),
-            _HeadFrame(np.array(list(TEMPLATE_FIDUCIALS.values()))),
-        )
+        frame = _HeadFrame(np.array(fiducials) * 1000)
+        template = _HeadFrame(np.array(list(TEMPLATE_FIDUCIALS.values())))
         if HEAD_WIDTH[0] <= frame.width <= HEAD_WIDTH[1]:
             apart = np.linalg.norm(frame.of(places)[:, None] - template.of(sites), axis=-1)
             distances.append(apart * template.size)

@@ -63,11 +63,8 @@ AUTHORS_SLIP = {"double_banana": {"Fp1-F3": "Fp2-F3"}}
 
 def positions_of(channels: Sequence[str]) -> np.ndarray:
     """Template positions in metres, right / front / up, `[C, 3]`; a pair lies at the midpoint of its electrodes."""
-    return np.array([np.mean([_place(e) for e in channel.split("-")], axis=0) for channel in channels]) / 1000
-
-
-def _place(electrode: str) -> tuple[float, float, float]:
-    return POSITIONS[electrode] if electrode in POSITIONS else NET_POSITIONS[electrode]
+    places = [[POSITIONS.get(name) or NET_POSITIONS[name] for name in channel.split("-")] for channel in channels]
+    return np.array([np.mean(ends, axis=0) for ends in places]) / 1000
 
 
 def grid_positions(channels: Sequence[str], frame: str = "head", montage: str | None = None) -> np.ndarray:
@@ -100,19 +97,10 @@ def lobe_membership(channels: Sequence[str], montage: str | None = None) -> np.n
     if montage in MONTAGE_LOBES:
         groups = MONTAGE_LOBES[montage]
         return np.array([[index in group for group in groups] for index in range(len(channels))])
-    numbers = [_lobe_of_electrode(electrode) for electrode in _nearest_electrodes(channels)]
-    return np.eye(len(LOBES), dtype=bool)[numbers]
-
-
-def _nearest_electrodes(channels: Sequence[str]) -> list[str]:
-    """The channels themselves or, for pairs and sites of nets, the electrodes nearest to their positions."""
-    elsewhere = [channel for channel in channels if channel not in POSITIONS]
-    if not elsewhere:
-        return list(channels)
-    names = list(POSITIONS)
-    distances = np.linalg.norm(positions_of(elsewhere)[:, None] - positions_of(names), axis=-1)
-    nearest = dict(zip(elsewhere, distances.argmin(axis=1), strict=True))
-    return [names[nearest[channel]] if channel in nearest else channel for channel in channels]
+    names, places = list(POSITIONS), np.array(list(POSITIONS.values())) / 1000
+    # an electrode is nearest to itself
+    distances = np.linalg.norm(positions_of(channels)[:, None] - places, axis=-1)
+    return np.eye(len(LOBES), dtype=bool)[[_lobe_of_electrode(names[k]) for k in distances.argmin(axis=1)]]
 
 
 def _lobe_of_electrode(electrode: str) -> int:

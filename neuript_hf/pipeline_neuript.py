@@ -1,11 +1,13 @@
 """From a recording to labels or embeddings, window by window."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
+from transformers.utils.logging import tqdm
 
 from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording
@@ -38,25 +40,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         super().__init__(*args, **kwargs)
         self.reports: list = []
 
-    def _sanitize_parameters(
-        self,
-        sampling_rate: float | None = None,
-        channel_names: Sequence[str] | None = None,
-        unit: str | None = None,
-        window_seconds: float | None = None,
-        stride_seconds: float | None = None,
-        windows_per_batch: int | None = None,
-        block_seconds: float | None = None,
-    ) -> tuple[dict, dict, dict]:
-        preprocess = {
-            "sampling_rate": sampling_rate,
-            "channel_names": channel_names,
-            "unit": unit,
-            "window_seconds": window_seconds,
-            "stride_seconds": stride_seconds,
-            "windows_per_batch": windows_per_batch,
-            "block_seconds": block_seconds,
-        }
+    def _sanitize_parameters(self, **preprocess: Any) -> tuple[dict, dict, dict]:
+        inspect.signature(self.preprocess).bind(None, **preprocess)  # a TypeError names an unknown argument
         return {name: value for name, value in preprocess.items() if value is not None}, {}, {}
 
     def __call__(self, recordings: Any, **kwargs) -> list[dict] | list[list[dict]]:
@@ -113,19 +98,14 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         """Window starts and features block by block; only one block is in memory."""
         onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds)
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))
-        for block in self._progress([block for block in blocks if len(block)]):
+        blocks = [block for block in blocks if len(block)]
+        for block in tqdm(blocks, desc="EEG", unit="block", disable=len(blocks) < 2):
             yield self._features(source, duration, onsets=block)
 
     def _features(self, source: Recording, window_seconds: float | None, **where: Any) -> tuple[np.ndarray, dict]:
         batch = self.feature_extractor(source, window_seconds=window_seconds, return_tensors="pt", **where)
         self.reports.append(batch.report)
         return batch.onsets, batch
-
-    @staticmethod
-    def _progress(blocks: list) -> Any:
-        from transformers.utils.logging import tqdm
-
-        return tqdm(blocks, desc="EEG", unit="block", disable=len(blocks) < 2)
 
     def _forward(self, model_inputs: dict) -> dict:
         window = {name: model_inputs.pop(name) for name in ("is_last", "onset", "duration")}

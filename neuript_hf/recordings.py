@@ -187,28 +187,34 @@ def _from_array(
             "channel_names=['C3', 'Cz', 'C4'], unit='uV'."
         )
     check_positive("sampling_rate", sampling_rate)
-    names = [str(name) for name in channel_names]
+    names = list(channel_names)
     if len(names) != array.shape[-2]:
         hint = " The array looks transposed." if len(names) == array.shape[-1] else ""
         raise ValueError(
             f"Got {len(names)} channel_names for an array of {array.shape[-2]} channels {list(array.shape)}.{hint}"
         )
     scale = microvolts_of(unit)
+    return recording_from_array(array, sampling_rate, names, scale, UNIT_NAMES[scale])
+
+
+def recording_from_array(
+    array: np.ndarray, sampling_rate: float, channel_names: Sequence[str], scale: float, unit: str
+) -> Recording:
+    """An array `[C, T]` or `[n, C, T]` of EEG channels whose numbers times `scale` are microvolts."""
+    channels, samples = array.shape[-2:]
     return Recording(
         array,
-        names,
-        ["eeg"] * len(names),
+        [str(name) for name in channel_names],
+        ["eeg"] * channels,
         float(sampling_rate),
-        np.full(len(names), scale),
-        UNIT_NAMES[scale],
-        segments_of_pieces(array.shape[0], array.shape[-1], sampling_rate)
-        if array.ndim == 3
-        else [Segment(0, array.shape[-1], 0.0)],
+        np.full(channels, scale),
+        unit,
+        _segments_of_pieces(len(array) if array.ndim == 3 else 1, samples, sampling_rate),
         in_pieces=array.ndim == 3,
     )
 
 
-def segments_of_pieces(count: int, samples: int, rate: float) -> list[Segment]:
+def _segments_of_pieces(count: int, samples: int, rate: float) -> list[Segment]:
     """Segments of pieces that are counted one after the other."""
     return [Segment(k * samples, (k + 1) * samples, k * samples / rate) for k in range(count)]
 
@@ -236,7 +242,7 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
         rate,
         microvolts,
         unit,
-        segments_of_pieces(len(source), samples, rate) if in_pieces else [Segment(0, samples, 0.0)],
+        _segments_of_pieces(len(source) if in_pieces else 1, samples, rate),
         in_pieces=in_pieces,
         marked_bad=set(source.info["bads"]),
     )
@@ -328,6 +334,6 @@ __all__ = [
     "check_given",
     "check_positive",
     "is_recording",
+    "recording_from_array",
     "recording_from_mne",
-    "segments_of_pieces",
 ]

@@ -40,8 +40,9 @@ USABLE = "usable after a high-pass"
 pytestmark = [pytest.mark.shared_data, pytest.mark.filterwarnings("ignore")]
 
 
-def case(line):
-    return pytest.param(line, id=line["file"])
+def lines_that(expect):
+    lines = [line for line in LINES if line["expect"] == expect]
+    return pytest.mark.parametrize("line", lines, ids=[line["file"] for line in lines])
 
 
 def mne_reading(line):
@@ -66,7 +67,7 @@ def expected_microvolts(line):
     return {name: row * scales[name] for name, row in zip(raw.ch_names, data, strict=True) if name in scales}
 
 
-@pytest.mark.parametrize("line", [case(line) for line in LINES if line["expect"] == "ok"])
+@lines_that("ok")
 def test_opens(line):
     path = ZOO / "files" / line["file"]
     if line.get("needs") and importlib.util.find_spec(line["needs"]) is None:
@@ -113,7 +114,7 @@ def bad_channels(line, recording):
     return set(reasons)
 
 
-@pytest.mark.parametrize("line", [case(line) for line in LINES if line["expect"] == "error"])
+@lines_that("error")
 def test_is_refused_with_the_reason(line):
     with pytest.raises(ValueError) as caught:
         NeurIPTFeatureExtractor(montage="as_recorded")(ZOO / "files" / line["file"])

@@ -1,4 +1,4 @@
-"""One recording in every format, unit, rate and derivation gives the same tensors."""
+"""One recording in every format, unit and derivation gives the same tensors."""
 
 import importlib.util
 
@@ -12,18 +12,16 @@ from neuript_hf.electrodes import MONTAGES, TEN_TWENTY
 
 
 SECONDS, RATE = 12, 256
-# Tolerances for 16 bits over a range of 2 x 400 microvolts, and for other sampling times, in microvolts.
-STORED, RESAMPLED = 0.05, 0.25
-# Another rate changes more at the ends of a recording, where its continuation is unknown: for this many seconds.
-END_SECONDS, AT_ENDS = 0.5, 10.0
+# Tolerance for 16 bits over a range of 2 x 400 microvolts.
+STORED = 0.05
 
 
-def potentials(rate):
-    """The same continuous signal at any rate: 19 electrodes, sines of 0.5 to 28 Hz, microvolts."""
+def potentials():
+    """19 electrodes, sines of 0.5 to 28 Hz, microvolts."""
     generator = np.random.default_rng(0)
     frequencies, phases = generator.uniform(0.5, 28, 60), generator.uniform(0, 2 * np.pi, (19, 60))
     amplitudes = 20 / np.sqrt(frequencies)
-    time = np.arange(round(SECONDS * rate)) / rate
+    time = np.arange(SECONDS * RATE) / RATE
     return np.einsum("f,cft->ct", amplitudes, np.sin(2 * np.pi * frequencies[:, None] * time + phases[..., None]))
 
 
@@ -39,7 +37,7 @@ def pairs_of(signal):
 
 @pytest.fixture(scope="module")
 def expected():
-    return windows(potentials(RATE), sampling_rate=RATE, channel_names=TEN_TWENTY, unit="uV")
+    return windows(potentials(), sampling_rate=RATE, channel_names=TEN_TWENTY, unit="uV")
 
 
 def windows(recording, **described):
@@ -49,16 +47,16 @@ def windows(recording, **described):
     return batch["input_values"]
 
 
-def write(path, signal, names=TEN_TWENTY, rate=RATE, unit="uV", per_unit=1.0):
+def write(path, signal, names=TEN_TWENTY, unit="uV", per_unit=1.0):
     """A file of the type that the ending names, in a unit of `per_unit` microvolts."""
     package = {".vhdr": "pybv", ".set": "eeglabio"}.get(path.suffix)
     if path.suffix in (".edf", ".bdf"):
-        signals = [(name, rate, unit, data / per_unit) for name, data in zip(names, signal, strict=True)]
+        signals = [(name, RATE, unit, data / per_unit) for name, data in zip(names, signal, strict=True)]
         write_edf(path, signals, physical_range=(-400.0 / per_unit, 400.0 / per_unit))
     elif package is None:
-        make_raw(signal * 1e-6, names, rate).save(path)
+        make_raw(signal * 1e-6, names, RATE).save(path)
     elif importlib.util.find_spec(package):
-        mne.export.export_raw(path, make_raw(signal * 1e-6, names, rate))
+        mne.export.export_raw(path, make_raw(signal * 1e-6, names, RATE))
     else:
         pytest.skip(f"{package} writes {path.suffix}: pip install {package}")
     return path
@@ -67,27 +65,17 @@ def write(path, signal, names=TEN_TWENTY, rate=RATE, unit="uV", per_unit=1.0):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", [".edf", ".bdf", "_raw.fif", ".vhdr", ".set"])
 def test_electrodes_and_recorded_pairs_in_every_format(tmp_path, expected, suffix):
-    electrodes = write(tmp_path / f"electrodes{suffix}", potentials(RATE))
+    electrodes = write(tmp_path / f"electrodes{suffix}", potentials())
     np.testing.assert_allclose(windows(electrodes), expected, atol=STORED)
-    names, signal = pairs_of(potentials(RATE))
+    names, signal = pairs_of(potentials())
     pairs = write(tmp_path / f"pairs{suffix}", signal, names)
     np.testing.assert_allclose(windows(pairs), expected, atol=STORED)
 
 
-UNITS = {1.0: ["uV", "UV", ""], 1e3: ["mv", ""], 1e6: ["V", "Volt", ""], 1e-3: ["nV"]}
-
-
-@pytest.mark.parametrize(("unit", "per_unit"), [(unit, size) for size, units in UNITS.items() for unit in units])
+@pytest.mark.parametrize(
+    ("unit", "per_unit"), [("uV", 1.0), ("UV", 1.0), ("mV", 1e3), ("mv", 1e3), ("V", 1e6), ("Volt", 1e6), ("nV", 1e-3)]
+)
 def test_units(tmp_path, expected, unit, per_unit):
-    """By the header, where MNE takes most of these for volts; without a unit, by the size of the numbers."""
-    path = write(tmp_path / "a.edf", potentials(RATE), unit=unit, per_unit=per_unit)
+    """By the header; MNE takes most of these for volts."""
+    path = write(tmp_path / "a.edf", potentials(), unit=unit, per_unit=per_unit)
     np.testing.assert_allclose(windows(path), expected, atol=STORED)
-
-
-@pytest.mark.parametrize("rate", [128, 160, 200, 250, 500, 512, 1000, 1024, 2048, 2500, 5000])
-def test_rates(tmp_path, expected, rate):
-    difference = np.abs(windows(write(tmp_path / "a.edf", potentials(rate), rate=rate)) - expected)
-    ends = round(END_SECONDS * 64)
-    assert difference.max() < AT_ENDS
-    difference[0, :, :ends] = difference[-1, :, -ends:] = 0.0
-    assert difference.max() < RESAMPLED

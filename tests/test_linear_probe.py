@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_batch, small_config
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset
 from scipy.special import softmax
 from sklearn.base import clone
 
@@ -31,17 +31,9 @@ from neuript_hf.evaluation.metrics import balanced_accuracy
 
 def dataset(classes, windows=24):
     batch = make_batch(windows=windows, channels=3, samples=64)
-    rows = [{name: tensor[index].tolist() for name, tensor in batch.items()} for index in range(windows)]
-    rows = [row | {"labels": index % classes} for index, row in enumerate(rows)]
-    features = Features(
-        {
-            "input_values": List(List(Value("float32"))),
-            "electrode_positions": List(List(Value("float32"))),
-            "lobe_mask": List(List(Value("bool"))),
-            "labels": ClassLabel(num_classes=classes),
-        }
-    )
-    return Dataset.from_list(rows, features=features)
+    columns = {name: list(tensor.numpy()) for name, tensor in batch.items()}
+    data = Dataset.from_dict(columns | {"labels": np.arange(windows) % classes})
+    return data.cast_column("labels", ClassLabel(num_classes=classes))
 
 
 def as_batch(data):

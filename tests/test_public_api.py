@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -66,10 +65,6 @@ def test_names():
     )
     assert set(promised.split()) <= set(neuript_hf.__all__)
     assert all(getattr(neuript_hf, name) for name in neuript_hf.__all__)
-
-
-def test_version():
-    assert neuript_hf.__version__ == version("neuript_hf")
 
 
 @by_path(TRAVELLING)

@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import scipy.io
 
 from ..units import microvolts_of
 
 
-try:
-    import pandas as pd
-except ImportError:  # needed for tables only
-    pd = None
-try:
-    import scipy.io
-except ImportError:
-    scipy = None
 try:
     import h5py
 except ImportError:  # needed for MATLAB files of version 7.3 only
@@ -82,8 +76,6 @@ def read_array_file(path: Path) -> ArrayFile:
 
 
 def _mat_variables(path: Path) -> dict[str, Any]:
-    if scipy is None:
-        raise ValueError("MATLAB files are read with scipy: pip install scipy.")
     try:
         return scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
     except NotImplementedError:  # scipy's answer to version 7.3, which is HDF5
@@ -182,8 +174,6 @@ def _oriented(found: ArrayFile) -> ArrayFile:
 
 def _read_table(path: Path) -> ArrayFile:
     """A table of text with a column for each channel; lines that begin with % or # are comments."""
-    if pd is None:
-        raise ValueError("Tables are read with pandas: pip install pandas.")
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         comments, first = [], ""
         for line in file:

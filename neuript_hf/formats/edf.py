@@ -33,7 +33,6 @@ class EDFHeader:
         records: number of complete records in the file.
         promised_records: the number that the header gives; -1 = the recording was not closed.
         header_bytes, sample_bytes: sizes.
-        discontinuous: marked as EDF+D or BDF+D.
     """
 
     labels: list[str]
@@ -44,7 +43,6 @@ class EDFHeader:
     promised_records: int
     header_bytes: int
     sample_bytes: int
-    discontinuous: bool
 
     @property
     def annotations(self) -> list[int]:
@@ -89,7 +87,6 @@ def read_edf_header(path: Path) -> EDFHeader:
         promised_records=_number(fixed[236:244], "number of records", int),
         header_bytes=header_bytes,
         sample_bytes=sample_bytes,
-        discontinuous=fixed[192:197] in (b"EDF+D", b"BDF+D"),
     )
     if len(header.annotations) == count:
         raise ValueError("The file has no signal channels, only annotations (a hypnogram or an event list).")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..electrodes import resolve_channel
 from ..private_apis import signal_numbers, unit_factors
-from ..recordings import Recording, check_given, check_positive, recording_from_mne, segments_of_pieces
+from ..recordings import Recording, check_given, check_positive, recording_from_array, recording_from_mne
 from ..units import NO_UNIT, UNIT_NAMES, check_unit, microvolts_of
 from .arrays import SUFFIXES as ARRAY_SUFFIXES
 from .arrays import read_array_file
@@ -57,12 +57,13 @@ def open_recording(
     if not path.exists():
         raise FileNotFoundError(f"No recording at {path}.")
     check_unit(unit)
-    header = path.with_suffix(_HEADERS[_suffix(path)]) if _suffix(path) in _HEADERS else path
+    suffix = path.suffix.lower()
+    header = path.with_suffix(_HEADERS[suffix]) if suffix in _HEADERS else path
     header = header if header.exists() else path
     try:
         if header.is_file() and header.stat().st_size == 0:
             raise ValueError("The file is empty: 0 bytes.")
-        if _suffix(header) in ARRAY_SUFFIXES:
+        if header.suffix.lower() in ARRAY_SUFFIXES:
             recording = _open_array_file(header, sampling_rate, channel_names, unit)
         else:
             recording = _open_with_mne(header, unit)
@@ -75,11 +76,6 @@ def open_recording(
         recording.notes.insert(0, f"file: {header.name}, the header of {path.name}")
     read_bids_tables(recording, path)
     return recording
-
-
-def _suffix(path: Path) -> str:
-    """The ending that names the format, in lower case."""
-    return ".fif.gz" if path.name.lower().endswith(".fif.gz") else path.suffix.lower()
 
 
 # Files of arrays
@@ -105,22 +101,10 @@ def _open_array_file(
     if len(names) != channels:
         raise ValueError(f"Got {len(names)} channel names for {channels} channels ({list(found.values.shape)}).")
     units = [unit or own or found.unit or "" for own in found.unit_of or [None] * channels]
-    in_pieces = found.values.ndim == 3
-    samples = found.values.shape[-1]
-    recording = Recording(
-        found.values,
-        [str(name) for name in names],
-        ["eeg"] * channels,
-        float(rate),
-        np.ones(channels),
-        "",
-        segments_of_pieces(len(found.values), samples, rate)
-        if in_pieces
-        else segments_between(found.breaks, samples, rate),
-        in_pieces=in_pieces,
-        left_out=found.left_out,
-        notes=found.notes,
-    )
+    recording = recording_from_array(found.values, rate, names, 1.0, "")
+    if found.breaks:
+        recording.segments = segments_between(found.breaks, found.values.shape[-1], rate)
+    recording.left_out, recording.notes = found.left_out, found.notes
     check_given(recording, sampling_rate, channel_names)
     _apply_units(recording, units, np.ones(channels))
     return recording
@@ -131,7 +115,7 @@ def _open_array_file(
 
 def _open_with_mne(path: Path, unit: str | None) -> Recording:
     """Chooses the reader by the ending and the first bytes, and corrects its mistakes."""
-    suffix, start = _suffix(path), _first_bytes(path)
+    suffix, start = path.suffix.lower(), _first_bytes(path)
     if suffix in (".edf", ".bdf", ".rec") or start[:8] == b"\xffBIOSEMI":
         return _open_edf(path, unit)
     if re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()):
