@@ -271,32 +271,6 @@ def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset:
     return sorted(seen)
 
 
-def refuse_seen_people(
-    record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None, allow: bool = False
-) -> list[str]:
-    """
-    Refuses to test weights on people whom they have seen.
-
-    Args:
-        record, subjects, dataset: as in [`seen_people`].
-        allow: test them anyway.
-
-    Returns:
-        The people seen; empty unless `allow` is set.
-
-    Raises:
-        ValueError: if there are such people and `allow` is not set. It names all of them.
-    """
-    seen = seen_people(record, subjects, dataset)
-    if seen and not allow:
-        raise ValueError(
-            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}. A score on them "
-            f"says nothing about new people. Leave them out, or test them anyway with allow_seen_people. If they are "
-            f"other people with the same names, name the data set that they belong to."
-        )
-    return seen
-
-
 def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     """
     Refuses to score a checkpoint on people it was trained on, before any recording is opened.
@@ -305,7 +279,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
         The people to be scored that the weights have seen; empty unless the task allows them.
 
     Raises:
-        ValueError: as [`refuse_seen_people`].
+        ValueError: if there are such people and the task does not allow them. It names all of them.
     """
     if checkpoint is None:
         return []
@@ -315,7 +289,14 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     table = task_table(task)
     table = table[table["split"].isin({SPLIT_NAMES[name] for name in task.evaluate_on})]
     people = table["subject"].where(table["dataset"] == "", table["dataset"] + "/" + table["subject"])
-    return refuse_seen_people(record, people, allow=task.allow_seen_people)
+    seen = seen_people(record, people)
+    if seen and not task.allow_seen_people:
+        raise ValueError(
+            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}. A score on them "
+            f"says nothing about new people. Leave them out, or test them anyway with allow_seen_people. If they are "
+            f"other people with the same names, name the data set that they belong to."
+        )
+    return seen
 
 
 def _parts(subject: str) -> tuple[str | None, str]:
@@ -344,23 +325,6 @@ class BenchmarkOverlap:
     relation: str
 
 
-# The pre-training corpus of the paper (docs/model.md section 12), named as in data/descriptions/.
-PAPER_CORPUS = (
-    "eegmmidb",
-    "emobrain",
-    "grasp_and_lift",
-    "inria_bci_challenge",
-    "raw_eeg_data",
-    "resting_state_trujillo",
-    "seed_series",
-    "siena",
-    "spis",
-    "target_non_target",
-    "tuar",
-    "tuep",
-    "tusl",
-    "tusz",
-)
 SAME_RECORDINGS = "the same recordings"
 SAME_HOSPITAL = "the same parent corpus: patients may recur, compare their numbers"
 SAME_LABORATORY = "the same laboratory's series: people may recur"
@@ -391,8 +355,7 @@ def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
     The public benchmarks on which weights must not be called tested on unseen people.
 
     Args:
-        datasets: names of the data sets of a training, as in `data/descriptions` or in a [`TrainingRecord`];
-            `PAPER_CORPUS` for weights that were trained on the paper's.
+        datasets: names of the data sets of a training, as in `data/descriptions` or in a [`TrainingRecord`].
     """
     seen = {_plain(name) for name in datasets}
     return [overlap for overlap in BENCHMARK_OVERLAPS if seen & set(overlap.datasets)]
@@ -400,7 +363,6 @@ def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
 
 __all__ = [
     "BENCHMARK_OVERLAPS",
-    "PAPER_CORPUS",
     "BenchmarkOverlap",
     "SeenDataset",
     "TrainingRecord",
@@ -409,7 +371,6 @@ __all__ = [
     "read_training_record",
     "record_training",
     "refuse_seen",
-    "refuse_seen_people",
     "seen_in_shards",
     "seen_in_training",
     "seen_people",
