@@ -93,6 +93,24 @@ def make_epochs(signal, names, rate=128.0) -> mne.EpochsArray:
     return mne.EpochsArray(signal, mne.create_info(list(names), rate, "eeg"))
 
 
+def write_recording(
+    path: Path, seed, seconds=60.0, names=("C3", "Cz", "C4", "Pz"), change=None, annotations=()
+) -> Path:
+    """
+    Noise (10 microvolts) at 128 Hz, with annotations (onset, duration, description); `change` may spoil the signal, in
+    volts.
+    """
+    signal = np.random.default_rng(seed).normal(0, 1e-5, (len(names), int(seconds * 128)))
+    if change is not None:
+        change(signal)
+    raw = make_raw(signal, names)
+    if annotations:
+        raw.set_annotations(mne.Annotations(*zip(*annotations, strict=True)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw.save(path, overwrite=True)
+    return path
+
+
 def write_edf(path: Path, signals, physical_range=None, **kwargs) -> Path:
     """EDF or BDF, by the ending, of (label, rate, unit, numbers); the range is by default that of the numbers."""
     from edfio import Bdf, BdfSignal, Edf, EdfSignal

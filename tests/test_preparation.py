@@ -1,7 +1,6 @@
 """From recordings to data on disk: the same bytes whatever happens on the way, and an account of every recording."""
 
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -10,14 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock, call
 
-import mne
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from conftest import make_epochs, write_recording
 
 from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.data import preparation
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
 from neuript_hf.data.shards import EEGShardDataset, read_outcomes
 
@@ -26,15 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("NEURIPT_KILLS", 2))
 EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded")
 SHORT = RejectionRules(min_recording_seconds=20, trim_seconds=4)
-
-
-def write_recording(path, seed, seconds=60.0, change=None):
-    """Four channels of noise (10 microvolt) at 128 Hz; `change` may spoil the signal, in volts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    signal = np.random.default_rng(seed).normal(0, 1e-5, (4, int(seconds * 128)))
-    if change is not None:
-        change(signal)
-    mne.io.RawArray(signal, mne.create_info(["C3", "Cz", "C4", "Pz"], 128.0, "eeg")).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +47,25 @@ def reference(recordings, tmp_path_factory):
     return content(output)
 
 
+SETTINGS = {"rules": SHORT, "recordings_per_shard": 2}
+
+
 def prepare(source, output, **arguments):
-    return prepare_dataset(source, EXTRACTOR, output, **{"rules": SHORT, "recordings_per_shard": 2} | arguments)
+    return prepare_dataset(source, EXTRACTOR, output, **SETTINGS | arguments)
+
+
+def start(source, output, **arguments):
+    """Prepares in a process that starts with the package loaded and inherits nothing from this one."""
+    process = preparation._fresh_processes().Process(
+        target=prepare_dataset, args=(source, EXTRACTOR, output), kwargs=SETTINGS | arguments
+    )
+    process.start()
+    return process
 
 
 def content(folder):
     """Every file of a folder, byte for byte."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def fresh_processes():
-    """Processes that start with the package loaded and inherit nothing from this one."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["neuript_hf.data.preparation"])
-    return context
 
 
 def test_a_data_set_and_its_account(recordings, tmp_path):
@@ -104,14 +101,7 @@ def test_nothing_depends_on_how_the_work_was_shared(recordings, reference, tmp_p
 
 @pytest.mark.slow
 def test_jobs_that_begin_together(recordings, reference, tmp_path):
-    context = fresh_processes()
-    jobs = []
-    for job in range(4):
-        arguments = {"rules": SHORT, "recordings_per_shard": 2, "shard_index": job, "num_shards": 4}
-        jobs.append(
-            context.Process(target=prepare_dataset, args=(recordings, EXTRACTOR, tmp_path / "out"), kwargs=arguments)
-        )
-        jobs[-1].start()
+    jobs = [start(recordings, tmp_path / "out", shard_index=job, num_shards=4) for job in range(4)]
     for job in jobs:
         job.join()
         assert job.exitcode == 0
@@ -136,20 +126,18 @@ def test_killed_at_random_moments(recordings, reference, tmp_path, num_proc):
     Killed (SIGKILL) and resumed NEURIPT_KILLS times, a preparation ends with the bytes of an undisturbed run.
     `make kill-test` kills more often, and tries several processes, too.
     """
-    context = fresh_processes()
-    output, arguments = tmp_path / "out", {"rules": SHORT, "recordings_per_shard": 2, "num_proc": num_proc}
+    output = tmp_path / "out"
 
     def run(seconds=None):
-        """Seconds until the process ended, or was killed."""
-        process = context.Process(target=prepare_dataset, args=(recordings, EXTRACTOR, output), kwargs=arguments)
-        start = time.monotonic()
-        process.start()
+        """Whether the process was killed after these seconds, and the seconds that it ran."""
+        began = time.monotonic()
+        process = start(recordings, output, num_proc=num_proc)
         process.join(seconds)
         killed = process.is_alive()
         process.kill()
         process.join()
         assert killed or process.exitcode == 0
-        return killed, time.monotonic() - start
+        return killed, time.monotonic() - began
 
     def start_anew():
         assert content(output) == reference
@@ -201,11 +189,7 @@ def test_stopped_at_every_write(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_no_process_outlives_its_parent(recordings, tmp_path):
-    arguments = {"rules": SHORT, "recordings_per_shard": 1, "num_proc": 2}
-    process = fresh_processes().Process(
-        target=prepare_dataset, args=(recordings, EXTRACTOR, tmp_path / "out"), kwargs=arguments
-    )
-    process.start()
+    process = start(recordings, tmp_path / "out", recordings_per_shard=1, num_proc=2)
     children = []
     while len(children) < 2 and process.is_alive():
         time.sleep(0.05)
@@ -217,13 +201,13 @@ def test_no_process_outlives_its_parent(recordings, tmp_path):
     assert not alive
 
 
-def spoil(signal):
-    """A jump of 500 microvolt at 21 s, for a moment; the last channel silent from 39.5 s on."""
-    signal[0, 21 * 128 : 21 * 128 + 20] += 5e-4
-    signal[3, 5056:] *= 0.01
-
-
 def test_windows_are_rejected_by_the_rules_and_counted(tmp_path):
+    """A jump of 500 microvolt at 21 s, for a moment; the last channel silent from 39.5 s on."""
+
+    def spoil(signal):
+        signal[0, 21 * 128 : 21 * 128 + 20] += 5e-4
+        signal[3, 5056:] *= 0.01
+
     write_recording(tmp_path / "sub-1_raw.fif", 1, change=spoil)
     extractor = NeurIPTFeatureExtractor(montage="as_recorded", l_freq=1.0)
     summary = prepare_dataset(tmp_path, extractor, tmp_path / "out", rules=SHORT)
@@ -350,37 +334,6 @@ def test_montages_of_the_manifest(manifest, tmp_path):
     assert "montage needs channels that the recording does not have" in aside["reason"]
 
 
-def test_files_that_the_manifest_describes(recordings, tmp_path):
-    """Rate, names and unit come from the manifest; values are in millivolts."""
-    signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e3
-    np.save(tmp_path / "plain.npy", signal)
-    row = {"file": "plain.npy", "subject": "0", "sampling_rate": 128, "unit": "mV", "channel_names": "C3 Cz C4 Pz"}
-    pd.DataFrame([row]).to_csv(tmp_path / "manifest.csv", index=False)
-    prepare(tmp_path / "manifest.csv", tmp_path / "out")
-    prepare(recordings, tmp_path / "same")
-    for index in (0, 12):
-        plain, same = (EEGShardDataset(tmp_path / name)[index]["input_values"] for name in ("out", "same"))
-        np.testing.assert_allclose(plain, same, atol=1e-3)
-
-
-def test_integers_in_steps(recordings, tmp_path):
-    """An array of 16-bit integers in steps of a tenth of a microvolt."""
-    signal = mne.io.read_raw(recordings / "sub-0_raw.fif").get_data() * 1e6
-    np.save(tmp_path / "steps.npy", np.rint(signal * 10).astype(np.int16))
-    row = {"file": "steps.npy", "subject": "0", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4 Pz"}
-    pd.DataFrame([row | {"step": 0.1}]).to_csv(tmp_path / "manifest.csv", index=False)
-    prepare(tmp_path / "manifest.csv", tmp_path / "out")
-    prepare(recordings, tmp_path / "same")
-    steps, same = (EXTRACTOR.invert(EEGShardDataset(tmp_path / name)[3]["input_values"]) for name in ("out", "same"))
-    np.testing.assert_allclose(steps, same, atol=0.06)
-    (outcome,) = read_outcomes(tmp_path / "out")
-    assert "step: the numbers are in steps of 0.1 uV" in outcome.report["steps"]
-    pd.DataFrame([row | {"step": 0}]).to_csv(tmp_path / "manifest.csv", index=False)
-    prepare(tmp_path / "manifest.csv", tmp_path / "refused")
-    (aside,) = pd.read_csv(tmp_path / "refused" / "set_aside.csv").to_dict("records")
-    assert "step must be a positive number, but is 0.0" in aside["reason"]
-
-
 def test_a_sequence_of_trials(tmp_path):
     """Each trial is filtered as if it were alone, however large the step between two trials."""
     trials = np.random.default_rng(0).normal(0, 10, (12, 3, 128)) + 300 * np.arange(12)[:, None, None]
@@ -403,18 +356,15 @@ def test_windows_that_follow_each_other(tmp_path):
     def disturb(signal):
         signal[0, 21 * 128] = 1e-3
 
-    write_recording(tmp_path / "sub-1_raw.fif", 1, seconds=40.0, change=disturb)
-    raw = mne.io.read_raw(tmp_path / "sub-1_raw.fif", preload=True)
-    raw.set_annotations(mne.Annotations([32.0], [0.0], ["BAD boundary"]))
-    raw.save(tmp_path / "sub-1_raw.fif", overwrite=True)
+    gap = (32.0, 0.0, "BAD boundary")
+    write_recording(tmp_path / "sub-1_raw.fif", 1, seconds=40.0, change=disturb, annotations=[gap])
     prepare(tmp_path, tmp_path / "out", rules=RejectionRules(20, 0))
     follows = {window["onset"]: window["follows"] for window in EEGShardDataset(tmp_path / "out")}
     assert follows == {0: False, 4: True, 8: True, 12: True, 16: True, 24: False, 28: True, 32: False, 36: True}
 
 
 def test_epochs_are_set_aside(tmp_path):
-    raw = mne.io.RawArray(np.random.default_rng(0).normal(0, 1e-5, (1, 6400)), mne.create_info(["Cz"], 128.0, "eeg"))
-    mne.make_fixed_length_epochs(raw, 2.0).save(tmp_path / "sub-1-epo.fif")
+    make_epochs(np.random.default_rng(0).normal(0, 1e-5, (25, 1, 256)), ["Cz"]).save(tmp_path / "sub-1-epo.fif")
     prepare(tmp_path, tmp_path / "out")
     (aside,) = pd.read_csv(tmp_path / "out" / "set_aside.csv").to_dict("records")
     assert "holds epochs" in aside["reason"]
@@ -422,9 +372,7 @@ def test_epochs_are_set_aside(tmp_path):
 
 def test_caps_of_the_manifest(tmp_path):
     """A1 is an ear lobe, or a position on a BioSemi cap."""
-    names = [f"A{number}" for number in range(1, 17)]
-    signal = np.random.default_rng(0).normal(0, 1e-5, (16, 6400))
-    mne.io.RawArray(signal, mne.create_info(names, 128.0, "eeg")).save(tmp_path / "cap_raw.fif")
+    write_recording(tmp_path / "cap_raw.fif", 0, names=[f"A{number}" for number in range(1, 17)])
     pd.DataFrame([{"file": "cap_raw.fif", "subject": "1", "net": "biosemi16"}]).to_csv(tmp_path / "manifest.csv")
     prepare(tmp_path / "manifest.csv", tmp_path / "out")
     (outcome,) = read_outcomes(tmp_path / "out")
@@ -475,15 +423,9 @@ def test_wrong_arguments(manifest, tmp_path, arguments, words):
 
 def test_another_output_is_not_overwritten(manifest, tmp_path):
     prepare(manifest, tmp_path / "out")
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
     with pytest.raises(ValueError, match="made with other settings: encoding, extractor. Choose another output"):
-        prepare_dataset(
-            manifest,
-            NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0),
-            tmp_path / "out",
-            rules=SHORT,
-            recordings_per_shard=2,
-            encoding="int8",
-        )
+        prepare_dataset(manifest, extractor, tmp_path / "out", encoding="int8", **SETTINGS)
     with pytest.raises(ValueError, match="is not a data set of this program"):
         prepare(manifest, manifest.parent)
     table = pd.read_csv(manifest, dtype=str)
@@ -494,42 +436,27 @@ def test_another_output_is_not_overwritten(manifest, tmp_path):
 
 def test_push_to_hub(manifest, tmp_path, monkeypatch):
     """Private by default, and only if it is complete."""
-    calls = []
-
-    class Hub:
-        def create_repo(self, repo_id, **arguments):
-            calls.append((repo_id, arguments))
-            return f"https://hub/{repo_id}"
-
-        def upload_large_folder(self, repo_id, folder, **arguments):
-            calls.append((repo_id, folder, arguments["repo_type"]))
-
-    monkeypatch.setattr("neuript_hf.data.preparation.HfApi", Hub)
+    hub = Mock()
+    hub.create_repo.return_value = "https://hub/someone/eeg"
+    monkeypatch.setattr(preparation, "HfApi", lambda: hub)
     prepare(manifest, tmp_path / "out", shard_index=0, num_shards=2)
     with pytest.raises(ValueError, match="is not complete: summary.json is missing"):
         push_dataset(tmp_path / "out", "someone/eeg")
-    assert not calls
+    assert not hub.mock_calls
     prepare(manifest, tmp_path / "out")
     assert push_dataset(tmp_path / "out", "someone/eeg") == "https://hub/someone/eeg"
-    assert calls[0][1] == {"repo_type": "dataset", "private": True, "exist_ok": True}
-    assert calls[1] == ("someone/eeg", tmp_path / "out", "dataset")
+    hub.create_repo.assert_called_once_with("someone/eeg", repo_type="dataset", private=True, exist_ok=True)
+    uploaded = call("someone/eeg", tmp_path / "out", repo_type="dataset", ignore_patterns=["*.part/*"])
+    assert hub.upload_large_folder.mock_calls == [uploaded]
 
 
 @pytest.mark.slow
 def test_the_program(manifest, tmp_path):
-    command = [sys.executable, str(ROOT / "examples" / "prepare_dataset.py"), "--source", str(manifest)]
-    command += [
-        "--output",
-        str(tmp_path / "out"),
-        "--montage",
-        "C3,C4-Cz",
-        "--encoding",
-        "int8",
-        "--rows",
-        "dataset=one",
-    ]
-    command += ["--min_recording_seconds", "20", "--trim_seconds", "4"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    settings = "--montage C3,C4-Cz --encoding int8 --rows dataset=one --min_recording_seconds 20 --trim_seconds 4"
+    program = [sys.executable, ROOT / "examples" / "prepare_dataset.py", *settings.split()]
+    done = subprocess.run(
+        [*program, "--source", manifest, "--output", tmp_path / "out"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert '"kept": 26' in done.stdout and "Preparing" in done.stderr
     dataset = EEGShardDataset(tmp_path / "out")

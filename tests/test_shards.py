@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small_config
+from conftest import small_config, write_recording
 from datasets.distributed import split_dataset_by_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,6 @@ from neuript_hf import (
     DataCollatorForEEG,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
-    NeurIPTForSequenceClassification,
     NeurIPTTrainer,
 )
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset
@@ -28,17 +27,6 @@ from neuript_hf.data.shards import EEGShardDataset, decode_windows, encode_windo
 
 
 CHANNELS = ["Fz", "C3", "Cz", "C4", "Pz"]
-RULES = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None)
-
-
-def write_recording(path, seed, channels, seconds=20.0):
-    """Noise with a 1/f spectrum, about 10 microvolt, at 128 Hz."""
-    rng = np.random.default_rng(seed)
-    spectrum = np.fft.rfft(rng.normal(size=(channels, int(seconds * 128))))
-    spectrum /= np.sqrt(np.maximum(np.arange(spectrum.shape[-1]), seconds / 4))
-    signal = np.fft.irfft(spectrum, n=int(seconds * 128))
-    signal *= 1e-5 / signal.std()
-    mne.io.RawArray(signal, mne.create_info(CHANNELS[:channels], 128.0, "eeg")).save(path)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +34,13 @@ def folder(tmp_path_factory):
     """Six recordings of three, four and five channels, two in each shard, 4 / 1 / 1 by split."""
     folder = tmp_path_factory.mktemp("shards")
     rows = []
-    for number in range(6):
-        write_recording(folder / f"{number}_raw.fif", number, 3 + number % 3)
-        split = ["train", "train", "train", "train", "val", "test"][number]
+    for number, split in enumerate(["train"] * 4 + ["val", "test"]):
+        write_recording(folder / f"{number}_raw.fif", number, seconds=20.0, names=CHANNELS[: 3 + number % 3])
         rows.append({"file": f"{number}_raw.fif", "subject": number, "split": split, "dataset": "noise"})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=2.0)
-    prepare_dataset(folder / "manifest.csv", extractor, folder / "out", rules=RULES, recordings_per_shard=2)
+    rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None)
+    prepare_dataset(folder / "manifest.csv", extractor, folder / "out", rules=rules, recordings_per_shard=2)
     return folder / "out"
 
 
@@ -179,21 +167,6 @@ def test_trainer_takes_it(folder, source, tmp_path):
         data_collator=DataCollatorForAmplitudeAwareMasking(),
     )
     assert np.isfinite(trainer.train().training_loss)
-
-
-def test_mixed_batches_give_each_window_its_own_answer(folder, tmp_path):
-    """Windows of 3, 4 and 5 channels and of 2 and 3 seconds give in one batch what they give alone."""
-    extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=3.0)
-    prepare_dataset(folder.parent / "manifest.csv", extractor, tmp_path / "long", rules=RULES, encoding="int8")
-    short, long = EEGShardDataset(folder), EEGShardDataset(tmp_path / "long")
-    windows = [short[0], long[8], short[12], long[20], short[25], long[35]]
-    shapes = [window["input_values"].shape for window in windows]
-    assert {channels for channels, _ in shapes} == {3, 4, 5} and {samples for _, samples in shapes} == {128, 192}
-    model, collate = NeurIPTForSequenceClassification(small_config()).eval(), DataCollatorForEEG()
-    with torch.no_grad():
-        together = model(**collate(windows)).logits
-        alone = torch.cat([model(**collate([window])).logits for window in windows])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 def test_folders_without_a_complete_data_set(folder, tmp_path):

@@ -1,12 +1,12 @@
 """Recordings and their labels -> windows."""
 
 import json
-import shutil
 
 import mne
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_recording
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings
 from neuript_hf.data.windows import channel_reports
@@ -14,17 +14,6 @@ from neuript_hf.data.windows import channel_reports
 
 CHANNELS = ["C3", "Cz", "C4", "Pz"]
 EXTRACTOR = NeurIPTFeatureExtractor(montage=CHANNELS, window_seconds=2.0)
-
-
-def write_recording(path, subject_number, seconds=20.0, annotations=()):
-    """A recording of noise (10 microvolt) at 128 Hz, with annotations (onset, duration, description)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(subject_number)
-    raw = mne.io.RawArray(rng.normal(0, 1e-5, (4, int(seconds * 128))), mne.create_info(CHANNELS, 128.0, "eeg"))
-    if annotations:
-        raw.set_annotations(mne.Annotations(*zip(*annotations, strict=True)))
-    raw.save(path, overwrite=True)
-    return path
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +25,10 @@ def own_cache(tmp_path, monkeypatch):
 def manifest(tmp_path):
     """Six people, a recording for each of two classes, split 4 / 1 / 1."""
     rows = []
-    for number in range(6):
+    for number, split in enumerate(["train"] * 4 + ["val", "test"]):
         for label in ("rest", "task"):
             file = f"sub-{number}_{label}_raw.fif"
-            write_recording(tmp_path / file, number)
-            split = ["train", "train", "train", "train", "val", "test"][number]
+            write_recording(tmp_path / file, number, seconds=20.0)
             rows.append({"file": file, "subject": f"sub-{number}", "label": label, "split": split, "site": "A"})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     return tmp_path / "manifest.csv"
@@ -66,11 +54,9 @@ def test_events_of_a_bids_root(tmp_path):
     (tmp_path / "dataset_description.json").write_text("{}")
     for number in range(3):
         folder = tmp_path / f"sub-{number}" / "eeg"
-        write_recording(folder / f"sub-{number}_task-hands_eeg.fif", number, annotations=[(1.0, 0.0, "left")])
+        write_recording(folder / f"sub-{number}_task-hands_eeg.fif", number, 20.0, annotations=[(1.0, 0.0, "left")])
         table = "onset\tduration\ttrial_type\n3.0\t2.0\tleft\n8.5\tn/a\tright\n12.0\t0\tn/a\n"
         (folder / f"sub-{number}_task-hands_events.tsv").write_text(table)
-    (tmp_path / "derivatives").mkdir()
-    shutil.copytree(tmp_path / "sub-0", tmp_path / "derivatives" / "sub-0")
     arguments = {"events": ["left", "right"], "split_shares": (1.0, 0.0, 0.0)}
     windows = load_recordings(tmp_path, EXTRACTOR, **arguments)["train"]
     assert list(windows["onset"]) == [3.0, 8.5] * 3 and list(windows["labels"]) == [0, 1] * 3
@@ -125,7 +111,7 @@ def events_manifest(tmp_path):
     rows = []
     for number, split in enumerate(["train", "train", "test"]):
         file = f"p{number}_raw.fif"
-        write_recording(tmp_path / file, number, annotations=ANNOTATIONS)
+        write_recording(tmp_path / file, number, seconds=20.0, annotations=ANNOTATIONS)
         rows.append({"file": file, "subject": number, "split": split})
     pd.DataFrame(rows).to_csv(tmp_path / "events.csv", index=False)
     return tmp_path / "events.csv"
@@ -164,22 +150,12 @@ def test_events_written_in_the_manifest(events_manifest):
 
 def test_annotations_of_a_recording_that_starts_late(tmp_path):
     """Annotations count from the measurement date, and a cropped recording does not start at zero."""
-    path = write_recording(tmp_path / "sub-1_raw.fif", 1, annotations=ANNOTATIONS)
+    path = write_recording(tmp_path / "sub-1_raw.fif", 1, seconds=20.0, annotations=ANNOTATIONS)
     raw = mne.io.read_raw(path, preload=True).set_meas_date(1_700_000_000)
     raw.crop(5.5).save(tmp_path / "cropped_raw.fif")
     pd.DataFrame([{"file": "cropped_raw.fif", "subject": 1, "split": "train"}]).to_csv(tmp_path / "m.csv")
     train = load_recordings(tmp_path / "m.csv", EXTRACTOR, events=["left", "right"])["train"]
     assert train["onset"] == [0.5, 5.5] and train["labels"] == [1, 0]
-
-
-def test_folder_with_a_folder_for_each_class(tmp_path):
-    for number in range(5):
-        for label in ("closed", "open"):
-            write_recording(tmp_path / "eyes" / label / f"sub-{number}_raw.fif", number)
-    splits = load_recordings(tmp_path / "eyes", EXTRACTOR)
-    assert splits["train"].features["labels"].names == ["closed", "open"]
-    assert len(splits["train"]) == 60
-    assert set(splits["train"]["subject"]).isdisjoint(splits["test"]["subject"])
 
 
 def test_a_refused_recording_is_named(manifest):
@@ -190,7 +166,7 @@ def test_a_refused_recording_is_named(manifest):
 def test_a_changed_file_is_read_again(manifest):
     """The cache must not return the windows of the old file."""
     before = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
-    write_recording(manifest.parent / "sub-5_rest_raw.fif", 99)
+    write_recording(manifest.parent / "sub-5_rest_raw.fif", 99, seconds=20.0)
     after = load_recordings(manifest, EXTRACTOR)["test"][0]["input_values"]
     assert not np.allclose(before, after)
 
