@@ -53,13 +53,9 @@ RENAMES = (
 )
 ATTENTION_LETTERS = {"query": "q", "key": "k", "value": "v", "out": "o"}
 BUFFERS = re.compile(r"(^|\.)(temporal_PE\.pe_t|spacial_PE\.pe_3d|dec_in)$")
-EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.net\.([02])\.(weight|bias)$")
-EXPERT_PARAMETERS = {
-    ("0", "weight"): "gate_up_proj",
-    ("0", "bias"): "gate_up_proj_bias",
-    ("2", "weight"): "down_proj",
-    ("2", "bias"): "down_proj_bias",
-}
+EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.net\.([02]\.(?:weight|bias))$")
+EXPERT_PARAMETERS = {"0.weight": "gate_up_proj", "0.bias": "gate_up_proj_bias"}
+EXPERT_PARAMETERS |= {"2.weight": "down_proj", "2.bias": "down_proj_bias"}
 # The double banana with the ear lobes, of which the authors' lists of 22 channels are.
 DOUBLE_BANANA_WITH_EARS = [*MONTAGES["double_banana"][:8], "A1-T7", *MONTAGES["double_banana"][8:12], "T8-A2"]
 DOUBLE_BANANA_WITH_EARS += MONTAGES["double_banana"][12:]
@@ -153,12 +149,9 @@ def channel_groups_from_arguments(arguments: dict) -> list[list[int]] | None:
     part, channels = arguments.get("part", "Functional"), arguments["data_dim"]
     known = AUTHORS_GROUPS.get(part, {})
     if channels not in known:
+        groupings = [f"{name} for {', '.join(map(str, groups))} channels" for name, groups in AUTHORS_GROUPS.items()]
         raise ValueError(
-            f"part={part!r} with data_dim={channels} is unknown: the authors' code groups "
-            + "; ".join(
-                f"{name} for {', '.join(map(str, groups))} channels" for name, groups in AUTHORS_GROUPS.items()
-            )
-            + "."
+            f"part={part!r} with data_dim={channels} is unknown: the authors' code groups {'; '.join(groupings)}."
         )
     montage = montage_from_arguments(arguments)
     if part == "Functional" and isinstance(montage, str) and montage in MONTAGE_LOBES:
@@ -185,15 +178,6 @@ def montage_from_arguments(arguments: dict) -> str | list[str]:
     return sizes[arguments["data_dim"]]
 
 
-def extractor_from_arguments(arguments: dict) -> NeurIPTFeatureExtractor:
-    """The extractor of the data set that the launch arguments name, with the authors' coordinates."""
-    return NeurIPTFeatureExtractor(
-        montage=montage_from_arguments(arguments),
-        coordinate_frame="montage",
-        window_seconds=arguments["total_len"] / 64,
-    )
-
-
 def convert_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
     The authors' tensors under our names: renamed, single experts stacked to 3-D weights, buffers dropped.
@@ -208,8 +192,8 @@ def convert_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         for pattern, replacement in RENAMES:
             name = re.sub(pattern, replacement, name)
         if match := EXPERT.match(name):
-            block, number, layer, kind = match.groups()
-            experts.setdefault(f"{block}.{EXPERT_PARAMETERS[layer, kind]}", {})[int(number)] = tensor
+            block, number, parameter = match.groups()
+            experts.setdefault(f"{block}.{EXPERT_PARAMETERS[parameter]}", {})[int(number)] = tensor
         else:
             converted[name] = tensor
     for name, tensors in experts.items():
@@ -264,7 +248,11 @@ def convert(
     config = config_from_arguments(arguments, state)
     if with_head:
         convert_head(state, config)
-    extractor = extractor_from_arguments(arguments)
+    extractor = NeurIPTFeatureExtractor(
+        montage=montage_from_arguments(arguments),
+        coordinate_frame="montage",
+        window_seconds=arguments["total_len"] / 64,
+    )
     model = (NeurIPTForSequenceClassification if with_head else NeurIPTForPreTraining)(config)
 
     own = model.state_dict()
