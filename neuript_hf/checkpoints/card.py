@@ -34,14 +34,7 @@ class CardArguments:
     )
 
 
-# The text above the tables of the evaluations.
-FEATURES = "Its frozen features"
-FEATURES_TEXT = (
-    "Balanced accuracy on people that the weights have never seen, from `pooler_output`, standardised, with a {fit} "
-    "fit. For comparison, the same windows through the same architecture with random weights ({random} seeds), and "
-    "band power without a network. Nothing was fitted or chosen on these people. Intervals are over people "
-    "(bootstrap, 95 %), differences are paired."
-)
+# What the tasks of the evaluations are.
 TASKS = {
     "arithmetic": "mental arithmetic against rest",
     "eyes": "eyes open against eyes closed",
@@ -52,11 +45,6 @@ TASKS = {
     "pictures": "first against second picture of a pair",
     "alcoholism": "alcohol use disorder against controls",
 }
-RECONSTRUCTION = "How well it fills gaps"
-RECONSTRUCTION_TEXT = (
-    "People that the weights have never seen. The other methods fill the same gaps from the same samples. Intervals "
-    "are over people."
-)
 
 
 def write_model_card(folder: str | Path, features: str | None = None, reconstruction: str | None = None) -> Path:
@@ -81,14 +69,6 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
     results = json.loads(results_file.read_text()) if results_file.is_file() else None
     names = {"model": "fine-tuned", "head_start": "frozen features + fit", "baseline": "classical baseline"}
     record = read_training_record(folder) or TrainingRecord()
-    tables = {}
-    if features is not None:
-        found = read_results(features, folder)
-        text = FEATURES_TEXT.format(fit=found["arguments"]["fit"], random=found["arguments"]["random_seeds"])
-        tasks = "; ".join(f"{name}: {TASKS[name]}" for name in found["tasks"] if name in TASKS)
-        tables[FEATURES] = f"{text}\n\n{found['table']}\n\nTasks: {tasks}."
-    if reconstruction is not None:
-        tables[RECONSTRUCTION] = f"{RECONSTRUCTION_TEXT}\n\n{read_results(reconstruction, folder)['table']}"
     card = ModelCard.from_template(
         ModelCardData(),
         template_path=str(TEMPLATE),
@@ -102,7 +82,9 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         stages=record.stages,
         subjects=record.subjects,
         overlaps=overlapping_benchmarks(record.dataset_names),
-        tables=tables,
+        features=features and read_results(features, folder),
+        reconstruction=reconstruction and read_results(reconstruction, folder),
+        tasks=TASKS,
         results=results,
         methods={} if results is None else {title: results[key] for key, title in names.items() if results.get(key)},
     )
