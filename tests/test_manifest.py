@@ -116,6 +116,7 @@ def test_a_row_describes_its_file(tmp_path):
     row = {"path": str(tmp_path / "a.npy"), "sampling_rate": "128", "unit": "mV", "channel_names": "C3 C4"}
     source = open_row(row | {"step": "0.1", "trial_seconds": "0.5"})
     assert source.sampling_rate == 128 and np.allclose(source.microvolts, 100)
+    assert source.notes == ["step: the numbers are in steps of 0.1 mV"]
     assert [(segment.start, segment.stop) for segment in source.segments] == [(0, 64), (64, 128)]
     for name in ("step", "trial_seconds"):
         with pytest.raises(ValueError, match=f"{name} must be a positive number"):

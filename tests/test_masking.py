@@ -9,14 +9,11 @@ from scipy.stats import kstest
 from neuript_hf.training.masking import SPAN_SAMPLES, hide_and_replace, select_by_amplitude, select_random_spans
 
 
-STRATEGIES = [select_by_amplitude, select_random_spans]
-
-
 def signal_of(channels=4, samples=128, seed=0):
     return np.random.default_rng(seed).normal(size=(channels, samples)).astype(np.float32)
 
 
-@pytest.mark.parametrize("select", STRATEGIES)
+@pytest.mark.parametrize("select", [select_by_amplitude, select_random_spans])
 @given(
     channels=st.integers(1, 5), samples=st.integers(1, 90), ratio=st.floats(0.01, 1.0), seed=st.integers(0, 2**32 - 1)
 )
@@ -71,17 +68,6 @@ def test_random_selection_reaches_the_ends_like_the_middle():
     assert share[:8].mean() == pytest.approx(0.2, abs=0.03) and share[124:132].mean() == pytest.approx(0.2, abs=0.03)
 
 
-def test_exact_counts_of_the_three_kinds():
-    """n = 64: round(0.8 n) = 51 hidden, round(0.1 n) = 6 replaced by values of the window, the other 7 unchanged."""
-    signal = signal_of()
-    selected = select_by_amplitude(signal, 0.5, np.random.default_rng(7))
-    replaced, hidden = hide_and_replace(signal, selected, np.random.default_rng(8))
-    changed = replaced != signal
-    assert (hidden.sum(axis=-1) == 51).all() and (changed.sum(axis=-1) == 6).all()
-    assert (hidden <= selected).all() and (changed <= selected).all() and not (hidden & changed).any()
-    assert np.isin(replaced[changed], signal).all()
-
-
 def test_kinds_are_drawn_uniformly():
     signal = np.tile(np.arange(100.0), (3000, 1))
     selected = np.ones(signal.shape, dtype=bool)
@@ -99,12 +85,4 @@ def test_replacements_come_from_the_whole_window_but_never_from_the_sample_itsel
         changed = replaced != signal
         assert (changed.sum(axis=-1) == 10).all()
         values += replaced[changed].tolist()
-    assert kstest(np.array(values) / 300, "uniform").pvalue > 0.01
-
-
-@pytest.mark.parametrize("select", STRATEGIES)
-def test_the_same_generator_gives_the_same_masks(select):
-    signal = signal_of()
-    first = select(signal, 0.35, np.random.default_rng(1))
-    assert np.array_equal(first, select(signal, 0.35, np.random.default_rng(1)))
-    assert not np.array_equal(first, select(signal, 0.35, np.random.default_rng(2)))
+    assert np.isin(values, signal).all() and kstest(np.array(values) / 300, "uniform").pvalue > 0.01
