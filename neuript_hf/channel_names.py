@@ -232,9 +232,7 @@ def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net:
     if net is None:
         _doubt_labels(cores, meanings)
         _find_vertex(cores, meanings)
-    _doubt_numbers(texts, meanings)
-    _doubt_gases(cores, meanings)
-    _name_heart_rate(cores, meanings)
+    _read_single_names(texts, cores, meanings)
     _read_two_channel_sleep(texts, meanings, notes)
     _read_frontal_pole(cores, meanings, notes)
     _find_common_reference(meanings, references, notes)
@@ -409,28 +407,22 @@ def _find_vertex(cores: list[str], meanings: list[str]) -> None:
             meanings[index] = "Cz"
 
 
-def _doubt_numbers(texts: list[str], meanings: list[str]) -> None:
-    """Bare numbers beside names of electrodes are free inputs, not the numbers of a cap."""
-    if any(is_electrode(meaning) or is_pair(meaning) for meaning in meanings):
-        for index, text in enumerate(texts):
-            if text.isdigit() and meanings[index] == "ambiguous":
-                meanings[index] = "unknown"
-
-
-def _doubt_gases(cores: list[str], meanings: list[str]) -> None:
-    """O2 beside carbon dioxide, without O1, may be oxygen."""
-    if "non-eeg:CO2" in meanings and "O1" not in meanings:
-        for index, core in enumerate(cores):
-            if core == "O2" and meanings[index] == "O2":
-                meanings[index] = "ambiguous"
-
-
-def _name_heart_rate(cores: list[str], meanings: list[str]) -> None:
-    """HR is the right horizontal EOG beside HL, but the heart rate beside other channels of a sleep laboratory."""
-    if "HL" not in cores and {"non-eeg:SpO2", "non-eeg:PPG", "non-eeg:RESP"} & set(meanings):
-        for index, core in enumerate(cores):
-            if core == "HR":
-                meanings[index] = "non-eeg:HR"
+def _read_single_names(texts: list[str], cores: list[str], meanings: list[str]) -> None:
+    """
+    Bare numbers beside names of electrodes are free inputs, not the numbers of a cap. O2 beside carbon dioxide,
+    without O1, may be oxygen. HR is the right horizontal EOG beside HL, but the heart rate beside other channels of a
+    sleep laboratory.
+    """
+    electrodes = any(is_electrode(meaning) or is_pair(meaning) for meaning in meanings)
+    gases = "non-eeg:CO2" in meanings and "O1" not in meanings
+    sleep = "HL" not in cores and bool({"non-eeg:SpO2", "non-eeg:PPG", "non-eeg:RESP"} & set(meanings))
+    for index, (text, core) in enumerate(zip(texts, cores, strict=True)):
+        if electrodes and text.isdigit() and meanings[index] == "ambiguous":
+            meanings[index] = "unknown"
+        elif gases and core == "O2" == meanings[index]:
+            meanings[index] = "ambiguous"
+        elif sleep and core == "HR":
+            meanings[index] = "non-eeg:HR"
 
 
 def _read_two_channel_sleep(texts: list[str], meanings: list[str], notes: list[str]) -> None:

@@ -389,14 +389,15 @@ def _list_some(names: list[str]) -> str:
 
 
 def _path_to(channel: str, found: dict[str, int], edges: dict) -> dict[int, int] | None:
-    """The recorded channels, with signs, that make a wanted one, or `None`; an electrode must be recorded itself."""
+    """
+    The recorded channels that make a wanted one, `{channel: sign}`: for a pair the fewest whose signed sum is first
+    minus second, while an electrode must be recorded itself. `None` if there are none.
+    """
     if channel in found:
         return {found[channel]: 1}
-    return _path(edges, *channel.split("-")) if is_pair(channel) else None
-
-
-def _path(edges: dict, first: str, second: str) -> dict[int, int] | None:
-    """The fewest channels whose signed sum is first minus second, `{channel: sign}`; `None` if there is no path."""
+    if not is_pair(channel):
+        return None
+    first, second = channel.split("-")
     reached: dict[str, dict[int, int]] = {first: {}}
     queue = deque([first])
     while queue:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .caps import NET_POSITIONS, NETS, POSITIONS, TEN_TWENTY
-from .channel_names import net_name, resolve_channel, resolve_channels
+from .caps import NET_POSITIONS, POSITIONS, TEN_TWENTY
+from .channel_names import resolve_channel
 
 
 # fmt: off
@@ -123,14 +123,10 @@ __all__ = [
     "LOBES",
     "MONTAGES",
     "MONTAGE_LOBES",
-    "NETS",
-    "NET_POSITIONS",
     "POSITIONS",
     "TEN_TWENTY",
     "grid_positions",
     "lobe_membership",
-    "net_name",
     "positions_of",
     "resolve_channel",
-    "resolve_channels",
 ]

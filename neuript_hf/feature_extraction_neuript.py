@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from .channel_names import net_name, resolve_channels
 from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels, unique_names
 from .digitization import electrodes_by_position
-from .electrodes import (
-    LOBES,
-    MONTAGE_LOBES,
-    MONTAGES,
-    grid_positions,
-    lobe_membership,
-    net_name,
-    positions_of,
-    resolve_channels,
-)
+from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, grid_positions, lobe_membership, positions_of
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
 from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording, check_positive, is_recording
@@ -203,6 +195,10 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             lobes = lobe_membership(self.channel_names, montage)[chosen]
         return {"electrode_positions": positions, "lobe_mask": lobes}
 
+    def compress(self, microvolts: np.ndarray) -> np.ndarray:
+        """Microvolts -> companded values."""
+        return microvolts if self.companding is None else a_law_compress(microvolts, self.companding_a)
+
     def invert(self, values: np.ndarray) -> np.ndarray:
         """Companded values -> microvolts."""
         values = np.asarray(values)
@@ -297,7 +293,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         report = _new_report(source)
         length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
         report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
-        plan, channels = None, _possible_eeg(source, self.net)
+        plan, channels = None, _possible_eeg(source, resolve_channels(source.names, source.types, self.net))
         try:
             plan = self._plan(source, report)
         except ValueError as error:
@@ -399,11 +395,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         """Electrodes of channels whose digitised position is needed, with a line in the report."""
         meanings = resolve_channels(source.names, source.types, self.net)
         asked = self.positions == "digitised"
-        wanted = {
-            name
-            for name, kind, meaning in zip(source.names, source.types, meanings, strict=True)
-            if kind == "eeg" and not meaning.startswith("non-eeg") and (asked or meaning in ("unknown", "ambiguous"))
-        }
+        possible = _possible_eeg(source, meanings)
+        wanted = {source.names[k] for k in possible if asked or meanings[k] in ("unknown", "ambiguous")}
         if not wanted or not hasattr(source.source, "info"):
             if asked:
                 raise ValueError("positions='digitised', but the recording has no digitised positions.")
@@ -507,14 +500,11 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 output = notch(output, self.sampling_rate, self.notch_freq)
             if self.l_freq:
                 output = high_pass(output, self.sampling_rate, self.l_freq)
-            values[chosen, channel] = self._compress(output[pieces, samples])
+            values[chosen, channel] = self.compress(output[pieces, samples])
 
     def _notches(self, rate: float) -> bool:
         """Whether anything is left to remove at `notch_freq`: the low-pass ends below half the output's rate."""
         return self.notch_freq is not None and self.notch_freq < min(rate, self.sampling_rate) / 2
-
-    def _compress(self, microvolts: np.ndarray) -> np.ndarray:
-        return microvolts if self.companding is None else a_law_compress(microvolts, self.companding_a)
 
     def _report_filters(self, source: Recording, report: ChannelReport) -> None:
         """Lines on the notch, the band, the rate and companding."""
@@ -605,14 +595,10 @@ def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
     return survey
 
 
-def _possible_eeg(source: Recording, net: str | None) -> list[int]:
+def _possible_eeg(source: Recording, meanings: list[str]) -> list[int]:
     """Channels that may be EEG, whether or not their names say where they are."""
-    meanings = resolve_channels(source.names, source.types, net)
-    return [
-        index
-        for index, (kind, meaning) in enumerate(zip(source.types, meanings, strict=True))
-        if kind == "eeg" and not meaning.startswith("non-eeg")
-    ]
+    kinds = zip(source.types, meanings, strict=True)
+    return [k for k, (kind, meaning) in enumerate(kinds) if kind == "eeg" and not meaning.startswith("non-eeg")]
 
 
 def _interpolate(signal: np.ndarray, bad: np.ndarray, rate: float, plan: ChannelPlan) -> np.ndarray:

@@ -273,19 +273,17 @@ OTHERWISE = {
 STIMULI = {"egi_raw/test_egi.raw": {"CELL", "HXX1", "SESS", "TRSP", "XXX1", "XXY1"}}
 
 
-def zoo_files() -> list[str]:
-    """The names of the zoo's files, if it is available."""
+def zoo_recordings():
+    """The zoo's files with their channels, if it is available."""
     table = SHARED_DATA / "edge_cases" / "expected.jsonl"
     lines = map(json.loads, table.read_text().splitlines()) if table.is_file() else []
-    return [line["file"] for line in lines if line.get("channels")]
+    return [pytest.param(line["file"], line["channels"], id=line["file"]) for line in lines if line.get("channels")]
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("file", zoo_files())
-def test_every_recording_of_the_zoo(shared_data, file):
+@pytest.mark.parametrize(("file", "channels"), zoo_recordings())
+def test_every_recording_of_the_zoo(file, channels):
     """By all of its names together, and by the net if the zoo names it."""
-    lines = map(json.loads, (shared_data / "edge_cases" / "expected.jsonl").read_text().splitlines())
-    channels = next(line["channels"] for line in lines if line["file"] == file)
     names = [name for name, _ in channels]
     types = ["stim" if name in STIMULI.get(file, ()) else "eeg" for name in names]
     answers = resolve_channels(names, types)

@@ -45,22 +45,15 @@ def lines_that(expect):
     return pytest.mark.parametrize("line", lines, ids=[line["file"] for line in lines])
 
 
-def mne_reading(line):
-    """The file as MNE reads it, with the reader that the zoo names."""
-    path = ZOO / "files" / line["file"]
-    if line.get("reader"):
-        return getattr(mne.io, f"read_raw_{line['reader']}")(path, preload=False, verbose="ERROR")
-    if path.suffix == ".cnt":
-        return mne.io.read_raw_ant(path, preload=False, verbose="ERROR")
-    return mne.io.read_raw(path, preload=False, verbose="ERROR")
-
-
 def expected_microvolts(line):
-    """The first second of each channel by name: stored numbers times the zoo's factors."""
-    if line.get("reader") == "csv":
-        table = np.genfromtxt(ZOO / "files" / line["file"], delimiter=",", names=True, max_rows=256, deletechars="")
+    """The first second of each channel by name: numbers as the zoo's reader has them, times the zoo's factors."""
+    path = ZOO / "files" / line["file"]
+    reader = line.get("reader") or ("ant" if path.suffix == ".cnt" else None)
+    if reader == "csv":
+        table = np.genfromtxt(path, delimiter=",", names=True, max_rows=256, deletechars="")
         return {name.replace("_", " "): table[name] * line["to_uv"] for name in table.dtype.names}
-    raw, scale = mne_reading(line), line.get("mne_scale_to_uv", 1e6)
+    raw = getattr(mne.io, f"read_raw_{reader}")(path) if reader else mne.io.read_raw(path)
+    scale = line.get("mne_scale_to_uv", 1e6)
     data = raw.get_data(stop=min(raw.n_times, round(raw.info["sfreq"])))
     # the zoo has factors for voltages only
     scales = scale if isinstance(scale, dict) else dict.fromkeys(raw.ch_names, scale)

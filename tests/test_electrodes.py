@@ -6,12 +6,11 @@ import pytest
 from conftest import ten_five_template
 from scipy.spatial.transform import Rotation
 
+from neuript_hf.caps import NET_POSITIONS, NETS
 from neuript_hf.electrodes import (
     LOBES,
     MONTAGE_LOBES,
     MONTAGES,
-    NET_POSITIONS,
-    NETS,
     POSITIONS,
     TEN_TWENTY,
     grid_positions,

@@ -46,20 +46,16 @@ def edf_of(path, microvolts, unit="uV", factor=1.0, **kwargs):
 # Units
 
 
-@pytest.mark.parametrize(
-    ("unit", "scale"),
-    [
-        *[
-            (unit, 1.0)
-            for unit in ("uV", "µV", "μV", "UV", "uv", "microV", "uVolt", "uVolts", "Microvolt", "\x83\xcaV")
-        ],
-        *[(unit, 1.0) for unit in ("ÂµV", "Î¼V", " uV ", "muV")],
-        *[(unit, 1e3) for unit in ("mV", "mv", "milliVolt")],
-        *[(unit, 1e6) for unit in ("V", "v", "Volt", "volts")],
-        *[(unit, 1e-3) for unit in ("nV", "nv", "nanovolt")],
-        *[(unit, None) for unit in ("", "BS", "uS", "DegC", "%", "V/s", "uV^2", "counts", "mmHg")],
-    ],
-)
+UNITS = {
+    1.0: "uV µV μV UV uv microV uVolt uVolts Microvolt \x83\xcaV ÂµV Î¼V muV".split() + [" uV "],
+    1e3: ["mV", "mv", "milliVolt"],
+    1e6: ["V", "v", "Volt", "volts"],
+    1e-3: ["nV", "nv", "nanovolt"],
+    None: ["", "BS", "uS", "DegC", "%", "V/s", "uV^2", "counts", "mmHg"],
+}
+
+
+@pytest.mark.parametrize(("unit", "scale"), [(unit, scale) for scale, units in UNITS.items() for unit in units])
 def test_units_in_every_spelling(unit, scale):
     assert microvolts_of(unit) == scale
 

@@ -18,7 +18,7 @@ from torch.utils.data import ConcatDataset
 from ..channel_names import is_pair
 from ..channels import ChannelReport
 from ..electrodes import positions_of
-from ..feature_extraction_neuript import NeurIPTFeatureExtractor, a_law_compress
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .shards import EEGShardDataset, RecordingOutcome, read_outcomes, read_settings
 
 
@@ -236,7 +236,7 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         elif reference == BIPOLAR:
             window, microvolts = _bipolar(window, microvolts, self._pairs[self._electrodes[number]], generator)
         window = self._some_channels(window | {"input_values": microvolts}, generator)
-        return window | {"input_values": self._compress(window["input_values"] * np.float32(gain))}
+        return window | {"input_values": self.extractor.compress(window["input_values"] * np.float32(gain))}
 
     def _plan(self) -> _Epoch:
         """The current epoch, planned on first use."""
@@ -304,10 +304,6 @@ class PreTrainingWindows(torch.utils.data.Dataset):
         if len(good) > self.max_channels:
             good = np.sort(generator.choice(good, self.max_channels, replace=False))
         return window | {name: window[name][good] for name in CHANNEL_ENTRIES}
-
-    def _compress(self, microvolts: np.ndarray) -> np.ndarray:
-        companded = self.extractor.companding is not None
-        return a_law_compress(microvolts, self.extractor.companding_a) if companded else microvolts
 
 
 def _bipolar(

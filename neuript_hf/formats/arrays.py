@@ -15,16 +15,6 @@ import scipy.io
 from ..units import microvolts_of
 
 
-try:
-    import h5py
-except ImportError:  # needed for MATLAB files of version 7.3 only
-    h5py = None
-try:
-    import pyxdf
-except ImportError:  # needed for .xdf only
-    pyxdf = None
-
-
 SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".tsv", ".txt", ".xdf")
 # Names of variables and fields, in lower case without blanks and underscores.
 _RATE_NAMES = ("samplingrate", "samplerate", "sfreq", "fsample", "srate", "fs", "samplingfrequency", "rate", "freq")
@@ -80,15 +70,17 @@ def _mat_variables(path: Path) -> dict[str, Any]:
         return scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
     except NotImplementedError:  # scipy's answer to version 7.3, which is HDF5
         pass
-    if h5py is None:
-        raise ValueError("This MATLAB file is of version 7.3 (HDF5): pip install h5py.")
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError("This MATLAB file is of version 7.3 (HDF5): pip install h5py.") from error
     with h5py.File(path) as file:
         return {name: _hdf5_value(file, item) for name, item in file.items() if not name.startswith("#")}
 
 
 def _hdf5_value(file: Any, item: Any) -> Any:
     """MATLAB's types in HDF5: structs, cells of references, text as 16-bit numbers; arrays are stored transposed."""
-    if isinstance(item, h5py.Group):
+    if hasattr(item, "items"):  # a group
         return {name: _hdf5_value(file, child) for name, child in item.items()}
     values = item[()]
     if item.attrs.get("MATLAB_class") == b"char":
@@ -281,8 +273,10 @@ def _read_times(times: Any, name: str, found: ArrayFile) -> None:
 
 
 def _read_xdf(path: Path) -> ArrayFile:
-    if pyxdf is None:
-        raise ValueError("Files of type .xdf are read with pyxdf: pip install pyxdf.")
+    try:
+        import pyxdf
+    except ImportError as error:
+        raise ValueError("Files of type .xdf are read with pyxdf: pip install pyxdf.") from error
     streams, _ = pyxdf.load_xdf(path)
     eeg = [stream for stream in streams if stream["info"]["type"][0].upper() == "EEG"]
     if len(eeg) != 1:
