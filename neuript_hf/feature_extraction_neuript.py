@@ -336,7 +336,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         Raises:
             ValueError: where no stretch of the recording is long enough for a window.
         """
-        windows, _ = self._windows(recording, window_seconds, stride_seconds, None, ChannelReport())
+        length, resampler = self._window_seconds(recording, window_seconds), self._resampler(recording)
+        windows, _ = plan_windows(recording, resampler, length, stride_seconds, None, ChannelReport())
         return onsets_of(recording, windows, self.sampling_rate)
 
     def _extract(
@@ -350,7 +351,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         report = _new_report(source)
         self._check_rate(source.sampling_rate)
         plan = self._plan(source, report)
-        windows, samples = self._windows(source, window_seconds, stride_seconds, onsets, report)
+        length, resampler = self._window_seconds(source, window_seconds), self._resampler(source)
+        windows, samples = plan_windows(source, resampler, length, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
         masked = mask_outputs(faults, plan, source.in_pieces, report)
         check_some_good(masked, faults, source.in_pieces)
@@ -417,18 +419,9 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     def _resampler(self, source: Recording) -> Resampler:
         return Resampler(source.sampling_rate, self.sampling_rate, self.h_freq)
 
-    def _windows(
-        self,
-        source: Recording,
-        window_seconds: float | None,
-        stride_seconds: float | None,
-        onsets: Sequence[float] | None,
-        report: ChannelReport,
-    ) -> tuple[np.ndarray, int]:
-        """The windows and their length, as [`plan_windows`] has them."""
-        if window_seconds is None and not source.in_pieces:
-            window_seconds = self.window_seconds
-        return plan_windows(source, self._resampler(source), window_seconds, stride_seconds, onsets, report)
+    def _window_seconds(self, source: Recording, given: float | None) -> float | None:
+        """Length of a window; `None` = the whole piece."""
+        return self.window_seconds if given is None and not source.in_pieces else given
 
     def _read(
         self, source: Recording, plan: ChannelPlan, windows: np.ndarray, samples: int, report: ChannelReport

@@ -218,9 +218,7 @@ COMPANY = {
     ("BioSemi (A1", "A1"): [f"{bank}{n}" for bank in "AB" for n in range(1, 33)],
     ("stereo-EEG", "A1"): ["A2", "A3", "A'1", "LAMY1"],
     ("SHHS", "EEG"): ["EEG(sec)", "EOG(L)", "SaO2"],
-    ("Siena", "1"): ["EEG Fp1", "EEG C3"],
-    ("Siena", "2"): ["EEG Fp1", "EEG C3"],
-    ("Siena", "61"): ["EEG Fp1", "EEG C3"],
+    **{("Siena", number): ["EEG Fp1", "EEG C3"] for number in ("1", "2", "61")},
     ("CPz reference", "Fp1-CPz"): ["Fz-CPz", "C3-CPz", "O1-CPz"],
     ("gas channel", "O2"): ["CO2", "N2O"],
 }
@@ -246,15 +244,11 @@ def test_every_spelling_of_the_zoo(shared_data):
 
 # Answers that the zoo words differently.
 IN_OTHER_WORDS = {
-    "reference": "non-eeg:REF",
-    "reference/ground": "non-eeg:REF",
-    "reference or unknown": "non-eeg:REF",
+    **dict.fromkeys(["reference", "reference/ground", "reference or unknown"], "non-eeg:REF"),
     "internal": "non-eeg:INTERNAL",
     "dummy": "non-eeg:DUMMY",
     "signal quality": "non-eeg:QUALITY",
-    "derived:IBI": "non-eeg:DERIVED",
-    "derived:BURSTS": "non-eeg:DERIVED",
-    "derived:SUPPR": "non-eeg:DERIVED",
+    **dict.fromkeys(["derived:IBI", "derived:BURSTS", "derived:SUPPR"], "non-eeg:DERIVED"),
     "non-eeg:EOG or unknown": "non-eeg:EOG",
     "duplicate of T8-P8": "T8-P8",  # whether the second is a duplicate is for the signal to say
 }
