@@ -1,12 +1,11 @@
 """
 The tests that transformers runs on its own models, on NeurIPT.
 
-They are not part of the installed package: `fetch_common_tests.py` puts them into pytest's cache. Without them these
-tests are skipped; the tests at the end of the file are our own and always run.
+They are not part of the installed package: `fetch_common_tests.py` puts them into pytest's cache. Without them this
+file is skipped.
 """
 
 import functools
-import importlib
 import sys
 import tempfile
 import unittest
@@ -16,7 +15,7 @@ import pytest
 import torch
 import transformers
 from conftest import make_batch, small_config
-from fetch_common_tests import CACHE, PACKAGE
+from fetch_common_tests import CACHE
 from torch import nn
 from transformers import AutoModelForSequenceClassification, initialization
 from transformers.models.auto import modeling_auto
@@ -31,31 +30,15 @@ from neuript_hf import (
 )
 
 
-UNAVAILABLE = None if CACHE.is_dir() else "python tests/fetch_common_tests.py fetches them, as `make test` does"
+if not CACHE.is_dir():
+    reason = "python tests/fetch_common_tests.py fetches them, as `make test` does"
+    pytest.skip(reason, allow_module_level=True)
+sys.path.append(str(CACHE))
 
+from transformers_common_tests.test_configuration_common import ConfigTester  # noqa: E402
+from transformers_common_tests.test_feature_extraction_common import FeatureExtractionSavingTestMixin  # noqa: E402
+from transformers_common_tests.test_modeling_common import ModelTesterMixin  # noqa: E402
 
-class Unavailable:
-    """Takes the place of common tests that have not been fetched."""
-
-    def setUp(self):
-        self.skipTest(UNAVAILABLE)
-
-    def test_common(self):
-        """Skipped."""
-
-
-def common(module: str, name: str) -> type:
-    """A class of the common tests, or [`Unavailable`]."""
-    if UNAVAILABLE:
-        return Unavailable
-    return getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
-
-
-if not UNAVAILABLE:
-    sys.path.append(str(CACHE))
-ModelTesterMixin = common("test_modeling_common", "ModelTesterMixin")
-ConfigTester = common("test_configuration_common", "ConfigTester")
-FeatureExtractionSavingTestMixin = common("test_feature_extraction_common", "FeatureExtractionSavingTestMixin")
 
 # The common tests find out by these names which class is the encoder and which needs what labels; the Auto classes,
 # where `neuript_hf` registers its own, are others.
@@ -200,24 +183,3 @@ class NeurIPTFeatureExtractionTest(FeatureExtractionSavingTestMixin, unittest.Te
         "on_missing": "interpolate",
         "window_seconds": 2.0,
     }
-
-
-@pytest.mark.slow
-def test_overfits_a_masked_batch():
-    """Pre-training learns: the hidden samples of two windows by heart, so that their loss falls under a tenth."""
-    model = NeurIPTForPreTraining(
-        small_config(hidden_size=32, num_hidden_layers=2, merge_sizes=[1, 4], num_experts=[0, 3])
-    )
-    batch = make_batch(windows=2, channels=3, samples=16)
-    masked = torch.rand(batch["input_values"].shape, generator=torch.Generator().manual_seed(1)) < 0.4
-    inputs = batch | {"masked_positions": masked, "hidden_positions": masked, "labels": batch["input_values"].clone()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    losses = []
-    for _ in range(100):
-        optimizer.zero_grad()
-        outputs = model(**inputs)
-        outputs.loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append((outputs.loss - model.config.router_aux_loss_coef * outputs.aux_loss).item())
-    assert losses[-1] < 0.1 * losses[0], f"{losses[0]} -> {losses[-1]}"
