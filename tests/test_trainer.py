@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
+from conftest import make_window, small_config
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
@@ -19,16 +19,10 @@ from neuript_hf.evaluation.metrics import compute_metrics
 
 
 def windows(count=16, labelled=True):
-    rng = np.random.default_rng(0)
+    """Of two montages."""
     rows = []
     for index in range(count):
-        channels = 3 + index % 2  # two montages
-        row = {
-            "input_values": rng.normal(size=(channels, 24)).astype(np.float32),
-            "electrode_positions": rng.integers(0, 50, (channels, 3)).astype(np.float32),
-            "lobe_mask": np.eye(5, dtype=bool)[:channels],
-            "subject": f"sub-{index % 4}",
-        }
+        row = make_window(3 + index % 2, 24, seed=index, subject=f"sub-{index % 4}")
         rows.append(row | ({"labels": index % 3} if labelled else {}))
     return Dataset.from_list(rows)
 
@@ -169,31 +163,6 @@ def test_training_ends_where_no_gradient_is_finite(tmp_path, max_grad_norm):
         trainer.train()
     assert len(weights) == 9
     torch.testing.assert_close(weights[-1], before, atol=0, rtol=0)
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted(tmp_path):
-    """Stopped in the middle of an epoch and resumed from the checkpoint: the same weights, bit for bit."""
-    whole = pretraining_trainer(tmp_path / "whole", num_train_epochs=3)
-    whole.train()
-    first = pretraining_trainer(tmp_path / "parts", num_train_epochs=3, save_strategy="steps", save_steps=6)
-    first.add_callback(_StopAfter(6))
-    first.train()
-    second = pretraining_trainer(tmp_path / "parts", num_train_epochs=3, save_strategy="steps", save_steps=6)
-    second.train(resume_from_checkpoint=True)
-    assert second.state.global_step == whole.state.global_step == 12
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(second.model.state_dict()[name], tensor), name
-
-
-def _StopAfter(step):
-    from transformers import TrainerCallback
-
-    class StopAfter(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            control.should_training_stop = state.global_step >= step
-
-    return StopAfter()
 
 
 def sines(seed, count=64):
