@@ -8,8 +8,8 @@ The classifier's forward pass ("embedding"), its training step ("fine-tuning") a
 4-second windows of 20 channels, dropout as the configuration has it. "Peak share" is the work of these steps over what
 the machine's best matrix product does in the same time.
 
-Each row comes from a process of its own, which keeps its memory as our programs do. Rows that are not measured again
-stay in the csv.
+Each row comes from a process of its own. On a CPU there are two: one that keeps its memory, as our programs do, and
+one whose allocator (glibc) is as it comes. Rows that are not measured again stay in the csv.
 """
 
 import argparse
@@ -45,10 +45,11 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(size: str, kind: str, arguments: argparse.Namespace) -> dict[str, object]:
+def measure(size: str, kind: str, keep: bool, arguments: argparse.Namespace) -> dict[str, object]:
     """One row, in this process."""
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
-    keep_memory()
+    if keep:
+        keep_memory()
     peak, count = matmul_peak(device, dtype), BATCHES[device.type][size][kind]
     model = make_model(kind, getattr(NeurIPTConfig, size)()).to(device)
     run = work(kind, model, {name: tensor.to(device) for name, tensor in windows(kind, count).items()})
@@ -60,6 +61,7 @@ def measure(size: str, kind: str, arguments: argparse.Namespace) -> dict[str, ob
     return {
         "size": size,
         "kind": kind,
+        "keeps_memory": keep,
         "batch": count,
         "runs": arguments.runs,
         "seconds_per_window": f"{seconds:.4f}",
@@ -82,8 +84,9 @@ def main() -> None:
         rows = known[~measured_again].to_dict("records")
     for size in arguments.sizes:
         for kind in arguments.kinds:
-            rows.append(alone(measure, size, kind, arguments))
-            print(size, kind, rows[-1]["seconds_per_window"], "s a window")
+            for keep in (True, False) if arguments.device == "cpu" else (False,):
+                rows.append(alone(measure, size, kind, keep, arguments))
+                print(size, kind, "keeps memory" * keep, rows[-1]["seconds_per_window"], "s a window")
         write_rows(name, rows, torch.device(arguments.device))
 
 

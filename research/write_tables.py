@@ -184,9 +184,9 @@ def selected(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
 
 
 def speeds() -> pd.DataFrame:
-    """With the allocator as our programs use it; older rows have it both ways."""
+    """Of processes that keep their memory, as our programs do."""
     rows = benchmark("speed")
-    return rows[(rows != "as it comes").all(axis="columns")]
+    return rows[rows["keeps_memory"] == "True"]
 
 
 def cost() -> str:
@@ -200,9 +200,24 @@ def cost() -> str:
 
 def speed() -> str:
     """Forward passes and steps of the three sizes."""
+    as_it_comes = benchmark("speed").query("keeps_memory == 'False'").set_index(["size", "kind"])["seconds_per_window"]
     rows = speeds().assign(share=lambda rows: rows["peak_share"].astype(float).map("{:.0%}".format))
-    titles = {"size": "size", "kind": "what", "seconds_per_window": "s a window"}
+    rows["as_it_comes"] = as_it_comes.reindex(pd.MultiIndex.from_frame(rows[["size", "kind"]])).to_numpy()
+    titles = {
+        "size": "size",
+        "kind": "what",
+        "seconds_per_window": "s a window",
+        "as_it_comes": "with glibc as it comes",
+    }
     return selected(rows, titles | {"windows_per_second": "windows a second", "share": "share of peak"})
+
+
+def cpu_parts() -> str:
+    """What each faster form for CPUs was worth on a whole step: plain time over its own."""
+    rows = benchmark("cpu_parts")
+    rows["step"] = rows["size"] + " " + rows["kind"] + rows["dropout"].map(lambda p: f", dropout {p}" * (p != "0.0"))
+    table = rows.pivot(index="part", columns="step", values="ratio").loc[rows["part"].unique(), rows["step"].unique()]
+    return markdown(["part", *table.columns], table.reset_index().itertuples(index=False))
 
 
 def memory() -> str:
@@ -241,7 +256,7 @@ def recordings() -> str:
 
 
 CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_means, gaps, task_weights, fine_tuning)
-COSTS = (cost, speed, memory, pretraining_step, storage, recordings)
+COSTS = (cost, speed, cpu_parts, memory, pretraining_step, storage, recordings)
 TABLES = {table.__name__: table for table in (*CHECKPOINTS, *COSTS)}
 
 
