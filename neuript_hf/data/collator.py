@@ -43,10 +43,7 @@ class DataCollatorForEEG:
             without = [index for index, window in enumerate(windows) if name not in window]
             if without:
                 raise ValueError(f"The examples {without} of the batch have no {name!r}, but others do.")
-            if name == "labels":
-                axes = "CT" if windows[0][name].ndim else ""
-            else:
-                axes = AXES[name]
+            axes = AXES.get(name) or ("CT" if windows[0]["labels"].ndim else "")
             arrays = []
             for window in windows:
                 sizes = dict(zip("CT", window["input_values"].shape, strict=True))

@@ -162,25 +162,21 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
         of_subject = table.groupby("subject")["label"].first()
         if of_subject.value_counts().min() >= 3:
             strata = of_subject
+
+    def divide(people: list[str], share: float) -> tuple[list[str], list[str]]:
+        """Those who stay, and the share that is drawn."""
+        if share in (0, 1):
+            return (people, []) if share == 0 else ([], people)
+        return train_test_split(
+            people, test_size=share, random_state=seed, stratify=None if strata is None else strata[people]
+        )
+
     train, validation, test = shares
-    names, rest = ["train"] * len(subjects), validation + test
-    drawn = dict(zip(subjects, names, strict=True))
-    if rest > 0:
-        kept, others = (subjects, [])
-        if train > 0:
-            kept, others = train_test_split(
-                subjects, test_size=rest, random_state=seed, stratify=None if strata is None else strata[subjects]
-            )
-        else:
-            others = kept
-        if validation > 0 and test > 0:
-            for_validation, for_test = train_test_split(
-                others, test_size=test / rest, random_state=seed, stratify=None if strata is None else strata[others]
-            )
-        else:
-            for_validation, for_test = (others, []) if validation > 0 else ([], others)
-        drawn |= dict.fromkeys(for_validation, "validation") | dict.fromkeys(for_test, "test")
-    return drawn
+    rest = validation + test
+    for_train, others = divide(subjects, rest if train else 1)
+    for_validation, for_test = divide(others, test / rest if rest else 0)
+    drawn = {"train": for_train, "validation": for_validation, "test": for_test}
+    return {person: split for split, people in drawn.items() for person in people}
 
 
 def class_names(table: pd.DataFrame, events: Mapping[str, str] | Sequence[str] | None) -> list[str]:
@@ -207,17 +203,12 @@ def open_row(row: Mapping[str, str]) -> Recording:
         unit=row.get("unit") or None,
     )
     if row.get("step"):
-        _scale(source, float(row["step"]))
+        check_positive("step", step := float(row["step"]))
+        source.microvolts = source.microvolts * step
+        source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
     if row.get("trial_seconds"):
         _part_trials(source, float(row["trial_seconds"]))
     return source
-
-
-def _scale(source: Recording, step: float) -> None:
-    """Converts a signal that is stored in integer steps."""
-    check_positive("step", step)
-    source.microvolts = source.microvolts * step
-    source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
 
 
 def _part_trials(source: Recording, seconds: float) -> None:

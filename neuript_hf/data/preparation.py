@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -39,6 +39,7 @@ from .shards import (
     pack_outcomes,
     pack_windows,
     read_outcomes,
+    read_settings,
     shard_paths,
 )
 
@@ -204,7 +205,8 @@ def prepare_dataset(
     mine = range(shard_index, number, num_shards)
     _remove_partial_files(output, mine if num_shards > 1 else None)
     todo = [shard for shard in mine if not shard_paths(output, shard)[0].exists()]
-    shards = {shard: _recordings_of(table, shard, recordings_per_shard) for shard in todo}
+    recordings = table.to_dict("records")
+    shards = {shard: recordings[shard * recordings_per_shard : (shard + 1) * recordings_per_shard] for shard in todo}
     with tqdm(total=len(mine), initial=len(mine) - len(todo), desc="Preparing", unit="shard") as progress:
         for _ in _work(output, preparation, shards, num_proc):
             progress.update()
@@ -274,11 +276,6 @@ def _plan(
     return table.sort_values("file", kind="stable")[COLUMNS]
 
 
-def _recordings_of(table: pd.DataFrame, shard: int, recordings_per_shard: int) -> list[dict]:
-    first = shard * recordings_per_shard
-    return table.iloc[first : first + recordings_per_shard].to_dict("records")
-
-
 def _hash(lines: list[list]) -> str:
     return hashlib.sha256("\n".join(json.dumps(line) for line in lines).encode()).hexdigest()
 
@@ -293,13 +290,12 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
         "recordings_sha256": _hash(table.drop(columns="path").values.tolist()),
         "split_sha256": _hash(sorted(table[["subject", "split"]].drop_duplicates().values.tolist())),
     }
-    path = output / SETTINGS_FILE
     # this comes before the look at dataset.json, which another job of an array may be writing at this moment
     foreign = output.exists() and not (
         output.is_dir() and all(entry.suffix == PARTIAL_SUFFIX for entry in output.iterdir())
     )
-    if path.exists():
-        there = json.loads(path.read_text())
+    if (output / SETTINGS_FILE).exists():
+        there = read_settings(output)
         now = json.loads(json.dumps(settings))
         changed = sorted(name for name in there | now if there.get(name) != now.get(name))
         if changed:
@@ -310,25 +306,20 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
         return
     if foreign:
         raise ValueError(f"{output} exists and is not a data set of this program. Choose another output.")
-    write_json(path, settings)
+    write_json(output / SETTINGS_FILE, settings)
 
 
-def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]], num_proc: int) -> Iterator[int]:
-    """Makes shards, and yields the number of each once it is written."""
+def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]], num_proc: int) -> Iterator[None]:
+    """Makes shards, and yields whenever one is written."""
     if num_proc == 1:
-        for shard, recordings in shards.items():
-            _make_shard(output, shard, recordings, preparation)
-            yield shard
+        for shard in shards.items():
+            yield _make_shard(output, *shard, preparation)
         return
     with ProcessPoolExecutor(num_proc, mp_context=_fresh_processes(), initializer=_end_with_parent) as pool:
-        futures = {
-            pool.submit(_make_shard, output, shard, recordings, preparation): shard
-            for shard, recordings in shards.items()
-        }
+        futures = [pool.submit(_make_shard, output, *shard, preparation) for shard in shards.items()]
         try:
             for future in as_completed(futures):
-                future.result()
-                yield futures[future]
+                yield future.result()
         except BrokenProcessPool as error:
             raise RuntimeError(
                 "A process that read recordings was killed, perhaps because memory ran out. Finished shards are kept: "
@@ -360,11 +351,8 @@ def _end_with_parent() -> None:
 
 def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: Preparation) -> None:
     """Reads the recordings of a shard and writes its files; the windows come last and mark the shard as complete."""
-    outcomes, windows = [], []
-    for recording in recordings:
-        outcome = RecordingOutcome(recording["file"], recording["subject"], recording["split"])
-        outcomes.append(outcome)
-        windows.append(_windows(recording, preparation, outcome))
+    outcomes = [RecordingOutcome(row["file"], row["subject"], row["split"]) for row in recordings]
+    windows = [_windows(row, preparation, outcome) for row, outcome in zip(recordings, outcomes, strict=True)]
     windows_path, outcomes_path = shard_paths(output, shard)
     _write(outcomes_path, pack_outcomes(outcomes))
     _write(windows_path, pack_windows(outcomes, windows))
@@ -389,7 +377,8 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
         outcome.status, outcome.reason = "set aside", reason
         return None
 
-    outcome.keep_report(batch.report)
+    outcome.channels = [row.name for row in batch.report.channels]
+    outcome.report = batch.report.to_dict()
     sizes = np.abs(batch["input_values"])
     largest, smallest = (extractor.invert(extreme) for extreme in (sizes.max(axis=-1), sizes.min(axis=-1)))
     verdicts = preparation.rules.judge(largest, smallest, batch["channel_mask"])
@@ -431,50 +420,33 @@ def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.nda
 
 def _write_summary(output: Path) -> dict:
     """Writes `summary.json` and `set_aside.csv` from the outcomes of the recordings."""
-    settings = json.loads((output / SETTINGS_FILE).read_text())
-    window_seconds = settings["extractor"]["window_seconds"]
-    summary = _Summary()
-    set_aside = []
+    settings = read_settings(output)
+    hours = settings["extractor"]["window_seconds"] / 3600
+    rejected = Counter()
+    rows = []
     for outcome in read_outcomes(output):
-        summary.add(outcome, window_seconds)
-        if outcome.status == "set aside":
-            set_aside.append({"recording": outcome.recording, "subject": outcome.subject, "reason": outcome.reason})
-    table = pd.DataFrame(set_aside, columns=["recording", "subject", "reason"])
-    _write(output / SET_ASIDE_FILE, table.to_csv(index=False).encode())
-    content = summary.to_dict() | {name: settings[name] for name in ("recordings_sha256", "split_sha256")}
+        rejected.update(outcome.windows_rejected or {})
+        rows.append({name: value for name, value in vars(outcome).items() if name != "report"})
+    table = pd.DataFrame(rows)
+    set_aside = table.loc[table["status"] == "set aside", ["recording", "subject", "reason"]]
+    _write(output / SET_ASIDE_FILE, set_aside.to_csv(index=False).encode())
+    used = table[table["windows_kept"] > 0].groupby("split")
+    content = {
+        "recordings": _counts(table["status"]),
+        "recordings_left_out": _counts(table["reason"][table["status"] == "left out"]),
+        "windows": {"cut": int(table["windows_cut"].sum()), "kept": int(table["windows_kept"].sum())},
+        "windows_rejected": dict(sorted(rejected.items())),
+        "hours_by_split": (used["windows_kept"].sum() * hours).round(4).to_dict(),
+        "people_by_split": used["subject"].nunique().to_dict(),
+        "recordings_sha256": settings["recordings_sha256"],
+        "split_sha256": settings["split_sha256"],
+    }
     write_json(output / SUMMARY_FILE, content)
     return content
 
 
-@dataclass
-class _Summary:
-    """Counts over recordings."""
-
-    recordings: Counter = field(default_factory=Counter)
-    recordings_left_out: Counter = field(default_factory=Counter)
-    windows: Counter = field(default_factory=Counter)
-    windows_rejected: Counter = field(default_factory=Counter)
-    hours_by_split: Counter = field(default_factory=Counter)
-    people_by_split: dict[str, set] = field(default_factory=dict)
-
-    def add(self, outcome: RecordingOutcome, window_seconds: float) -> None:
-        self.recordings[outcome.status] += 1
-        if outcome.status == "left out":
-            self.recordings_left_out[outcome.reason] += 1
-        self.windows["cut"] += outcome.windows_cut
-        self.windows["kept"] += outcome.windows_kept
-        self.windows_rejected.update(outcome.windows_rejected or {})
-        if outcome.windows_kept:
-            self.hours_by_split[outcome.split] += outcome.windows_kept * window_seconds / 3600
-            self.people_by_split.setdefault(outcome.split, set()).add(outcome.subject)
-
-    def to_dict(self) -> dict:
-        people = {split: len(subjects) for split, subjects in sorted(self.people_by_split.items())}
-        counts = {
-            name: dict(sorted(value.items())) for name, value in vars(self).items() if isinstance(value, Counter)
-        }
-        counts["hours_by_split"] = {split: round(hours, 4) for split, hours in counts["hours_by_split"].items()}
-        return counts | {"people_by_split": people}
+def _counts(values: pd.Series) -> dict[str, int]:
+    return values.value_counts().sort_index().to_dict()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ Windows on disk: a folder of shards that training reads in random order or as a 
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,6 @@ import torch
 from datasets import IterableDataset
 from safetensors import safe_open
 from safetensors.numpy import save
-
-from ..channels import ChannelReport
 
 
 ENCODINGS = {"int16": np.int16, "int8": np.int8, "float32": np.float32}
@@ -90,10 +88,6 @@ class RecordingOutcome:
     windows_rejected: dict[str, int] | None = None
     channels: list[str] | None = None
     report: dict | None = None
-
-    def keep_report(self, report: ChannelReport) -> None:
-        self.channels = [row.name for row in report.channels]
-        self.report = report.to_dict()
 
 
 @dataclass
@@ -187,10 +181,8 @@ class EEGShardDataset(torch.utils.data.Dataset):
     def __init__(self, folder: str | Path, split: str | None = None):
         self.folder = Path(folder)
         self._shards: dict[int, _Shard] = {}
-        rows = []
-        for path in _finished_shards(self.folder):
-            shard = int(path.stem)
-            rows += [{"shard": shard, **row} for row in _Shard(path).rows()]
+        shards = _finished_shards(self.folder)
+        rows = [{"shard": number, **row} for number, path in enumerate(shards) for row in _Shard(path).rows()]
         columns = ["shard", "number", "recording", "subject", "split", "windows", "channels", "samples"]
         self.recordings = pd.DataFrame(rows, columns=columns)
         if split is not None:
@@ -198,10 +190,9 @@ class EEGShardDataset(torch.utils.data.Dataset):
             self.recordings = self.recordings[self.recordings["split"] == split].reset_index(drop=True)
             if self.recordings.empty:
                 raise ValueError(f"No recording of {folder} is in the split {split!r}; its splits are {known}.")
-        ends = self.recordings["windows"].to_numpy(dtype=np.int64).cumsum()
-        self.recordings["first"] = ends - self.recordings["windows"]
         # plain arrays and lists, since a table is slow to read row by row
-        self._ends = ends
+        self._ends = self.recordings["windows"].to_numpy(dtype=np.int64).cumsum()
+        self.recordings["first"] = self._ends - self.recordings["windows"]
         self._firsts = self.recordings["first"].to_list()
         self._places = list(zip(self.recordings["shard"], self.recordings["number"], strict=True))
 
@@ -274,7 +265,7 @@ class _Shard:
     def __init__(self, path: Path):
         self._file = safe_open(path, framework="numpy")
         self._recordings = json.loads(self._file.metadata()["recordings"])
-        self._parts: dict[int, _Part] = {}
+        self._parts: dict[int, RecordingWindows] = {}
 
     def rows(self) -> Iterator[dict]:
         """The recordings and their sizes, without reading a window."""
@@ -285,32 +276,20 @@ class _Shard:
     def window(self, number: int, index: int) -> dict:
         """A window of a recording as an example for the collators."""
         if number not in self._parts:
-            self._parts[number] = _Part(self._file, number)
-        return self._parts[number].window(index) | {
-            "subject": self._recordings[number]["subject"],
-            "recording": self._recordings[number]["recording"],
-        }
-
-
-class _Part:
-    """One recording of a shard: the codes stay on disk, everything small is read at once."""
-
-    def __init__(self, file: safe_open, number: int):
-        self._codes = file.get_slice(f"{number}.codes")
-        self._small = {
-            name: file.get_tensor(f"{number}.{name}")
-            for name in ("scales", "onsets", "follows", "channel_mask", "electrode_positions", "lobe_mask")
-        }
-
-    def window(self, index: int) -> dict:
-        small = self._small
+            # the codes stay on disk, everything small is read at once
+            names = [field.name for field in fields(RecordingWindows) if field.name != "codes"]
+            small = {name: self._file.get_tensor(f"{number}.{name}") for name in names}
+            self._parts[number] = RecordingWindows(self._file.get_slice(f"{number}.codes"), **small)
+        part, recording = self._parts[number], self._recordings[number]
         return {
-            "input_values": decode_windows(self._codes[index], small["scales"][index]),
-            "electrode_positions": small["electrode_positions"],
-            "lobe_mask": small["lobe_mask"],
-            "channel_mask": small["channel_mask"][index],
-            "onset": float(small["onsets"][index]),
-            "follows": bool(small["follows"][index]),
+            "input_values": decode_windows(part.codes[index], part.scales[index]),
+            "electrode_positions": part.electrode_positions,
+            "lobe_mask": part.lobe_mask,
+            "channel_mask": part.channel_mask[index],
+            "onset": float(part.onsets[index]),
+            "follows": bool(part.follows[index]),
+            "subject": recording["subject"],
+            "recording": recording["recording"],
         }
 
 

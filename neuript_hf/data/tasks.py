@@ -7,12 +7,10 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from .manifest import SUBJECT_PATTERN, assign_splits, read_table
+from .manifest import assign_splits, read_table
 from .windows import load_recordings
 
 
-# Where no column assigns people to the splits: their shares in train, validation and test, and the seed of the draw.
-SPLIT_SHARES, SPLIT_SEED = (0.6, 0.2, 0.2), 0
 DATASET_COLUMNS = ("dataset", "set")
 
 
@@ -111,8 +109,6 @@ def load_splits(task: TaskArguments, extractor: NeurIPTFeatureExtractor) -> Data
         events=task.event_classes,
         event_offset_seconds=task.event_offset_seconds,
         split_column=task.split_column,
-        split_shares=SPLIT_SHARES,
-        split_seed=SPLIT_SEED,
         within_subject=task.within_subject,
     )
 
@@ -134,8 +130,8 @@ def task_table(task: TaskArguments) -> pd.DataFrame:
     The task's recordings without opening them. One row each with `file`, `subject`, `split`, the manifest's other
     columns, and `dataset`, which is empty where neither the task nor the manifest names it.
     """
-    table = read_table(Path(task.data), task.chosen_rows, task.label_column, task.event_classes, SUBJECT_PATTERN)
-    table = assign_splits(table, task.split_column, SPLIT_SHARES, SPLIT_SEED, task.within_subject)
+    table = read_table(Path(task.data), task.chosen_rows, task.label_column, task.event_classes)
+    table = assign_splits(table, task.split_column, within_subject=task.within_subject)
     column = next((name for name in DATASET_COLUMNS if name in table), None)
     table["dataset"] = task.dataset or (table[column] if column else "")
     return table
