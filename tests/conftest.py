@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 
@@ -20,7 +22,11 @@ from neuript_hf import NeurIPTConfig
 
 mne.set_log_level("ERROR")
 LOCAL_HOSTS = {None, "", "localhost", "127.0.0.1", "::1", socket.gethostname()}
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+# Programs of this size are fastest on one thread.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
 def pytest_collection_modifyitems(items):
@@ -181,6 +187,20 @@ def in_double(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def gradients_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def start_python(*arguments, **environment) -> subprocess.CompletedProcess:
+    """Another Python process in the repository's folder, to its end."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | ONE_THREAD | environment
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def run_python(*arguments, **environment) -> str:
+    """What another Python process prints, if it succeeds."""
+    done = start_python(*arguments, **environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def watch_threads(folder: Path) -> dict[str, str]:

@@ -1,14 +1,12 @@
 """`python -m neuript_hf`: a file in, a report, a table of embeddings or of classes out."""
 
 import json
-import subprocess
-import sys
 
 import mne
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_config
+from conftest import small_config, start_python
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
 from neuript_hf.__main__ import main
@@ -95,7 +93,7 @@ def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
 @pytest.mark.slow
 def test_as_a_program():
     """Started as users start it; a missing file gives a message and no traceback."""
-    run = subprocess.run([sys.executable, "-m", "neuript_hf", "inspect", "no.edf"], capture_output=True, text=True)
+    run = start_python("-m", "neuript_hf", "inspect", "no.edf")
     assert run.returncode == 1 and "no.edf: No recording at" in run.stderr and "Traceback" not in run.stderr
 
 

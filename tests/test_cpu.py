@@ -1,10 +1,10 @@
 """A process that keeps its memory."""
 
-import subprocess
 import sys
 
 import pytest
 import torch
+from conftest import run_python
 
 
 PROGRAM = """
@@ -33,7 +33,5 @@ def test_freed_memory_is_used_again():
     """As the allocator comes, every tensor gets new pages."""
     faults = {}
     for mode in ("as it comes", "keep"):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        faults[mode] = int(done.stdout)
+        faults[mode] = int(run_python("-c", PROGRAM, mode))
     assert faults["keep"] < faults["as it comes"] / 10

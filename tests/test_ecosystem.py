@@ -1,14 +1,22 @@
 """What the tools around transformers make of the model: the same numbers, whichever of them runs it."""
 
-import os
-import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import exact, gradients_of, in_double, make_batch, masked_batch, small_config
+from conftest import (
+    ROOT,
+    TWO_PROCESSES,
+    exact,
+    gradients_of,
+    in_double,
+    make_batch,
+    masked_batch,
+    run_python,
+    small_config,
+)
 from distributed_step import MODELS, STEPS, make_model, make_windows, train
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -21,9 +29,6 @@ from neuript_hf import (
     NeurIPTModel,
 )
 from neuript_hf.modeling_neuript import NeurIPTAttention, NeurIPTExperts
-
-
-ROOT = Path(__file__).parents[1]
 
 
 def shallow_config(**kwargs) -> NeurIPTConfig:
@@ -329,19 +334,6 @@ def test_export_program(saved_models, tmp_path):
     assert printed.splitlines()[-1] == "done"
 
 
-def run_python(*arguments, **environment) -> str:
-    """Output of another Python process."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 # Adapters
 
 
@@ -439,8 +431,7 @@ def test_dispatched_model(tmp_path):
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("two_processes")
-    program = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    run_python(*program, ROOT / "tests" / "distributed_step.py", folder, OMP_NUM_THREADS="1")
+    run_python(*TWO_PROCESSES, ROOT / "tests" / "distributed_step.py", folder)
     return torch.load(folder / "results.pt")
 
 

@@ -1,10 +1,7 @@
 """The example programs, run as a user runs them, at the smallest size."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import mne
@@ -14,7 +11,7 @@ import pytest
 import torch
 import yaml
 from compare_pretraining import ComparisonArguments
-from conftest import threads_at_the_end, watch_threads
+from conftest import ROOT, TWO_PROCESSES, run_python, start_python, threads_at_the_end, watch_threads
 from PIL import Image
 from safetensors.torch import load_file
 from torch import distributed
@@ -30,7 +27,6 @@ from neuript_hf.training.finetuning import ModelArguments
 from neuript_hf.training.processes import leave
 
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "research" / "settings"
 SMALL = json.dumps(
     {
@@ -44,25 +40,6 @@ SMALL = json.dumps(
 )
 
 
-TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-
-
-def start(program, *arguments, launcher=(), **environment):
-    return subprocess.run(
-        [sys.executable, *launcher, str(ROOT / program), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
-    )
-
-
-def run(program, *arguments, **kwargs):
-    done = start(program, *arguments, **kwargs)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     return simulate_dataset(tmp_path_factory.mktemp("recordings"), n_subjects=5, seed=0)
@@ -74,7 +51,7 @@ def finetuned(manifest, tmp_path_factory):
     settings = {"montage": "C3,Cz,C4", "config": json.loads(SMALL), "seed": 9, "caution": "These people do not exist."}
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(settings))
-    printed = run(
+    printed = run_python(
         *("examples/finetune.py", file, "--data", manifest, "--max_train_windows", "16"),
         *("--num_train_epochs", "1", "--use_cpu", "--save_strategy", "no", "--output_dir", folder, "--seed", "3"),
     )
@@ -117,11 +94,20 @@ def test_finetune_in_two_processes(manifest, tmp_path):
     config = json.dumps(json.loads(SMALL) | {"hidden_dropout": 0.0, "attention_dropout": 0.0, "router_noise": 0.0})
     losses = {}
     for name, batch, launcher in (("one", 8, ()), ("two", 4, TWO_PROCESSES)):
-        printed = run(
-            *("examples/finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", config, "--use_cpu"),
+        printed = run_python(
+            *(*launcher, "examples/finetune.py", "--data", manifest, "--montage", "C3,Cz,C4", "--config", config),
             *("--max_train_windows", "16", "--num_train_epochs", "2", "--per_device_train_batch_size", batch),
-            *("--optim", "sgd", "--logging_steps", "1", "--save_strategy", "no", "--output_dir", tmp_path / name),
-            launcher=launcher,
+            *(
+                "--optim",
+                "sgd",
+                "--use_cpu",
+                "--logging_steps",
+                1,
+                "--save_strategy",
+                "no",
+                "--output_dir",
+                tmp_path / name,
+            ),
             **watch_threads(tmp_path),
         )
         assert printed.count("unseen people") == 1
@@ -143,9 +129,9 @@ def test_leaving_ends_what_joins_processes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
-def test_processes_that_would_train_apart_are_refused(manifest, tmp_path):
-    command = ("examples/finetune.py", "--data", manifest, "--output_dir", tmp_path / "apart")
-    done = start(*command, launcher=TWO_PROCESSES)
+@pytest.mark.parametrize("program", ["examples/finetune.py", "examples/pretrain.py"])
+def test_processes_that_would_train_apart_are_refused(program, manifest, tmp_path):
+    done = start_python(*TWO_PROCESSES, program, "--data", manifest, "--output_dir", tmp_path / "apart")
     assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
     assert not (tmp_path / "apart").exists()
 
@@ -172,11 +158,11 @@ def test_a_finetuned_folder_knows_whom_it_has_seen(finetuned, manifest, tmp_path
     table["split"] = table["split"].map({"train": "test", "val": "train", "test": "train"})
     table.to_csv(swapped, index=False)
     command = ("--data", swapped, "--montage", "C3,Cz,C4", "--model", folder, "--max_train_windows", "8")
-    done = start("examples/linear_probe.py", *command, "--output_dir", tmp_path / "refused")
+    done = start_python("examples/linear_probe.py", *command, "--output_dir", tmp_path / "refused")
     assert done.returncode != 0 and f"the weights have seen: {', '.join(sorted(people))}" in done.stderr
     assert not (tmp_path / "refused").exists()
     allowed = ("--allow_seen_people", "--use_cpu", "--save_strategy", "no", "--max_steps", "1", "--baseline", "none")
-    run("examples/finetune.py", *command, *allowed, "--output_dir", tmp_path / "on")
+    run_python("examples/finetune.py", *command, *allowed, "--output_dir", tmp_path / "on")
     assert set(json.loads((tmp_path / "on" / "results.json").read_text())["seen_people"]) == people
     longer = read_training_record(tmp_path / "on")
     assert set(longer.subjects) > people and longer.stages[0] == record.stages[0] and len(longer.stages) == 2
@@ -199,7 +185,7 @@ def test_model_card_from_results(finetuned):
 @pytest.mark.slow
 def test_summary_of_several_seeds(finetuned):
     folder, _ = finetuned
-    table = run("research/summarise.py", "--folders", folder)
+    table = run_python("research/summarise.py", "--folders", folder)
     results = json.loads((folder / "results.json").read_text())
     assert "| hands | 2, " in table and f"{results['model']['balanced_accuracy']:.3f}" in table
 
@@ -207,11 +193,11 @@ def test_summary_of_several_seeds(finetuned):
 @pytest.mark.slow
 def test_embeddings_of_a_folder(manifest, tmp_path):
     stride = ("--stride_seconds", "20")
-    run("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet", *stride)
+    run_python("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet", *stride)
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert table["recording"].nunique() == 5 and {len(vector) for vector in table["embedding"]} == {3360}
     recording = sorted(manifest.parent.glob("*.fif"))[1]
-    run("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet", *stride)
+    run_python("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet", *stride)
     one, same = pd.read_parquet(tmp_path / "one.parquet"), table[table["recording"] == str(recording)]
     assert one["onset"].tolist() == same["onset"].tolist()
     np.testing.assert_allclose(np.stack(one["embedding"]), np.stack(same["embedding"]), atol=1e-5)
@@ -220,7 +206,7 @@ def test_embeddings_of_a_folder(manifest, tmp_path):
 @pytest.mark.slow
 def test_adapters_are_merged_into_a_checkpoint(manifest, tmp_path):
     folder = tmp_path / "lora"
-    printed = run(
+    printed = run_python(
         *("examples/lora.py", "--data", manifest, "--montage", "C3,Cz,C4", "--max_train_windows", "16", "--use_cpu"),
         *("--max_steps", "2", "--save_strategy", "no", "--report_to", "none", "--output_dir", folder),
     )
@@ -235,7 +221,7 @@ def test_adapters_are_merged_into_a_checkpoint(manifest, tmp_path):
 @pytest.mark.slow
 def test_linear_probe_of_a_checkpoint(finetuned, manifest, tmp_path):
     folder, _ = finetuned
-    printed = run(
+    printed = run_python(
         *("examples/linear_probe.py", "--data", manifest, "--montage", "C3,Cz,C4", "--model", folder),
         *("--max_train_windows", "16", "--output_dir", tmp_path),
     )
@@ -248,7 +234,7 @@ def test_demo_refuses_recordings_of_different_channels(manifest, tmp_path):
     folder = shutil.copytree(manifest.parent, tmp_path / "mixed")
     raw = mne.io.read_raw(folder / "sub-02_raw.fif", preload=True)
     raw.drop_channels(["Fz"]).save(folder / "sub-02_raw.fif", overwrite=True)
-    done = start("examples/demo.py", "--data", folder, "--output_dir", tmp_path / "out")
+    done = start_python("examples/demo.py", "--data", folder, "--output_dir", tmp_path / "out")
     assert done.returncode != 0 and "different channels: [18, 19] of them" in done.stderr
 
 
@@ -261,7 +247,7 @@ def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
     )
     small = ("--model", tmp_path / "weights", "--max_train_windows", 16, "--max_unseen_windows", 16, "--epochs", 1)
     small = (*small, "--people", 5)
-    printed = run("examples/demo.py", "--output_dir", tmp_path / "simulated", *small)
+    printed = run_python("examples/demo.py", "--output_dir", tmp_path / "simulated", *small)
     for words in ("exact", "band-pass", "unseen people", "fine-tuned", "from scratch", "band power", "passed"):
         assert words in printed
     record = read_training_record(tmp_path / "simulated" / "checkpoint")
@@ -269,5 +255,6 @@ def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
     with Image.open(tmp_path / "simulated" / "report.png") as picture:
         assert picture.width > 1000 and picture.height > 800
     assert verify(tmp_path / "simulated" / "checkpoint")["passed"]
-    run("examples/demo.py", "--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own", *small)
+    own = ("--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own")
+    run_python("examples/demo.py", *own, *small)
     assert (tmp_path / "own" / "report.png").is_file()

@@ -5,17 +5,14 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import time
-from pathlib import Path
 from unittest.mock import Mock, call
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from conftest import make_epochs, write_recording
+from conftest import make_epochs, start_python, write_recording
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data import preparation
@@ -23,7 +20,6 @@ from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_da
 from neuript_hf.data.shards import EEGShardDataset, read_outcomes
 
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("NEURIPT_KILLS", 2))
 EXTRACTOR = NeurIPTFeatureExtractor(montage="as_recorded")
 SHORT = RejectionRules(min_recording_seconds=20, trim_seconds=4)
@@ -453,10 +449,8 @@ def test_push_to_hub(manifest, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_program(manifest, tmp_path):
     settings = "--montage C3,C4-Cz --encoding int8 --rows dataset=one --min_recording_seconds 20 --trim_seconds 4"
-    program = [sys.executable, ROOT / "examples" / "prepare_dataset.py", *settings.split()]
-    done = subprocess.run(
-        [*program, "--source", manifest, "--output", tmp_path / "out"], capture_output=True, text=True
-    )
+    files = ("--source", manifest, "--output", tmp_path / "out")
+    done = start_python("examples/prepare_dataset.py", *files, *settings.split())
     assert done.returncode == 0, done.stderr
     assert '"kept": 26' in done.stdout and "Preparing" in done.stderr
     dataset = EEGShardDataset(tmp_path / "out")

@@ -6,22 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import threads_at_the_end, watch_threads
+from conftest import ONE_THREAD, ROOT, TWO_PROCESSES, run_python, start_python, threads_at_the_end, watch_threads
 from learning_curve import read_curve
 from safetensors.torch import load_file
+from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor, verify
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset
 from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.pretraining import DataArguments
 
 
-ROOT = Path(__file__).parents[1]
 SIZES = {
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -70,18 +71,6 @@ def command(prepared, folder, *arguments, steps=6, changes=CHANGES, **config):
     return [str(ROOT / "examples" / "pretrain.py"), str(file), *map(str, arguments)]
 
 
-ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def run(*program, **environment):
-    environment = ENVIRONMENT | environment
-    done = subprocess.run(
-        [sys.executable, *program], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def losses(folder):
     return [entry["loss"] for entry in state(folder)["log_history"] if "loss" in entry]
 
@@ -94,7 +83,7 @@ def state(folder):
 @pytest.fixture(scope="module")
 def whole_run(prepared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    run(*command(prepared, folder))
+    run_python(*command(prepared, folder))
     return folder
 
 
@@ -137,7 +126,7 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, t
     folder = tmp_path / "run"
     program = command(prepared, folder)
     process = subprocess.Popen(
-        [sys.executable, *program], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, *program], env=os.environ | ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while process.poll() is None and not (folder / "checkpoint-2" / "trainer_state.json").exists():
         time.sleep(0.01)
@@ -146,23 +135,20 @@ def test_killed_and_resumed_is_as_if_nothing_had_happened(prepared, whole_run, t
     assert not (folder / "model.safetensors").exists()
     # as a kill in the middle of saving leaves it
     (folder / "checkpoint-99").mkdir()
-    run(*program, "--resume_from_checkpoint", "true")
+    run_python(*program, "--resume_from_checkpoint", "true")
     weights, expected = (load_file(path / "model.safetensors") for path in (folder, whole_run))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
     assert losses(folder) == losses(whole_run)
     # what is finished stays as it is
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert "is finished" in run(*program, "--resume_from_checkpoint", "true")
+    assert "is finished" in run_python(*program, "--resume_from_checkpoint", "true")
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 @pytest.mark.slow
 def test_two_processes_see_what_one_sees(prepared, tmp_path):
     runs = []
-    for name, batch, launcher in (
-        ("one", "8", ()),
-        ("two", "4", ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")),
-    ):
+    for name, batch, launcher in (("one", "8", ()), ("two", "4", TWO_PROCESSES)):
         folder = tmp_path / name
         program = command(
             *(prepared, folder, "--per_device_train_batch_size", batch, "--optim", "sgd"),
@@ -172,7 +158,7 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
             num_experts=[0] * 6,
             **EXACT,
         )
-        run(*launcher, *program, "--learning_rate", "1e-3", **watch_threads(tmp_path))
+        run_python(*launcher, *program, "--learning_rate", "1e-3", **watch_threads(tmp_path))
         runs.append(losses(folder))
     assert len(runs[0]) == 50 and max(runs[0]) - min(runs[0]) > 0.5
     assert runs[1] == pytest.approx(runs[0], rel=2e-6)
@@ -181,23 +167,9 @@ def test_two_processes_see_what_one_sees(prepared, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU processes find each other")
-def test_processes_that_would_train_apart_are_refused(prepared, tmp_path):
-    program = command(prepared, tmp_path / "apart", "--use_cpu", "false")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-    )
-    assert done.returncode and "2 processes were started, but each would train by itself" in done.stderr
-
-
-@pytest.mark.slow
 def test_again_from_weights_alone(prepared, whole_run, tmp_path):
     folder = tmp_path / "more"
-    run(*command(prepared, folder, "--weights", whole_run, steps=2))
+    run_python(*command(prepared, folder, "--weights", whole_run, steps=2))
     fresh, old = (json.loads((path / "config.json").read_text()) for path in (folder, whole_run))
     assert fresh["spectral_mean"] == old["spectral_mean"]
     assert [stage.steps for stage in read_training_record(folder).stages] == [6, 2]
@@ -207,22 +179,16 @@ def test_again_from_weights_alone(prepared, whole_run, tmp_path):
 def test_a_stream_in_two_processes(prepared, tmp_path):
     """Windows then stay as they were prepared: to change them is refused before anything is read."""
     folder = tmp_path / "stream"
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    refused = subprocess.run(
-        [sys.executable, *command(prepared, folder, "--streaming", "true")], capture_output=True, text=True, cwd=ROOT
-    )
+    refused = start_python(*command(prepared, folder, "--streaming", "true"))
     assert refused.returncode and "max_channels, montages, amplitude_jitter would change them" in refused.stderr
-    run(*launcher, *command(prepared, folder, "--streaming", "true", changes={}))
+    run_python(*TWO_PROCESSES, *command(prepared, folder, "--streaming", "true", changes={}))
     (stage,) = read_training_record(folder).stages
     assert stage.steps == 6 and stage.windows_seen == 48
     assert len(losses(folder)) == 6 and verify(folder)["passed"]
 
 
-@pytest.mark.slow
 def test_a_setting_that_does_not_exist_is_refused(tmp_path):
     file = tmp_path / "settings.yaml"
-    file.write_text("output_dir: x\nlearning_rat: 1e-3\n")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "pretrain.py"), str(file)], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode and "settings that do not exist: learning_rat" in done.stderr
+    file.write_text("time_shift: true\nlearning_rat: 1e-3\n")
+    with pytest.raises(ValueError, match="settings that do not exist: learning_rat"):
+        parse_with_file(HfArgumentParser(DataArguments), [str(file)])
