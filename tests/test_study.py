@@ -1,15 +1,13 @@
 """Studies: what an arm changes, runs that go on where they stopped, and what is told of them."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from conftest import ROOT, run_python
 from study import Run, finished_runs, read_study, runs_of
 
 from neuript_hf import NeurIPTFeatureExtractor
@@ -17,7 +15,6 @@ from neuript_hf.data.preparation import RejectionRules, prepare_dataset
 from neuript_hf.data.simulation import simulate_dataset
 
 
-ROOT = Path(__file__).parents[1]
 STUDIES = sorted((ROOT / "research" / "settings" / "studies").glob("*.yaml"))
 
 
@@ -99,16 +96,12 @@ def study(tmp_path_factory):
 @pytest.mark.slow
 def test_from_a_file_to_results(study, tmp_path):
     file, manifest = study
-    program = [str(ROOT / "research" / "study.py"), "--data", str(manifest), "--output", str(tmp_path / "trial")]
-    program += ["--runs", str(tmp_path / "runs"), "--parallel", "2"]
+    folders = ("--data", manifest, "--output", tmp_path / "trial", "--runs", tmp_path / "runs")
 
     def run(file: Path) -> list[dict]:
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, *program, "--study", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-        assert done.returncode == 0, done.stderr[-3000:]
+        printed = run_python("research/study.py", "--study", file, *folders, "--parallel", 2)
         results = json.loads((tmp_path / "trial.json").read_text())
-        assert results["table"] in done.stdout
+        assert results["table"] in printed
         return results["runs"]
 
     def written() -> dict[str, int]:
