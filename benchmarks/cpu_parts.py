@@ -5,7 +5,7 @@ What each of the faster forms of the arithmetic for CPUs is worth on a whole ste
 
 Every part by itself, and all of them together, beside the plain form of the same model: the same weights and windows
 (4 s of 20 channels), in turns, in one process that keeps its memory. A step is forward and backward pass. Ratios are
-medians over the pairs, plain time over the part's time.
+medians over the pairs, plain over part, of the processor's time of one thread: a busy machine changes it least.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import torch
-from measure import RESULTS, paired_times, provenance, ratios, write_rows
+from measure import RESULTS, provenance, ratios, write_rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 from workload import KINDS, windows, work
@@ -75,6 +76,7 @@ def only(*parts: str) -> Iterator[None]:
 
 
 def measure(size: str, kind: str, dropout: float, pairs: int) -> list[dict[str, object]]:
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     config = getattr(NeurIPTConfig, size)(hidden_dropout=dropout, attention_dropout=dropout)
     model = (NeurIPTForPreTraining if kind == "pre-training" else NeurIPTForSequenceClassification)(config)
@@ -85,7 +87,13 @@ def measure(size: str, kind: str, dropout: float, pairs: int) -> list[dict[str, 
             step()
 
     runs = {"plain": run} | {part: (lambda part=part: run(part)) for part in PARTS} | {"all": lambda: run(*PARTS)}
-    times = paired_times(runs, pairs, torch.device("cpu"))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(pairs + 1):  # one to warm up
+        for name, timed in runs.items():
+            start = time.process_time()
+            timed()
+            if turn > 0:
+                times[name].append(time.process_time() - start)
     rows = []
     for part in (*PARTS, "all"):
         ratio, lowest, highest = ratios(times[part], times["plain"])
