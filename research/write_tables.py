@@ -73,7 +73,8 @@ def training() -> str:
             totals = [f"{sum(getattr(stage, what) for stage in stages):,}" for what in ("steps", "windows_seen")]
             time = f"{sum(stage.seconds for stage in stages) / 3600:.1f}"
             people = f"{len(stages[-1].subjects)}"
-            rows.append([folder.name, kind, people, f"{hours:.1f}", *totals, time, stages[-1].machine])
+            stage = kind.replace("to tell ", "to distinguish ")  # the records of the first edition
+            rows.append([folder.name, stage, people, f"{hours:.1f}", *totals, time, stages[-1].machine])
     header = ["checkpoint", "stage", "people", "hours of EEG", "steps", "windows seen", "hours of training", "machine"]
     return markdown(header, rows)
 

@@ -15,8 +15,8 @@ def keep_memory() -> bool:
     Makes the process keep the memory that it frees, if it computes on a CPU under glibc; true if it does.
 
     A step of training allocates and frees the same large tensors again and again. glibc returns them to the system
-    each time, and getting them back costs as much as the arithmetic of a small model (docs/performance.md). In
-    exchange the process never shrinks below its peak. Call it once, before the work begins.
+    each time and fetches them again (docs/performance.md has what that costs). In exchange the process never shrinks
+    below its peak. Call it once, before the work begins.
     """
     if torch.cuda.is_available() or not sys.platform.startswith("linux"):
         return False
