@@ -413,7 +413,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
         return super()._grouped_mm_can_dispatch()
 
     def get_correct_experts_implementation(self, requested_experts: str | None) -> str:
-        """ "eager" unless another is asked for: the fastest on a GPU (docs/ecosystem.md)."""
+        """Unless another is asked for, "eager": the fastest on a GPU (docs/ecosystem.md)."""
         return super().get_correct_experts_implementation(requested_experts or "eager")
 
     @torch.no_grad()
