@@ -3,14 +3,17 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel
 
 from neuript_hf import verify
 from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.links import code_files
 from neuript_hf.checkpoints.training_record import read_training_record, seen_people
+from neuript_hf.electrodes import TEN_TWENTY
 
 
 ROOT = Path(__file__).parents[1]
@@ -90,3 +93,19 @@ def test_the_code_beside_the_weights_is_the_packages(folder):
         if path.is_symlink():
             assert str(path.readlink()) == f"../../neuript_hf/{source.name}"
         assert path.read_bytes() == source.read_bytes()
+
+
+def test_embedding_of_a_fixed_recording():
+    """
+    From an array through the feature extractor to vectors, as version 0.1.0 (commit 5be3034) made them:
+    `tests/fixtures/embedding.safetensors`.
+    """
+    expected = load_file(ROOT / "tests/fixtures/embedding.safetensors")
+    signal = np.random.default_rng(0).normal(0, 0.5, (19, 3000)).cumsum(axis=1)
+    batch = AutoFeatureExtractor.from_pretrained(ROOT / "hub/neuript-tiny")(
+        signal, sampling_rate=250, channel_names=list(TEN_TWENTY), unit="uV", return_tensors="pt"
+    )
+    torch.testing.assert_close(batch["input_values"], expected["input_values"], atol=1e-5, rtol=0)
+    with torch.no_grad():
+        vectors = AutoModel.from_pretrained(ROOT / "hub/neuript-tiny").eval()(**batch).pooler_output
+    torch.testing.assert_close(vectors, expected["pooler_output"], atol=1e-4, rtol=1e-5)
