@@ -1,5 +1,8 @@
 """Configuration of NeurIPT (arXiv 2510.16548): sizes, variants and the switches between paper and released code."""
 
+import warnings
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -17,6 +20,8 @@ MODEL_CLASSES = {
 # Where a Hub folder's code files hold the classes, for trust_remote_code.
 AUTO_MAP = {"AutoConfig": "configuration_neuript.NeurIPTConfig"}
 AUTO_MAP |= {auto_class: f"modeling_neuript.{name}" for auto_class, name in MODEL_CLASSES.items()}
+# What transformers keeps in a configuration beside its fields.
+_KEPT_BESIDE_FIELDS = {"auto_map", "custom_pipelines", "model_type", "num_labels", "quantization_config"}
 
 
 @strict
@@ -94,6 +99,8 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             from the time averages of all scales: the means of this number of bins of 8 samples from the start.
         time_course_loss_weight (`float`): weight of that loss beside the reconstruction's.
 
+    A field that does not exist is kept, as transformers does it, with a warning that names the nearest field.
+
     Raises:
         huggingface_hub.errors.StrictDataclassError: (contains a `ValueError`) if a field has a wrong type or fields
             contradict each other.
@@ -163,6 +170,17 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         if __package__ == "neuript_hf":
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+        self._warn_of_unknown_fields(kwargs)
+
+    def _warn_of_unknown_fields(self, kwargs: dict) -> None:
+        """A misspelt field would otherwise leave its default in place without a word."""
+        known = [field.name for field in fields(self)] + list(self.attribute_map) + sorted(_KEPT_BESIDE_FIELDS)
+        # transformers sets what it does not know as an attribute
+        for name in sorted(set(vars(self)) & set(kwargs) - set(known)):
+            if not name.startswith("_"):
+                nearest = get_close_matches(name, known, n=1)
+                hint = f"Did you mean {nearest[0]!r}?" if nearest else "See the fields in its docstring."
+                warnings.warn(f"NeurIPTConfig has no field {name!r}: nothing reads it. {hint}", stacklevel=5)
 
     @classmethod
     def tiny(cls, **kwargs) -> "NeurIPTConfig":

@@ -121,3 +121,20 @@ def test_names_of_the_first_edition():
     config = NeurIPTConfig.from_dict({"course_parts": 8, "course_loss_weight": 20})
     assert config.time_course_bins == config.course_parts == 8 and config.time_course_loss_weight == 20
     assert "course_parts" not in config.to_dict() and config.to_dict()["time_course_bins"] == 8
+
+
+def test_a_misspelt_field_is_named(tmp_path, recwarn):
+    """It is kept, as transformers does it, but not without a word; what transformers itself adds is no such field."""
+    with pytest.warns(UserWarning, match=r"no field 'poolling'.*'pooling'"):
+        config = NeurIPTConfig.tiny(poolling="mean")
+    assert config.pooling == "lobes"
+    with pytest.warns(UserWarning, match="no field 'zebra'"):
+        NeurIPTConfig(zebra=1)
+    recwarn.clear()
+    config = NeurIPTConfig.tiny(num_labels=3, dtype="float32", output_attentions=True, attn_implementation="eager")
+    config.save_pretrained(tmp_path)
+    AutoConfig.from_pretrained(tmp_path, num_labels=4, torch_dtype="bfloat16")
+    NeurIPTConfig.from_dict(config.to_dict())
+    for folder in sorted(Path(neuript_hf.__file__).parents[1].glob("hub/*")):
+        NeurIPTConfig.from_pretrained(folder)
+    assert not [str(warning.message) for warning in recwarn if "has no field" in str(warning.message)]
