@@ -111,6 +111,10 @@ class ChannelReport:
         references: what each electrode was recorded against, as far as the names tell.
         steps: unit, reference, filters, rate and windows, in the order in which they were applied.
         problems: what the extractor would refuse; only after an inspection.
+        recorded: channels of the recording.
+        sampling_rate: of the recording, in hertz.
+        windows: their number.
+        window_seconds: their length.
     """
 
     channels: list[ChannelRow] = field(default_factory=list)
@@ -120,6 +124,32 @@ class ChannelReport:
     references: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    recorded: int = 0
+    sampling_rate: float = 0.0
+    windows: int = 0
+    window_seconds: float = 0.0
+
+    @property
+    def summary(self) -> str:
+        """What the model sees, in one line."""
+        used = {source.number for row in self.channels for source in row.sources if source.number is not None}
+        made = len(self.channels)
+        channels = (
+            f"{made} of {self.recorded} channels"
+            if made == len(used)
+            else (f"{made} channels made from {len(used)} of {self.recorded}")
+        )
+        masked = sum(bool(row.masked) for row in self.channels)
+        bad = f" ({masked} of them masked as bad)" if masked else ""
+        windows = f"{self.windows} window{'s' * (self.windows != 1)} of {self.window_seconds:g} s"
+        return f"the model sees {channels}{bad}, {windows}; recorded at {self.sampling_rate:g} Hz{self._reference}"
+
+    @property
+    def _reference(self) -> str:
+        references = set(self.references.values())
+        if len(references) > 1:
+            return f" against {len(references)} references"
+        return "".join(f" against {'a reference not named' if r == 'reference' else r}" for r in references)
 
     @property
     def one_reference(self) -> bool:
@@ -145,7 +175,8 @@ class ChannelReport:
 
     def __str__(self) -> str:
         width = max([len(row.name) for row in self.channels] + [8])
-        lines = [f"{'channel':{width}}  {'how':14} from"]
+        lines = [self.summary] if self.recorded else []
+        lines.append(f"{'channel':{width}}  {'how':14} from")
         for row in self.channels:
             sources = " ".join(map(str, row.sources))
             if row.how in ("exact", "alias", "recorded pair"):
@@ -304,7 +335,7 @@ def _read_recording(
     report.steps += read.notes
     for index, (meaning, kind) in enumerate(zip(read.meanings, types, strict=True)):
         if kind != "eeg":
-            report.dropped[names[index]] = f"of type {kind}"
+            report.dropped[names[index]] = "as you asked" if kind == "dropped" else f"of type {kind}"
         elif meaning.startswith("non-eeg:"):
             report.dropped[names[index]] = f"not EEG by its name ({meaning.split(':')[1]})"
         elif meaning == "ambiguous":

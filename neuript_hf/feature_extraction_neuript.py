@@ -7,7 +7,8 @@ recording, windows, and companding (docs/model.md section 2).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -294,12 +295,13 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
         report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
         plan, channels = None, _possible_eeg(source, resolve_channels(source.names, source.types, self.net))
-        try:
+        if self.channel_names is not None:
             plan = self._plan(source, report)
-        except ValueError as error:
-            if self.channel_names is not None:
-                raise
-            report.problems.append(str(error))
+        else:
+            with _as_problem(report):
+                plan = self._plan(source, report)
+        with _as_problem(report):
+            plan_windows(source, self._resampler(source), self._window_seconds(source, None), None, None, report)
         placed = [] if plan is None else _channels_to_read(plan)
         channels = placed + [index for index in channels if index not in placed]
         if not channels:
@@ -307,15 +309,16 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         survey = _survey(source, channels)
         note_filled(survey, report)
         faults = channel_faults(survey, channels, source, len(placed))
-        try:
+        with _as_problem(report):
             self._check_rate(source.sampling_rate)
+        with _as_problem(report):
             check_amplitude(survey.typical_amplitude(), source.unit)
-            if plan is not None:
-                check_copies(survey, channels, plan, report)
-        except ValueError as error:
-            report.problems.append(str(error))
         if plan is not None:
-            mask_outputs(faults[:, : len(plan.recorded)], plan, source.in_pieces, report)
+            with _as_problem(report):
+                check_copies(survey, channels, plan, report)
+            recorded = faults[:, : len(plan.recorded)]
+            with _as_problem(report):
+                check_some_good(mask_outputs(recorded, plan, source.in_pieces, report), recorded, source.in_pieces)
         names = unique_names(source.names)
         for index, reasons in zip(channels, faults.T, strict=True):
             if index not in placed and reasons[0]:
@@ -532,9 +535,23 @@ def _is_list_of_recordings(recordings: Any) -> bool:
     )
 
 
+@contextmanager
+def _as_problem(report: ChannelReport) -> Iterator[None]:
+    """Inside, what the extractor would refuse becomes a problem of the report."""
+    try:
+        yield
+    except ValueError as error:
+        report.problems.append(str(error))
+
+
 def _new_report(source: Recording) -> ChannelReport:
     """A report that begins with what is known about the recording."""
-    report = ChannelReport(dropped=dict(source.left_out), steps=list(source.notes))
+    report = ChannelReport(
+        dropped=dict(source.left_out),
+        steps=list(source.notes),
+        recorded=len(source.names) + len(source.left_out),
+        sampling_rate=source.sampling_rate,
+    )
     report.steps.append(f"unit: {source.unit} to microvolt")
     report.steps += [f"gap: {start:g} to {end:g} s, no window reaches into it" for start, end in source.gaps]
     return report

@@ -46,7 +46,7 @@ class Recording:
     Args:
         source: `mne.io.Raw`, `mne.Epochs`, or an array `[C, T]` or `[n, C, T]`.
         names: the channels, as the file spells them.
-        types: `"eeg"`, another of MNE's types, or why a channel is not EEG.
+        types: `"eeg"`, another of MNE's types, `"dropped"`, or why a channel is not EEG.
         sampling_rate: in hertz.
         microvolts: factors that turn the numbers of `source` into microvolts, one for each channel.
         unit: the unit of these numbers, for the report.
@@ -89,6 +89,18 @@ class Recording:
             return []
         stretches = self.stretches
         return [(end, start) for (_, end), (start, _) in zip(stretches, stretches[1:], strict=False)]
+
+    def drop_channels(self, names: Sequence[str]) -> None:
+        """
+        Leaves channels out, as `mne.io.Raw.drop_channels` does; the report has them as left out.
+
+        Raises:
+            ValueError: for a name that the recording does not have.
+        """
+        unknown = sorted(set(names) - set(self.names))
+        if unknown:
+            raise ValueError(f"There is no channel {', '.join(unknown)} to drop; the recording has {self.names}.")
+        self.types = ["dropped" if name in names else kind for name, kind in zip(self.names, self.types, strict=True)]
 
     def holds(self, onset: float, seconds: float) -> bool:
         """Whether a window lies inside the recording without touching a gap."""

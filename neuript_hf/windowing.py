@@ -50,6 +50,7 @@ def plan_windows(
             f"The recording is too short: the {what} lasts {stretch:.4g} s, less than one window of "
             f"{window_seconds:g} s. Give a shorter window_seconds."
         )
+    report.window_seconds = samples / rate
     if onsets is not None:
         if stride_seconds is not None:
             raise ValueError("Give onsets or stride_seconds, not both.")
@@ -66,6 +67,7 @@ def plan_windows(
         windows.append(np.stack([np.full(count, number), starts], axis=1))
         rest += (length - (starts[-1] + samples if count else 0)) / rate
     windows = np.concatenate(windows)
+    report.windows = len(windows)
     count = len(windows) // len(lengths) if source.in_pieces else len(windows)
     report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
     if rest > 0:
@@ -104,6 +106,7 @@ def _windows_at(
         windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
     if source.in_pieces:
         windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
+    report.windows = len(windows)
     return np.array(windows)
 
 
