@@ -1,15 +1,24 @@
 """`Trainer` with what NeurIPT needs beyond it."""
 
+import inspect
 import math
-from collections import defaultdict
+from collections.abc import Callable, Mapping, Sized
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
+import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
 from transformers.utils import logging
 
 from ..data.collator import DataCollatorForEEG
+from ..losses import check_labels, problem_type_of
+from ..modeling_neuript import NeurIPTForSequenceClassification
+from .arguments import refuse_other_loss, refuse_unsupported
 
 
 logger = logging.get_logger(__name__)
@@ -30,51 +39,169 @@ class _SetEpoch(TrainerCallback):
             thing.set_epoch(int(state.epoch or 0))
 
 
+class _OneStart(TrainerCallback):
+    """
+    Where memory runs out, `auto_find_batch_size` starts over with smaller batches, but from the weights as they are.
+    That is a start only before the first step.
+    """
+
+    def __init__(self):
+        self.steps = 0  # of this training
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.auto_find_batch_size and self.steps:
+            raise RuntimeError(
+                f"Memory ran out after step {self.steps}, and auto_find_batch_size would now start over from weights "
+                "that are trained already. Start again from the first weights with "
+                f"per_device_train_batch_size={state.train_batch_size}."
+            )
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps += 1
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.steps = 0
+
+
+class _WholeSet:
+    """
+    A `compute_metrics` for `batch_eval_metrics`: keeps what the model says of each batch, and calls the function once,
+    with all of it. So the scores are the same, whatever the function computes.
+    """
+
+    def __init__(self, compute_metrics: Callable[[EvalPrediction], dict], main_input_name: str):
+        self.compute_metrics = compute_metrics
+        self.main_input_name = main_input_name
+        self.kept: dict[str, EvalLoopContainer] = {}
+
+    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, float]:
+        parts = {name: getattr(batch, name) for name in ("predictions", "label_ids", "losses", "inputs")}
+        if parts["inputs"] is not None:
+            parts["inputs"] = parts["inputs"][self.main_input_name]
+        for name, part in parts.items():
+            if part is not None:
+                kept = self.kept.setdefault(name, EvalLoopContainer(do_nested_concat=True, padding_index=-100))
+                kept.add(part)
+                kept.to_cpu_and_numpy()
+        if not compute_result:
+            return {}
+        kept, self.kept = self.kept, {}
+        return self.compute_metrics(EvalPrediction(**{name: part.get_arrays() for name, part in kept.items()}))
+
+
+class _Means:
+    """Weighted means of what is added by name, until they are taken."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.weights: dict[str, float] = {}
+
+    def add(self, name: str, value: Tensor, weight: float) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + weight * value
+        self.weights[name] = self.weights.get(name, 0.0) + weight
+
+    def take(self) -> dict[str, float]:
+        means = {name: round(float(total) / self.weights[name], 6) for name, total in self.sums.items()}
+        self.__init__()
+        return means
+
+
 class NeurIPTTrainer(Trainer):
     """
-    `Trainer` with six additions:
+    `Trainer` with these additions:
 
-    - [`DataCollatorForEEG`] by default, which takes mixed montages. (With the feature extractor as `processing_class`,
-      `Trainer` would choose a collator for text.)
+    - [`DataCollatorForEEG`] by default, which takes mixed montages and names as labels. (With the feature extractor as
+      `processing_class`, `Trainer` would choose a collator for text.)
+    - The experts' auxiliary loss stays in the loss where `label_smoothing_factor` or `compute_loss_func` replace the
+      model's own.
     - The parts of the loss are logged as well: the experts' auxiliary loss and, in pre-training, the errors of the
       reconstruction and of the other targets.
+    - Accumulated gradients are those of one large batch, also where the batches differ in size: each counts by its
+      windows, in pre-training by its selected samples.
     - Data and collators that draw at random (those with `set_epoch`) learn which epoch it is, so that masks differ
       from epoch to epoch and are the same after a resume.
     - Evaluations always use the masks of epoch 0, so that a curve shows what was learned and not what was hidden, and
-      runs of different lengths can be compared.
+      runs of different lengths can be compared. They see all windows in the order of the data set, whatever the
+      arguments for training say (`dataloader_drop_last`, `train_sampling_strategy`, `dataloader_in_order`).
+    - `batch_eval_metrics` takes any `compute_metrics` and gives the same scores.
     - A step without a finite gradient is skipped with a warning; `Trainer` would set all weights to NaN and log a loss
       of 0. After ten such steps in a row training ends with an error.
     - Each of several processes reads its own part of a stream. By default, accelerate lets the first process read for
       all and splits its batches, which have different shapes for different montages.
 
-    All arguments are those of `transformers.Trainer`.
+    All arguments are those of `transformers.Trainer`; docs/training_arguments.md says which of `TrainingArguments` are
+    supported. A `compute_loss_func` gets the outputs of a model that saw no labels; it must return the sum over the
+    windows of the batch, divided by `num_items_in_batch` where that is given.
 
     Raises:
+        ValueError: for arguments that do not fit NeurIPT or the model, with the reason.
         FloatingPointError: in training, after ten steps in a row without a finite gradient.
     """
 
-    def __init__(self, *args, data_collator=None, **kwargs):
-        super().__init__(*args, data_collator=data_collator or DataCollatorForEEG(), **kwargs)
-        self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+    def __init__(self, *args, **kwargs):
+        given = inspect.signature(Trainer).bind(*args, **kwargs).arguments
+        training, metrics = given.get("args"), given.get("compute_metrics")
+        if training is not None:
+            refuse_unsupported(training)
+            if (
+                training.batch_eval_metrics
+                and metrics
+                and "compute_result" not in inspect.signature(metrics).parameters
+            ):
+                name = getattr(given.get("model"), "main_input_name", "input_values")
+                given["compute_metrics"] = _WholeSet(metrics, name)
+        super().__init__(**given)
+        self._check_model(given.get("compute_loss_func") is not None)
+        if given.get("data_collator") is None:
+            self.data_collator = DataCollatorForEEG()
+        self._training_parts, self._evaluation_parts = _Means(), _Means()
+        self._shares = iter(())  # of the batches whose gradients are accumulated
+        self._share = 1.0
+        self._divides = False  # whether a compute_loss_func was seen to divide by num_items_in_batch
         self._steps_left_out = 0  # in a row
         if self.accelerator.dataloader_config.dispatch_batches is None:
             self.accelerator.dataloader_config.dispatch_batches = False
         drawing = [thing for thing in (self.train_dataset, self.data_collator) if hasattr(thing, "set_epoch")]
         if drawing:
             self.add_callback(_SetEpoch(drawing))
+        self.add_callback(_OneStart())
 
-    def get_eval_dataloader(self, *args, **kwargs):
-        with self._masks_of_epoch_0():
-            return super().get_eval_dataloader(*args, **kwargs)
+    @property
+    def _bare_model(self) -> nn.Module:
+        """The model without an adapter around it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def _check_model(self, other_loss: bool) -> None:
+        refuse_other_loss(self._bare_model, self.args, other_loss)
+        inputs = inspect.signature(self._bare_model.forward).parameters
+        if unknown := [name for name in self.args.label_names or () if name not in inputs]:
+            raise ValueError(
+                f"label_names has {', '.join(unknown)}, but {type(self._bare_model).__name__} takes "
+                f"{', '.join(inputs)}. Call the column of the data set 'labels', and leave label_names out."
+            )
+
+    # Data
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        with self._for_evaluation():
+            if eval_dataset is None or isinstance(eval_dataset, str):
+                return super().get_eval_dataloader(eval_dataset)
+            # With dataloader_persistent_workers, Trainer would return the loader of the data set before this one.
+            return super().get_test_dataloader(eval_dataset)
 
     def get_test_dataloader(self, *args, **kwargs):
-        with self._masks_of_epoch_0():
+        with self._for_evaluation():
             return super().get_test_dataloader(*args, **kwargs)
 
     @contextmanager
-    def _masks_of_epoch_0(self):
-        """Loaders get their own copy of the collator: workers may prepare training batches during an evaluation."""
-        collator = self.data_collator
+    def _for_evaluation(self):
+        """
+        All windows in their order. Loaders get their own copy of the collator, with the masks of epoch 0: workers may
+        prepare training batches during an evaluation.
+        """
+        args, collator = self.args, self.data_collator
+        kept = args.dataloader_drop_last, args.dataloader_in_order
+        args.dataloader_drop_last, args.dataloader_in_order = False, True
         if hasattr(collator, "set_epoch"):
             self.data_collator = deepcopy(collator)
             self.data_collator.set_epoch(0)
@@ -82,14 +209,104 @@ class NeurIPTTrainer(Trainer):
             yield
         finally:
             self.data_collator = collator
+            args.dataloader_drop_last, args.dataloader_in_order = kept
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
-        prefix = "" if model.training else "eval_"
+    def _get_eval_sampler(self, eval_dataset):
+        """`None` keeps the order; with `group_by_length`, `Trainer` would change it."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        """Sizes of windows are channels times samples; `Trainer` would take the number of channels for the length."""
+        dataset, name = (
+            train_dataset if train_dataset is not None else self.train_dataset,
+            self.args.length_column_name,
+        )
+        if self.args.train_sampling_strategy in ("group_by_length", "batch_rebalance") and isinstance(dataset, Sized):
+            # the data set as it was given: Trainer removes the column before it asks for the sampler
+            if name in getattr(self.train_dataset, "column_names", ()):
+                lengths = list(self.train_dataset[name])
+            else:
+                lengths = [math.prod(np.shape(dataset[index]["input_values"])) for index in range(len(dataset))]
+            dataset = Dataset.from_dict({name: lengths})
+        return super()._get_train_sampler(dataset)
+
+    # Loss
+
+    def get_batch_samples(self, *args, **kwargs):
+        batches, num_items_in_batch = super().get_batch_samples(*args, **kwargs)
+        self._shares = iter(self._shares_of(batches) if len(batches) > 1 else ())
+        return batches, num_items_in_batch
+
+    def _shares_of(self, batches: list[Mapping[str, Tensor]]) -> list[float]:
+        """How much each of the batches counts, 1 on average: by what its loss is the mean of, in all processes."""
+        counts = [
+            batch["masked_positions"].sum() if "masked_positions" in batch else torch.tensor(find_batch_size(batch))
+            for batch in batches
+        ]
+        counts = torch.stack([count.to(self.args.device, torch.float32) for count in counts])
+        counts = self.accelerator.reduce(counts, reduction="sum")
+        return (counts / counts.mean().clamp(min=1)).tolist()
+
+    def training_step(self, *args, **kwargs):
+        self._share = next(self._shares, 1.0)
+        return super().training_step(*args, **kwargs)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.get("labels")
+        smoothed = self.label_smoother is not None and labels is not None
+        if labels is not None and (smoothed or self.args.torch_compile):
+            self._check_labels(labels)  # the model does not see them, or cannot look at their values
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        parts, share = self._evaluation_parts, find_batch_size(inputs)
+        if model.training:
+            parts, share = self._training_parts, self._share
+            if self.compute_loss_func is not None:  # already divided by the windows of all accumulated batches
+                self._check_divides(outputs, labels, num_items_in_batch)
+                batches = getattr(self, "current_gradient_accumulation_steps", 1)
+                loss = loss + self._experts_loss(outputs) * share / batches
+            else:
+                loss = (loss + self._experts_loss(outputs) if smoothed else loss) * share
         for name in LOSS_PARTS:
             if (part := getattr(outputs, name, None)) is not None:
-                self._loss_parts[prefix + name].append(part.detach().mean())
+                parts.add(name, part.detach().mean(), share)
         return (loss, outputs) if return_outputs else loss
+
+    def _check_labels(self, labels: Tensor) -> None:
+        model = self._bare_model
+        if isinstance(model, NeurIPTForSequenceClassification):
+            problem_type = problem_type_of(model.config, labels)
+            check_labels(labels, len(labels), problem_type, model.config.num_labels)
+
+    def _check_divides(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> None:
+        """Once: `Trainer` neither divides the loss of a `compute_loss_func` by the batches nor by the processes."""
+        alone = self.args.gradient_accumulation_steps == 1 and self.args.world_size == 1
+        if alone or self._divides or num_items_in_batch is None:
+            return
+        with torch.no_grad():
+            once, twice = (
+                self.compute_loss_func(outputs, labels, num_items_in_batch=factor * num_items_in_batch)
+                for factor in (1, 2)
+            )
+        if once != 0 and torch.equal(once, twice):
+            raise ValueError(
+                "compute_loss_func ignores num_items_in_batch, so the gradients of several batches (or processes) "
+                "would add up where one wants their mean. Return the sum over the windows divided by "
+                "num_items_in_batch."
+            )
+        self._divides = True
+
+    def _experts_loss(self, outputs: Any) -> Tensor | float:
+        """The weighted auxiliary loss of a model that was asked for no loss of its own; 0 without experts."""
+        config = self._bare_model.config
+        if not any(config.num_experts) or not config.router_aux_loss_coef:
+            return 0.0
+        aux_loss = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
+        if aux_loss is None:
+            raise ValueError(
+                "label_smoothing_factor and compute_loss_func replace the model's loss, and the experts' auxiliary "
+                f"loss would be lost: the {type(outputs).__name__} that the model returns has no aux_loss. Let the "
+                "model return aux_loss=outputs.aux_loss of the encoder by name (return_dict=True)."
+            )
+        return config.router_aux_loss_coef * aux_loss.mean()  # nn.DataParallel gives one for each device
 
     def _get_grad_norm(self, model, grad_norm=None):
         """`Trainer` calls it between clipping and the optimizer's step, which ignores gradients of `None`."""
@@ -109,11 +326,20 @@ class NeurIPTTrainer(Trainer):
         model.zero_grad()
         return norm
 
+    # Evaluation and log
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._evaluation_parts = _Means()
+        if isinstance(self.compute_metrics, _WholeSet):
+            self.compute_metrics.kept = {}  # an evaluation before this one may have been interrupted
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        for name, value in self._evaluation_parts.take().items():
+            output.metrics[f"{metric_key_prefix}_{name}"] = value
+        return output
+
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        for prefix in ("", "eval_"):
-            for name in LOSS_PARTS if f"{prefix}loss" in logs else ():
-                if parts := self._loss_parts.pop(prefix + name, None):
-                    logs[prefix + name] = round(torch.stack(parts).mean().item(), 6)
+        if "loss" in logs:
+            logs |= self._training_parts.take()
         super().log(logs, *args, **kwargs)
 
 
