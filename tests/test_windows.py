@@ -28,7 +28,7 @@ def manifest(tmp_path):
     for number, split in enumerate(["train"] * 4 + ["val", "test"]):
         for label in ("rest", "task"):
             file = f"sub-{number}_{label}_raw.fif"
-            write_recording(tmp_path / file, number, seconds=20.0)
+            write_recording(tmp_path / file, [number, label == "task"], seconds=20.0)
             rows.append({"file": file, "subject": f"sub-{number}", "label": label, "split": split, "site": "A"})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     return tmp_path / "manifest.csv"

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
+from transformers.utils import logging
 
 from ..formats.files import open_recording
 from ..recordings import Recording, Segment, check_positive
+from .identity import is_named, one_name_each, recording_names, recording_sources
 
+
+logger = logging.get_logger(__name__)
 
 RECORDING_SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nxe", ".lay")
 SPLIT_NAMES = {
@@ -24,6 +28,10 @@ SPLIT_NAMES = {
 # Of the people that are drawn for train, validation and test.
 SPLIT_SHARES = (0.6, 0.2, 0.2)
 SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
+OTHER_PEOPLE = (
+    "Capitals, blanks, hyphens, leading zeros and words such as sub- make no difference. If they are other people, "
+    "name their data sets in a column `dataset`, or give trust_manifest=True."
+)
 BIDS_RECORDING = re.compile(r"sub-[^/]+/(ses-[^/]+/)?eeg/[^/]+_eeg\.[^/]+")
 
 
@@ -38,7 +46,12 @@ def read_table(
     Reads a manifest, or scans a folder that has none. The arguments are those of [`load_recordings`].
 
     Returns:
-        One row for each recording, with `path`, `subject`, `label` or `events`, and the manifest's other columns.
+        One row for each recording, with `path`, `recording` (its name), `subject`, `label` or `events`, and the
+        manifest's other columns.
+
+    Raises:
+        FileNotFoundError: if `source` or a file of the manifest does not exist.
+        ValueError: if columns, people or labels are missing.
     """
     if source.is_dir() and (source / "manifest.csv").is_file():
         source = source / "manifest.csv"
@@ -70,7 +83,15 @@ def read_table(
     if absent:
         raise FileNotFoundError(f"{len(absent)} recordings of {source} do not exist, the first: {absent[:3]}.")
 
+    nameless = table["file"][~table["subject"].map(is_named)]
+    if len(nameless):
+        raise ValueError(
+            f"{len(nameless)} rows of {source} have nobody in the column subject, the first: {list(nameless[:3])}. "
+            f"Name the person of each recording, so that nobody is in both training and test."
+        )
+
     table = table.copy()
+    table["recording"] = recording_names(table)
     if events is not None:
         names = dict(events) if isinstance(events, Mapping) else {name: name for name in events}
         table["events"] = [names] * len(table)
@@ -124,14 +145,20 @@ def assign_splits(
     shares: tuple[float, float, float] = SPLIT_SHARES,
     seed: int = 0,
     within_subject: bool = False,
+    trust_manifest: bool = False,
 ) -> pd.DataFrame:
     """
-    Fills the column `split` from the manifest's column, or by drawing people. The arguments are those of
-    [`load_recordings`].
+    Fills the column `split` from the manifest's column, or by drawing people, and gives each person one name in the
+    column `subject`: the first spelling, with `dataset/` in front where people of two data sets share it. The
+    arguments are those of [`load_recordings`].
 
     Raises:
-        ValueError: if the manifest has an unknown split, or a person is in two splits without `within_subject`.
+        ValueError: if the manifest has an unknown split, a person is in two splits without `within_subject`, or one
+            recording is in two rows.
     """
+    spelled = table["subject"].copy()
+    table["subject"] = one_name_each(table, trust_manifest)
+    spellings = spelled.groupby(table["subject"]).unique().map(" = ".join)
     if split_column in table:
         unknown = set(table[split_column]) - set(SPLIT_NAMES)
         if unknown:
@@ -143,11 +170,37 @@ def assign_splits(
         table["split"] = table["subject"].map(_draw_people(table, shares, seed))
     sides = table.groupby("subject")["split"].nunique()
     if not within_subject and (sides > 1).any():
+        people = spellings[sides > 1]
         raise ValueError(
-            f"These people are in more than one split: {sorted(sides.index[sides > 1])}. A model could recognise them "
-            f"instead of learning the task. Give within_subject=True if the protocol intends this."
+            f"These people are in more than one split: {sorted(people)}. A model could recognise them instead of "
+            f"learning the task. Give within_subject=True if the protocol intends this."
+            + (f" {OTHER_PEOPLE}" if people.str.contains(" = ").any() else "")
         )
+    if not trust_manifest:
+        _refuse_repeated(table)
+        several = spellings[spellings.str.contains(" = ")]
+        if len(several):
+            logger.warning(f"Taken for one person each: {'; '.join(several)}. {OTHER_PEOPLE}")
     return table
+
+
+def _refuse_repeated(table: pd.DataFrame) -> None:
+    """
+    Refuses one recording in several rows: linked, spelled otherwise or copied. Parts of one file, and windows at other
+    annotations of the same person, are different recordings.
+    """
+    for _, rows in table.groupby(recording_sources(table), sort=False):
+        annotations = [set() if entry is None else set(entry) for entry in rows["events"]]
+        apart = all(annotations) and sum(map(len, annotations)) == len(set.union(*annotations))
+        if len(rows) == 1 or (apart and rows["subject"].nunique() == 1):
+            continue
+        label = rows["label"].map(lambda value: f", {value!r}") if "label" in rows else ""
+        described = rows["file"] + " (" + rows["subject"] + label + ", " + rows["split"] + ")"
+        raise ValueError(
+            f"These rows are one recording, by path or with the same content: {', '.join(described[:5])}. Keep one "
+            f"row for each recording, with one person and one label. Give trust_manifest=True if they are to be used "
+            f"as different recordings."
+        )
 
 
 def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: int) -> dict[str, str]:

@@ -7,11 +7,9 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from .manifest import assign_splits, read_table
+from .identity import dataset_of
+from .manifest import SPLIT_NAMES, assign_splits, read_table
 from .windows import load_recordings
-
-
-DATASET_COLUMNS = ("dataset", "set")
 
 
 @dataclass
@@ -46,9 +44,18 @@ class TaskArguments:
     within_subject: bool = field(
         default=False, metadata={"help": "Allow the same person in several splits (within-subject protocols)."}
     )
+    trust_manifest: bool = field(
+        default=False,
+        metadata={
+            "help": "Take other names for other people and other rows for other recordings, however much they look "
+            "like the same (sub-01 and 1, a file and its copy)."
+        },
+    )
     evaluate_on: list[str] = field(
         default_factory=lambda: ["validation", "test"],
-        metadata={"help": "Splits that are scored together; nothing is fitted or chosen on their people."},
+        metadata={
+            "help": "Splits to score. People on whom something is chosen (--load_best_model_at_end) are scored apart."
+        },
     )
     dataset: str | None = field(
         default=None,
@@ -71,6 +78,12 @@ class TaskArguments:
     baseline_frequencies: list[float] = field(
         default_factory=list, metadata={"help": "Filter bank of tangent_space, in hertz, for steady-state responses."}
     )
+
+    def __post_init__(self):
+        unknown = sorted(set(self.evaluate_on) - set(SPLIT_NAMES))
+        if unknown or not self.evaluate_on:
+            raise ValueError(f"evaluate_on must be of {', '.join(SPLIT_NAMES)}, but is {self.evaluate_on}.")
+        self.evaluate_on = list(dict.fromkeys(SPLIT_NAMES[name] for name in self.evaluate_on))
 
     @property
     def chosen_rows(self) -> dict[str, str] | None:
@@ -110,14 +123,29 @@ def load_splits(task: TaskArguments, extractor: NeurIPTFeatureExtractor) -> Data
         event_offset_seconds=task.event_offset_seconds,
         split_column=task.split_column,
         within_subject=task.within_subject,
+        trust_manifest=task.trust_manifest,
     )
 
 
 def load_task(
     task: TaskArguments, extractor: NeurIPTFeatureExtractor, seed: int
 ) -> tuple[Dataset, Dataset, DatasetDict]:
-    """The training windows, the windows to score (all splits of `evaluate_on` together), and all splits."""
+    """
+    The training windows, the windows to score (all splits of `evaluate_on` together), and all splits.
+
+    Raises:
+        ValueError: as [`load_recordings`], and where nobody is in `train` or in any split of `evaluate_on`, or `train`
+            itself is to be scored.
+    """
+    if "train" in task.evaluate_on:
+        raise ValueError("The people of train are trained on, so evaluate_on must not name train.")
     splits = load_splits(task, extractor)
+    for names in (["train"], task.evaluate_on):
+        if not set(names) & set(splits):
+            raise ValueError(
+                f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in {', '.join(splits)}. Change "
+                f"the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
+            )
     train = splits["train"]
     if task.max_train_windows is not None and task.max_train_windows < len(train):
         train = train.shuffle(seed=seed).select(range(task.max_train_windows))
@@ -131,9 +159,10 @@ def task_table(task: TaskArguments) -> pd.DataFrame:
     columns, and `dataset`, which is empty where neither the task nor the manifest names it.
     """
     table = read_table(Path(task.data), task.chosen_rows, task.label_column, task.event_classes)
-    table = assign_splits(table, task.split_column, within_subject=task.within_subject)
-    column = next((name for name in DATASET_COLUMNS if name in table), None)
-    table["dataset"] = task.dataset or (table[column] if column else "")
+    table = assign_splits(
+        table, task.split_column, within_subject=task.within_subject, trust_manifest=task.trust_manifest
+    )
+    table["dataset"] = task.dataset or dataset_of(table)
     return table
 
 

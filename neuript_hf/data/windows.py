@@ -8,11 +8,13 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
+from .identity import overlapping_windows, shared_windows
 from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, class_names, open_row, read_table
 
 
@@ -33,6 +35,7 @@ def load_recordings(
     split_shares: tuple[float, float, float] = SPLIT_SHARES,
     split_seed: int = 0,
     within_subject: bool = False,
+    trust_manifest: bool = False,
     subject_pattern: str = SUBJECT_PATTERN,
     num_proc: int | None = None,
 ) -> DatasetDict:
@@ -65,17 +68,22 @@ def load_recordings(
         split_column: column with `train`, `val` or `test`; if there is none, people are drawn.
         split_shares: shares of the people to draw for train, validation and test.
         split_seed: seed of that draw.
-        within_subject: allow a person in several splits, for protocols that intend this.
+        within_subject: allow a person in several splits, for protocols that intend this. The windows of two splits
+            must still have no time of a recording in common.
+        trust_manifest: take other names for other people and other rows for other recordings, however much they look
+            like the same. By default, names that differ in their spelling alone (`sub-01`, `S1`, `1`) are one person,
+            and one recording in two rows is refused: by path, by bytes, and by the samples of its windows.
         subject_pattern: regular expression whose first group is the person, for folders without a manifest.
         num_proc: number of processes that read recordings.
 
     Raises:
         FileNotFoundError: if `source` or a file of the manifest does not exist.
-        ValueError: if columns or labels are missing, a person is in two splits, a class has no training window, or the
-            extractor refuses a recording (the message names its file).
+        ValueError: if columns or labels are missing, a person is in two splits, a recording is in two rows, windows of
+            two splits have samples in common, a class has no training window, or the extractor refuses a recording
+            (the message names its file).
     """
     table = read_table(Path(source), rows, label_column, events, subject_pattern)
-    table = assign_splits(table, split_column, split_shares, split_seed, within_subject)
+    table = assign_splits(table, split_column, split_shares, split_seed, within_subject, trust_manifest)
     classes = class_names(table, events)
 
     features = {
@@ -120,7 +128,26 @@ def load_recordings(
         missing = set(classes) - {classes[label] for label in set(splits[split]["labels"])} if classes else set()
         if missing and split == "train":
             raise ValueError(f"The {split} split has no window of the classes {sorted(missing)}.")
+    if not trust_manifest:
+        _refuse_shared_samples(splits, table, window_seconds or extractor.window_seconds)
     return DatasetDict(splits)
+
+
+def _refuse_shared_samples(splits: Mapping[str, Dataset], table: pd.DataFrame, seconds: float) -> None:
+    """Refuses windows of two splits that overlap, and recordings of two rows with the same samples."""
+    advice = "Give trust_manifest=True if you want this all the same."
+    for one, start, split, other, other_start, other_split in overlapping_windows(splits, table, seconds):
+        raise ValueError(
+            f"Windows of {seconds:g} s share samples across the split: {one} at {start:g} s is in {split}, {other} at "
+            f"{other_start:g} s in {other_split}. Leave at least a window between the parts of a recording. {advice}"
+        )
+    person = dict(zip(table["recording"], table["subject"], strict=True))
+    split = dict(zip(table["recording"], table["split"], strict=True))
+    for (one, other), (start, other_start) in shared_windows(splits).items():
+        raise ValueError(
+            f"Two rows hold the same samples: {one} at {start:g} s ({person[one]}, {split[one]}) and {other} at "
+            f"{other_start:g} s ({person[other]}, {split[other]}). Keep one row for each recording. {advice}"
+        )
 
 
 def channel_reports(dataset: Dataset) -> dict[str, dict]:
@@ -141,11 +168,11 @@ def _windows_of_recordings(
         settings = dict(extractor_settings)
         settings |= {name: recording[name] for name in ("montage", "net") if recording.get(name)}
         extractor = NeurIPTFeatureExtractor.from_dict(settings)
-        labels, onsets = None, None
+        labels, onsets, outside = None, None, 0
         try:
             source = open_row(recording)
             if recording["events"] is not None:
-                onsets, labels = _event_windows(
+                onsets, labels, outside = _event_windows(
                     source, recording["events"], event_offset_seconds, window_seconds, stride_seconds
                 )
                 if not onsets:
@@ -158,16 +185,21 @@ def _windows_of_recordings(
                 batch = extractor(source, window_seconds=window_seconds, stride_seconds=stride_seconds)
         except ValueError as error:
             raise ValueError(f"{recording['file']}: {error}") from error
-        for index in range(len(batch["input_values"])):
+        if outside:
+            left_out = f"{outside} windows at annotations that reach beyond the recording or into a gap"
+            logger.warning(f"{recording['file']}: left out {left_out}.")
+            batch.report.steps.append(f"note: left out {left_out}")
+        # the extractor leaves out windows in time marked as bad
+        for index, planned in enumerate(batch.kept.tolist()):
             example = {name: values[index] for name, values in batch.items()}
             example |= {
                 "subject": recording["subject"],
-                "recording": recording["file"],
-                "onset": float(batch.onsets[index]) if onsets is None else onsets[index],
+                "recording": recording["recording"],
+                "onset": float(batch.onsets[index]) if onsets is None else onsets[planned],
                 "report": json.dumps(batch.report.to_dict()) if index == 0 else "",
             }
             if labels is not None:
-                example["labels"] = labels[index]
+                example["labels"] = labels[planned]
             elif "label" in recording:
                 example["labels"] = recording["label"]
             yield example
@@ -179,8 +211,8 @@ def _event_windows(
     offset_seconds: float,
     window_seconds: float,
     stride_seconds: float | None,
-) -> tuple[list[float], list[str]]:
-    """Starts (seconds) and classes of the windows at annotations; a warning counts those that do not fit."""
+) -> tuple[list[float], list[str], int]:
+    """Starts (seconds) and classes of the windows at annotations, and how many more do not fit."""
     onsets, labels, outside = [], [], 0
     for first, duration, description in source.events:
         if description not in events:
@@ -196,9 +228,7 @@ def _event_windows(
                 continue
             onsets.append(float(start))
             labels.append(events[description])
-    if outside:
-        logger.warning(f"Left out {outside} windows at annotations that reach beyond the recording or into a gap.")
-    return onsets, labels
+    return onsets, labels, outside
 
 
 def _last_change(path: Path) -> int:

@@ -1,0 +1,295 @@
+"""
+Who and what is the same under another name: people by their spelling, recordings by path, by bytes and by samples.
+
+Nothing here decides what may be done with them. `manifest.py` refuses a person or a recording on two sides of a split,
+`checkpoints/training_record.py` compares people with those that weights have seen.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+from scipy.spatial import cKDTree
+
+
+# Columns of a manifest with the name of the data set, the first that it has: person 01 of one is not 01 of another.
+DATASET_COLUMNS = ("dataset", "set")
+# Columns that choose a part of a file: rows that differ in them are different recordings.
+PART_COLUMNS = ("variable", "trial")
+
+# What people are called in general. The short ones count only before nothing but a number: "S01", but not "Smith", nor
+# "S155w1", who is not "155w1" in a well-known set.
+_WORDS = "subject|subj|sub|participant|patient|proband|person"
+_GENERAL = re.compile(rf"(?:{_WORDS})-(?=.)|(?:{_WORDS})(?=[0-9])|(?:pat|pp|vp|id|s|p)-?(?=[0-9]+$)")
+_SESSION = re.compile(r"(?:(?<=.)-|(?<=[0-9]))(?:(?:ses|session)-[^-]+|(?:ses|session|run|visit|night|day)-?[0-9]+)$")
+_WHOLE_FLOAT = re.compile(r"(?<![.,\d])(\d+)[.,]0+$")
+_NO_NAME = ("", "n/a", "nan", "none", "null")
+
+# Bytes at the start, in the middle and at the end of files of one size that are compared before the whole files.
+_BLOCK = 1 << 16
+# Windows have the same samples where the courses of their amplitude correlate at least so much. Candidates are found
+# by their distance in a few random projections, which is below this one for such windows.
+_SAME_COURSE, _PROJECTIONS, _DISTANCE = 0.99, 12, 1.0
+# Share of a recording's windows that another one must have as well: all may begin with the same calibration signal.
+_SHARED = 0.05
+
+
+def is_named(name: str) -> bool:
+    """Whether a cell of the column `subject` names anybody."""
+    return str(name).strip().casefold() not in _NO_NAME
+
+
+def person_key(name: str, dataset: str = "") -> str:
+    """
+    What is left of a person's name without its spelling: two names with the same key are taken for one person.
+
+    Capitals, blanks, hyphens, underscores, leading zeros, `.0` of a number read as a decimal, the form of Unicode
+    characters, general words before a number (`sub-`, `subject`, `S`, `P`, ...), the name of the data set in front and
+    a session or run behind make no difference. Other letters and all other digits do: `A01` is not `B01`, `1` is not
+    `11`, `12_15` is not `1215`.
+
+    Args:
+        name: the person, with or without `dataset/` in front.
+        dataset: the data set that the person belongs to.
+    """
+    owner, _, name = str(name).rpartition("/")
+    front = _slug(owner or dataset)
+    slug = _slug(name)
+    while True:
+        shorter = _SESSION.sub("", slug)
+        if general := _GENERAL.match(shorter):
+            shorter = shorter[general.end() :]
+        if front and shorter.startswith(f"{front}-"):
+            shorter = shorter[len(front) + 1 :]
+        if shorter == slug or not shorter:
+            break
+        slug = shorter
+    return _joined(slug) or _plain(name)
+
+
+def dataset_key(name: str) -> str:
+    """As [`person_key`], for the name of a data set: capitals, blanks, hyphens and underscores make no difference."""
+    return _joined(_slug(name))
+
+
+def _plain(text: str) -> str:
+    """One form for the characters of a text; no invisible ones."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(text)).casefold())
+    return "".join(character for character in text if unicodedata.category(character) != "Cf").strip()
+
+
+def _slug(text: str) -> str:
+    """Letters, ASCII digits and symbols, with a hyphen for every run of blanks and punctuation."""
+    text = _WHOLE_FLOAT.sub(r"\1", _plain(text))
+    characters = []
+    for character in text:
+        kind = unicodedata.category(character)
+        if kind == "Nd":
+            character = str(unicodedata.decimal(character))
+        characters.append("-" if kind[0] in "PZC" else character)
+    return re.sub(r"-+", "-", "".join(characters)).strip("-")
+
+
+def _joined(slug: str) -> str:
+    """Without leading zeros, and without hyphens, except between numbers."""
+    slug = re.sub(r"[0-9]+", lambda digits: digits[0].lstrip("0") or "0", slug)
+    return re.sub(r"(?<![0-9])-|-(?![0-9])", "", slug)
+
+
+def dataset_of(table: pd.DataFrame) -> pd.Series:
+    """The data set of each row, empty where the table does not name it."""
+    column = next((name for name in DATASET_COLUMNS if name in table), None)
+    return table[column] if column else pd.Series("", index=table.index)
+
+
+def one_name_each(table: pd.DataFrame, trust: bool = False) -> pd.Series:
+    """
+    A name for the person of each row: one for each person, the first spelling in the table, with `dataset/` in front
+    where people of several data sets share it.
+
+    Args:
+        table: with `subject` and perhaps a column of `DATASET_COLUMNS`.
+        trust: take every spelling for another person.
+    """
+    datasets, subjects = dataset_of(table), table["subject"]
+    keys = [
+        (owner, name) if trust else (dataset_key(name.rpartition("/")[0] or owner), person_key(name, owner))
+        for owner, name in zip(datasets, subjects, strict=True)
+    ]
+    people = pd.Series(keys, index=table.index)
+    names = subjects.groupby(people).transform("first")
+    shared = people.groupby(names).transform("nunique") > 1
+    full = [full_name(owner, name) for owner, name in zip(datasets, names, strict=True)]
+    return names.where(~shared, pd.Series(full, index=table.index))
+
+
+def full_name(dataset: str, subject: str) -> str:
+    """`dataset/person`, or the person alone where the data set has no name."""
+    return subject if not dataset or subject.startswith(f"{dataset}/") else f"{dataset}/{subject}"
+
+
+def recording_names(table: pd.DataFrame) -> pd.Series:
+    """The name of each row's recording: its file, and what part of it is meant where the row says so."""
+    names = table["file"].astype(str)
+    for column in (name for name in PART_COLUMNS if name in table):
+        names = names.where(table[column] == "", names + f", {column} " + table[column].astype(str))
+    return names
+
+
+def recording_sources(table: pd.DataFrame) -> pd.Series:
+    """A key for the recording of each row, the same for rows with the same samples: see [`same_files`]."""
+    parts = (table[name] for name in PART_COLUMNS if name in table)
+    return pd.Series(list(zip(same_files(table["path"]), *parts, strict=True)), index=table.index)
+
+
+def same_files(paths: Iterable[str | Path]) -> list[Hashable]:
+    """
+    A key for each path; paths with the same key lead to the same samples: through links or another spelling, or to
+    copies with the same bytes. What counts is the file with the samples (of BrainVision, EEGLAB and Persyst the one
+    beside the header, of EGI the one inside the folder). Empty files are all different.
+    """
+    files = [_file_with_samples(Path(path)) for path in paths]
+    inodes = [(stat.st_dev, stat.st_ino) for stat in (file.stat() for file in files)]
+    file_of = dict(zip(inodes, files, strict=True))
+    alike = [list(file_of)]
+    for look in (_size, _blocks, _digest):  # whole files are read only where size and some blocks agree
+        alike = [group for part in alike for group in _groups(part, lambda inode, look=look: look(file_of[inode]))]
+    copy_of = {inode: group[0] for group in alike for inode in group}
+    return [copy_of.get(inode, inode) for inode in inodes]
+
+
+def _groups(items: Iterable[Hashable], key: Callable[[Hashable], Hashable]) -> list[list]:
+    """The items that share a key with another; `None` is shared by nobody."""
+    found: dict[Hashable, list] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return [group for name, group in found.items() if name is not None and len(group) > 1]
+
+
+def _file_with_samples(path: Path) -> Path:
+    if path.is_dir():
+        return path / "signal1.bin" if (path / "signal1.bin").is_file() else path
+    suffix = path.suffix.lower()
+    if suffix in (".vhdr", ".lay"):
+        named = re.search(rb"^\s*(?:Data)?File\s*=\s*(.+?)\s*$", path.read_bytes()[:_BLOCK], re.MULTILINE)
+        name = named[1].decode("utf-8", "replace").replace("$b", path.stem) if named else f"{path.stem}.eeg"
+    elif suffix == ".set":
+        name = f"{path.stem}.fdt"
+    else:
+        return path
+    return path.parent / name if (path.parent / name).is_file() else path
+
+
+def _size(file: Path) -> int | None:
+    return (file.stat().st_size or None) if file.is_file() else None
+
+
+def _blocks(file: Path) -> bytes:
+    size, digest = file.stat().st_size, hashlib.blake2b(digest_size=16)
+    with file.open("rb") as opened:
+        for start in (0, size // 2, max(0, size - _BLOCK)):
+            opened.seek(start)
+            digest.update(opened.read(_BLOCK))
+    return digest.digest()
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+def shared_windows(splits: Mapping[str, Dataset]) -> dict[tuple[str, str], tuple[float, float]]:
+    """
+    Recordings with the same samples in windows of theirs, whatever their files are: for each pair the starts of the
+    first such window in both, in seconds. A twentieth of the windows of one of them is enough.
+
+    Args:
+        splits: windows of `load_recordings`, all of one length or not.
+    """
+    courses, recordings, onsets = [], [], []
+    for windows in splits.values():
+        for batch in windows.select_columns(["input_values"]).with_format("arrow").iter(1000):
+            for window in batch["input_values"]:
+                courses.append(_course(window.values.flatten().to_numpy().reshape(len(window.values), -1)))
+        recordings += list(windows["recording"])
+        onsets += list(windows["onset"])
+    recordings, onsets = np.asarray(recordings), np.asarray(onsets)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    lengths = np.array([len(course) for course in courses])
+    for length in set(lengths) - {0}:
+        rows = np.flatnonzero(lengths == length)
+        alike = np.stack([courses[row] for row in rows])
+        projections = np.random.default_rng(0).normal(size=(length, _PROJECTIONS))
+        pairs = cKDTree(alike @ projections).query_pairs(_DISTANCE, output_type="ndarray")
+        pairs = pairs[(alike[pairs[:, 0]] * alike[pairs[:, 1]]).sum(axis=1) >= _SAME_COURSE]
+        for one, other in rows[pairs]:
+            one, other = sorted((one, other), key=lambda row: (recordings[row], row))
+            if recordings[one] != recordings[other]:
+                pair = (str(recordings[one]), str(recordings[other]))
+                found.setdefault(pair, []).append((float(onsets[one]), float(onsets[other])))
+    counts = dict(zip(*np.unique(recordings, return_counts=True), strict=True))
+    return {
+        pair: min(starts)
+        for pair, starts in sorted(found.items())
+        if len(starts) >= _SHARED * min(counts[name] for name in pair)
+    }
+
+
+def _course(window: np.ndarray) -> np.ndarray:
+    """Mean magnitude over the channels `[T]`, standardised to length 1; empty where nothing changes."""
+    course = np.abs(window).mean(axis=0)
+    course = course - course.mean()
+    size = np.linalg.norm(course)
+    return course / size if size > 1e-6 else course[:0]
+
+
+def overlapping_windows(
+    splits: Mapping[str, Dataset], table: pd.DataFrame, seconds: float
+) -> list[tuple[str, float, str, str, float, str]]:
+    """
+    Windows on two sides of a split that have time of one recording in common.
+
+    Args:
+        splits: windows of `load_recordings`.
+        table: the recordings; rows of one file may have windows at different annotations.
+        seconds: length of a window.
+
+    Returns:
+        For each recording with such windows the first two: recording, start in seconds and split of both.
+    """
+    sources = dict(zip(table["recording"], recording_sources(table), strict=True))
+    windows = pd.concat(
+        pd.DataFrame({"recording": part["recording"], "onset": part["onset"], "split": name})
+        for name, part in splits.items()
+    )
+    found = []
+    for _, rows in windows.groupby(windows["recording"].map(sources), sort=False):
+        # where two of different sides overlap, so do two of different sides that follow each other
+        rows = rows.sort_values("onset", kind="stable").to_records(index=False)
+        for one, other in zip(rows, rows[1:], strict=False):
+            if one.split != other.split and other.onset - one.onset < seconds - 1e-3:
+                found.append((*one, *other))
+                break
+    return found
+
+
+__all__ = [
+    "DATASET_COLUMNS",
+    "PART_COLUMNS",
+    "dataset_key",
+    "dataset_of",
+    "full_name",
+    "is_named",
+    "one_name_each",
+    "overlapping_windows",
+    "person_key",
+    "recording_names",
+    "recording_sources",
+    "same_files",
+    "shared_windows",
+]
