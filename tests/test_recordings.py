@@ -73,7 +73,7 @@ def test_a_missing_unit_is_found_by_size_and_noted(tmp_path, microvolts, factor,
 
 def test_a_size_that_fits_no_unit_is_refused(tmp_path, microvolts):
     path = edf_of(tmp_path / "a.edf", microvolts, "", 500)
-    with pytest.raises(ValueError, match="unit field is empty.*Give the unit: unit='uV'.*a.edf"):
+    with pytest.raises(ValueError, match="no unit in the file.*Give the unit.*unit='uV', 'mV' or 'V'.*a.edf"):
         open_recording(path)
 
 
@@ -360,10 +360,11 @@ def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
         "shifted.edf": (data[:200] + data[202:], "header is broken.*number of signals"),
         "text.edf": (data.decode("utf-8", errors="replace").encode(), "truncated or corrupt|header is broken"),
         "none.edf": (data[:1024], "has no data"),
-        "noise.fif": (data, "can't read the file, it may be truncated or corrupt"),
-        "noise.xyz": (data, "can't read the file"),
-        "noise.mat": (data, "corrupt|Unknown mat file"),
-        "noise.npy": (data, "corrupt|pickle"),
+        "noise.fif": (data[1:], "corrupt, or not a FIF file"),
+        "noise.gdf": (data[1:], "can't read the file, it may be truncated or corrupt"),
+        "noise.xyz": (data[1:], "can't read the file"),
+        "noise.mat": (data[1:], "corrupt|Unknown mat file"),
+        "noise.npy": (data[1:], "corrupt|pickle"),
     }
     for name, (content, words) in broken.items():
         (tmp_path / name).write_bytes(content)

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import mne
 import numpy as np
 
 from ..electrodes import resolve_channel
 from ..private_apis import samples_per_record
-from ..recordings import Recording, Segment
+from ..recordings import Recording, Segment, without
 from ..units import NO_UNIT, microvolts_of
 
 
@@ -28,21 +29,26 @@ class EDFHeader:
 
     Args:
         labels, units: of every signal, annotations included.
+        physical, digital: the range of every signal in its unit and in steps, each (minimum, maximum).
         samples: number of samples of each signal in one record.
-        record_seconds: length of a record; 0 in files of annotations.
+        record_seconds: length of a record.
         records: number of complete records in the file.
         promised_records: the number that the header gives; -1 = the recording was not closed.
         header_bytes, sample_bytes: sizes.
+        continuous: whether it says that there are no gaps between records (not EDF+D or BDF+D).
     """
 
     labels: list[str]
     units: list[str]
+    physical: list[tuple[float, float]]
+    digital: list[tuple[float, float]]
     samples: list[int]
     record_seconds: float
     records: int
     promised_records: int
     header_bytes: int
     sample_bytes: int
+    continuous: bool
 
     @property
     def annotations(self) -> list[int]:
@@ -52,13 +58,30 @@ class EDFHeader:
     @property
     def rates(self) -> list[float]:
         """Sampling rate of each signal, in hertz."""
-        return [count / self.record_seconds if self.record_seconds else 0.0 for count in self.samples]
+        return [count / self.record_seconds for count in self.samples]
+
+    @property
+    def eeg(self) -> list[int]:
+        """Numbers of the signals that may be EEG by their unit and name."""
+        return [
+            k
+            for k, (unit, label) in enumerate(zip(self.units, self.labels, strict=True))
+            if k not in self.annotations
+            and (microvolts_of(unit) or unit.lower() in NO_UNIT)
+            and not resolve_channel(label).startswith("non-eeg")
+        ]
 
 
-def read_edf_header(path: Path) -> EDFHeader:
+def read_edf_header(path: Path, sampling_rate: float | None = None) -> EDFHeader:
     """
+    Args:
+        path: an EDF or BDF file.
+        sampling_rate: of the EEG channels in hertz, for a header whose length of a record can't be, or contradicts the
+            clock of the records.
+
     Raises:
-        ValueError: where a field is not a number, there are no signals or no records, or the file was mangled.
+        ValueError: where a field is not a number, there are no signals or no records, the length of a record can't be
+            and no rate is given, or the file was mangled.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -78,21 +101,38 @@ def read_edf_header(path: Path) -> EDFHeader:
     record_bytes = sum(samples) * sample_bytes
     if record_bytes < 1:
         raise ValueError("The header is broken: its records have no samples.")
+    if header_bytes != 256 * (count + 1):
+        raise ValueError(
+            f"The header is broken: it gives its own size as {header_bytes} bytes, but {count} signals take "
+            f"{256 * (count + 1)}. One of the two numbers (bytes 184 to 191, 252 to 255) is wrong."
+        )
+    labels = column(0, 16)
+
+    def limits(offset: int, what: str) -> list[float]:
+        texts = zip(column(offset, 8), labels, strict=True)
+        return [_number(text.encode("latin-1"), f"{what} of {label}", float) for text, label in texts]
+
+    physical = zip(limits(104, "physical minimum"), limits(112, "physical maximum"), strict=True)
+    digital = zip(limits(120, "digital minimum"), limits(128, "digital maximum"), strict=True)
     header = EDFHeader(
-        labels=column(0, 16),
+        labels=labels,
         units=column(96, 8),
+        physical=list(physical),
+        digital=list(digital),
         samples=samples,
         record_seconds=_number(fixed[244:252], "length of a record", float),
         records=max(0, size - header_bytes) // record_bytes,
         promised_records=_number(fixed[236:244], "number of records", int),
         header_bytes=header_bytes,
         sample_bytes=sample_bytes,
+        continuous=fixed[192:197] not in (b"EDF+D", b"BDF+D"),
     )
     if len(header.annotations) == count:
         raise ValueError("The file has no signal channels, only annotations (a hypnogram or an event list).")
     if header.records == 0 or header.promised_records == 0:
         raise ValueError("The file has no data: its header describes 0 records, so it lasts 0 s.")
     _refuse_mangled(path, header, size)
+    _find_record_seconds(path, header, sampling_rate)
     return header
 
 
@@ -134,9 +174,9 @@ def _annotation_bytes(path: Path, header: EDFHeader, most: int | None = None) ->
     return np.array(mapped[:most, offset : offset + width])
 
 
-def record_onsets(path: Path, header: EDFHeader) -> np.ndarray:
-    """Start of each record in seconds after the first, by the clock in the annotations (EDF+D, BDF+D)."""
-    texts = [bytes(row).split(b"\x14")[0].decode("latin-1") for row in _annotation_bytes(path, header)]
+def record_onsets(path: Path, header: EDFHeader, most: int | None = None) -> np.ndarray:
+    """Start of each record (or of the first `most`) in seconds after the first, by the clock in the annotations."""
+    texts = [bytes(row).split(b"\x14")[0].decode("latin-1") for row in _annotation_bytes(path, header, most)]
     try:
         onsets = np.array([float(text) for text in texts])
     except ValueError:
@@ -146,24 +186,68 @@ def record_onsets(path: Path, header: EDFHeader) -> np.ndarray:
     return onsets - onsets[0]
 
 
-def segments_by_clock(recording: Recording, path: Path) -> list[Segment]:
+def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, int]]) -> None:
     """
-    The segments of a Raw of an EDF+D or BDF+D file, by the clock of its records: MNE joins them without saying so.
+    Sets the segments and events of a Raw of EDF+D or BDF+D files by the clock of their records: MNE joins these
+    without saying so, and counts the file's own annotations by the clock, but all others in the joined signal.
 
     Args:
-        recording: of a Raw, whole or cropped.
-        path: its file.
+        recording: of a Raw, whole or cropped, resampled, concatenated; already split where it was concatenated.
+        parts: of each recording in the Raw its file (`None` = without gaps), its first sample in the file, and its
+            number of samples, at the Raw's rate.
     """
-    source, rate = recording.source, recording.sampling_rate
-    header = read_edf_header(path)
-    if samples_per_record(source) / header.record_seconds != rate:
-        return recording.segments
-    missing = np.diff(record_onsets(path, header)) - header.record_seconds
-    length = round(header.record_seconds * rate)
-    # a cropped Raw begins at first_samp
-    at = {(int(k) + 1) * length - source.first_samp: k for k in np.flatnonzero(np.abs(missing) > 0.5 / rate)}
-    breaks = [(sample, float(missing[k])) for sample, k in at.items() if 0 < sample < source.n_times]
-    return segments_between(breaks, source.n_times, rate) if breaks else recording.segments
+    rate, begin, clock = recording.sampling_rate, 0, 0.0
+    joined, breaks = recording.events, [(segment.start, 0.0) for segment in recording.segments[1:]]
+    resampled, by_file, from_file = False, [], set()
+    for path, first, samples in parts:
+        if path is None:
+            begin, clock = begin + samples, clock + samples / rate
+            continue
+        header = read_edf_header(path)
+        # the rate may have changed since MNE read the file
+        record = header.record_seconds * rate
+        resampled = resampled or samples_per_record(recording.source) != round(record, 6)
+        missing = np.diff(record_onsets(path, header)) - header.record_seconds
+        # a record that comes a sample late is rounding of the clock
+        gaps = {round((int(k) + 1) * record): float(missing[k]) for k in np.flatnonzero(missing > 1.5 / rate)}
+        before = sum(seconds for sample, seconds in gaps.items() if sample <= first)
+        inside = [(sample - first, seconds) for sample, seconds in gaps.items() if first < sample < first + samples]
+        breaks += [(begin + at, seconds) for at, seconds in inside]
+        length = samples / rate + sum(seconds for _, seconds in inside)
+        for onset, duration, description in _annotations(path):
+            in_raw = begin / rate + onset - first / rate  # where MNE puts it
+            same = [
+                k for k, event in enumerate(joined) if event[2] == description and abs(event[0] - in_raw) < 0.5 / rate
+            ]
+            from_file.update(same)
+            onset += clock - first / rate - before
+            # MNE drops annotations that it puts beyond the joined signal
+            dropped = not begin <= in_raw * rate < begin + samples
+            if (same or dropped) and clock - duration <= onset < clock + length:
+                by_file.append((onset, duration, description))
+        begin, clock = begin + samples, clock + length
+    recording.segments = segments_between(sorted(breaks), begin, rate)
+    if resampled:
+        # which sample is the first after a gap is known to within one
+        for at, _ in breaks:
+            recording.segments = without(recording.segments, at - 1, at + 1, rate)
+
+    def by_clock(time: float) -> float:
+        segment = [part for part in recording.segments if part.start <= time * rate + 0.5][-1:]
+        return segment[0].onset + time - segment[0].start / rate if segment else time
+
+    others = [event for k, event in enumerate(joined) if k not in from_file]
+    moved = [(by_clock(on), by_clock(on + duration) - by_clock(on), text) for on, duration, text in others]
+    recording.events = sorted(by_file + moved)
+
+
+def _annotations(path: Path) -> list[tuple[float, float, str]]:
+    """The annotations of an EDF+ or BDF+ file, by its clock."""
+    try:
+        found = mne.read_annotations(path)
+    except UnicodeDecodeError:
+        found = mne.read_annotations(path, encoding="latin1")
+    return [(float(a["onset"]), float(a["duration"]), a["description"]) for a in found]
 
 
 def segments_between(breaks: Sequence[tuple[int, float]], samples: int, rate: float) -> list[Segment]:
@@ -176,21 +260,15 @@ def segments_between(breaks: Sequence[tuple[int, float]], samples: int, rate: fl
     return segments
 
 
-def signals_of_other_rates(header: EDFHeader) -> dict[int, str]:
+def signals_of_other_rates(header: EDFHeader, sampling_rate: float | None = None) -> dict[int, str]:
     """
-    Signals that are stored at another rate than most EEG channels, with the reason to leave them out: MNE would
-    stretch them or, if their rate is higher, the EEG.
+    Signals that are stored at another rate than the EEG, with the reason to leave them out: MNE would stretch them or,
+    if their rate is higher, the EEG. The EEG's rate is `sampling_rate` if EEG channels have it, else that of most.
     """
     rates, names = header.rates, header.labels
     signals = [k for k in range(len(names)) if k not in header.annotations]
-    eeg = [
-        k
-        for k in signals
-        if (microvolts_of(header.units[k]) or header.units[k].lower() in NO_UNIT)
-        and not resolve_channel(names[k]).startswith("non-eeg")
-    ]
-    counts = Counter(rates[k] for k in eeg or signals)
-    rate = max(counts, key=lambda value: (counts[value], value))
+    counts = Counter(rates[k] for k in header.eeg or signals)
+    rate = max(counts, key=lambda value: (value == sampling_rate, counts[value], value))
     kept = {names[k] for k in signals if rates[k] == rate}
     return {
         k: f"stored at {rates[k]:g} Hz, the EEG at {rate:g} Hz"
@@ -199,11 +277,71 @@ def signals_of_other_rates(header: EDFHeader) -> dict[int, str]:
     }
 
 
+def _find_record_seconds(path: Path, header: EDFHeader, sampling_rate: float | None) -> None:
+    """
+    Sets the length of a record by the rate where the header's can't be, or contradicts the clock of the records.
+
+    Raises:
+        ValueError: where no rate is given.
+    """
+    counts = Counter(header.samples[k] for k in header.eeg)
+    samples = max(counts, key=lambda value: (counts[value], value)) if counts else max(header.samples)
+    seconds, bytes_of_it = header.record_seconds, "(bytes 244 to 251 of the header)"
+    if not np.isfinite(seconds) or seconds <= 0 or not 1 <= samples / seconds <= 1e6:
+        problem = f"The header gives {seconds:g} s as length of a record {bytes_of_it}, which can't be"
+        known = f"a record has {samples} samples of each"
+    elif header.continuous and (step := _record_step(path, header)) and abs(step / seconds - 1) > 0.01:
+        problem = (
+            f"The header gives {seconds:g} s as length of a record {bytes_of_it}, but by their clock records follow "
+            f"each other every {step:g} s"
+        )
+        known = f"{samples / seconds:g} Hz by the header, {samples / step:g} Hz by the clock"
+    else:
+        return
+    if sampling_rate is None:
+        raise ValueError(f"{problem}. Give the rate of the EEG channels: sampling_rate=... ({known}).")
+    header.record_seconds = samples / sampling_rate
+
+
+def _record_step(path: Path, header: EDFHeader) -> float:
+    """Seconds from one record to the next by the clock, as most of the first records have it; 0 without a clock."""
+    steps = np.diff(record_onsets(path, header, most=100)) if header.annotations else np.zeros(0)
+    return float(np.median(steps)) if len(steps) and (steps > 0).all() else 0.0
+
+
+def signals_without_scale(header: EDFHeader) -> dict[int, str]:
+    """
+    Signals whose header can't turn steps into microvolts, with what is wrong. MNE puts 1 for a range of nothing.
+
+    Raises:
+        ValueError: where this is so of all EEG signals.
+    """
+    wrong = {}
+    for k, ((low, high), (least, most)) in enumerate(zip(header.physical, header.digital, strict=True)):
+        if k in header.annotations:
+            continue
+        if not np.isfinite([low, high]).all() or low == high:
+            wrong[k] = f"a physical range of {low:g} to {high:g} {header.units[k]}".rstrip()
+        elif not least < most:
+            wrong[k] = f"a digital range of {least:g} to {most:g}"
+    if wrong and set(header.eeg) <= set(wrong):
+        label, count = next(iter(wrong)), len(header.labels)
+        first = 256 + 104 * count
+        raise ValueError(
+            f"The header does not say how many microvolts a step is: {header.labels[label]} has {wrong[label]}. Write "
+            f"the amplifier's own ranges into the header, 8 characters for each signal: physical minimum from byte "
+            f"{first}, physical maximum from {first + 8 * count}, digital minimum (the smaller number) from "
+            f"{first + 16 * count}, digital maximum from {first + 24 * count}."
+        )
+    return wrong
+
+
 __all__ = [
     "EDFHeader",
+    "follow_clock",
     "read_edf_header",
     "record_onsets",
     "segments_between",
-    "segments_by_clock",
     "signals_of_other_rates",
+    "signals_without_scale",
 ]

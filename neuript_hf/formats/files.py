@@ -5,9 +5,10 @@ MNE opens the files. Its mistakes are corrected from the file's own header: unit
 volts, readers that do not scale, gaps of EDF+D that it closes, channels of other rates that it stretches.
 """
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,41 @@ import numpy as np
 
 from ..electrodes import resolve_channel
 from ..private_apis import signal_numbers, unit_factors
-from ..recordings import Recording, check_given, check_positive, recording_from_array, recording_from_mne
-from ..units import NO_UNIT, UNIT_NAMES, check_unit, microvolts_of
+from ..recordings import (
+    Recording,
+    Segment,
+    check_given,
+    check_positive,
+    cut_holes,
+    recording_from_array,
+    recording_from_mne,
+)
+from ..units import MICROVOLTS, NO_UNIT, UNIT_NAMES, check_unit, microvolts_of
 from .arrays import SUFFIXES as ARRAY_SUFFIXES
 from .arrays import read_array_file
 from .bids import read_bids_tables
-from .edf import read_edf_header, segments_between, signals_of_other_rates
-from .headers import bci2000_gains, brainvision_units, gdf_units, neuroscan_sizes
+from .edf import read_edf_header, segments_between, signals_of_other_rates, signals_without_scale
+from .fif import part_before, read_fif_outline
+from .headers import (
+    bci2000_gains,
+    brainvision_units,
+    check_brainvision_data,
+    check_data_file,
+    gdf_units,
+    neuroscan_sizes,
+)
+from .signatures import refuse_foreign_content
 
 
-# Without a unit in the file, the one by which a typical channel varies this much within a second, in microvolts.
-LIKELY_AMPLITUDE = (1.0, 1000.0)
+# Without a unit in the file, the one by which a typical channel varies this much within a second, in microvolts. No
+# number fits two units. Some 1000 recordings vary by 4 to 80, noisy ones by 260.
+LIKELY_AMPLITUDE = (1.0, 300.0)
+# A unit that the format prescribes is kept within what the extractor accepts.
+POSSIBLE_AMPLITUDE = (0.2, 2000.0)
 # The file to open where a user names one of its companions.
-_HEADERS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".amrk": ".ahdr", ".fdt": ".set"}
+_HEADERS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".amrk": ".ahdr", ".fdt": ".set", ".dat": ".lay"}
+# Recordings that are folders, by their endings.
+FOLDERS = (".mff", ".ds")
 
 
 def open_recording(
@@ -37,6 +60,8 @@ def open_recording(
     sampling_rate: float | None = None,
     channel_names: Sequence[str] | None = None,
     unit: str | None = None,
+    variable: str | None = None,
+    trial: int | None = None,
 ) -> Recording:
     """
     Opens a recording without loading it.
@@ -47,6 +72,9 @@ def open_recording(
         sampling_rate: in hertz, for files that do not state it.
         channel_names: in order, for files that have none or to replace theirs.
         unit: `"uV"`, `"mV"` or `"V"`, the unit of the file's numbers, for files that do not state it or are wrong.
+        variable: name of the array (.mat, .npz) or stream (.xdf) to read where a file has several; with `*` for the
+            trials of one recording, such as `"x_eeg*"`.
+        trial: number of the only trial to read, from 0, where a file of arrays has several.
 
     Raises:
         FileNotFoundError: where nothing exists at this path.
@@ -57,35 +85,69 @@ def open_recording(
     if not path.exists():
         raise FileNotFoundError(f"No recording at {path}.")
     check_unit(unit)
-    suffix = path.suffix.lower()
-    header = path.with_suffix(_HEADERS[suffix]) if suffix in _HEADERS else path
-    header = header if header.exists() else path
+    header = _header_of(path)
     try:
-        if header.is_file() and header.stat().st_size == 0:
-            raise ValueError("The file is empty: 0 bytes.")
+        _check_is_recording(header)
         if header.suffix.lower() in ARRAY_SUFFIXES:
-            recording = _open_array_file(header, sampling_rate, channel_names, unit)
+            recording = _open_array_file(header, sampling_rate, channel_names, unit, variable, trial)
+        elif variable is not None or trial is not None:
+            raise ValueError("variable and trial choose among arrays (.mat, .npz, .npy, .xdf). Leave them out here.")
         else:
-            recording = _open_with_mne(header, unit)
+            recording = _open_with_mne(header, sampling_rate, unit)
             check_given(recording, sampling_rate, channel_names)
     except ValueError as error:
-        raise ValueError(f"{error} (file name: {path})") from error
+        raise ValueError(f"{' '.join(str(error).split())} (file name: {path})") from error
+    except PermissionError:
+        raise
     except Exception as error:
         raise ValueError(f"The file is truncated or corrupt: {error!r} (file name: {path})") from error
     if header != path:
-        recording.notes.insert(0, f"file: {header.name}, the header of {path.name}")
+        recording.notes.insert(0, f"file: {header.name}, which {path.name} belongs to")
     read_bids_tables(recording, path)
+    cut_holes(recording)
     return recording
+
+
+def _header_of(path: Path) -> Path:
+    """The file or folder to open for a path: of a recording in several files the one that names the others."""
+    for folder in path.parents:
+        if folder.suffix.lower() in FOLDERS:
+            return folder
+    suffix = path.suffix.lower()
+    header = path.with_suffix(_HEADERS[suffix]) if suffix in _HEADERS else path
+    return header if header.exists() else path
+
+
+def _check_is_recording(path: Path) -> None:
+    """Refuses folders of recordings, empty files, and files that are something else than their ending says."""
+    if path.is_file():
+        if path.stat().st_size == 0:
+            raise ValueError("The file is empty: 0 bytes.")
+        refuse_foreign_content(path)
+    elif path.suffix.lower() not in FOLDERS:
+        files = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+        raise ValueError(
+            f"This is a folder, not a recording; it holds {', '.join(files[:5]) or 'nothing'}{more}. Open one of "
+            "these, or give the folder to load_recordings."
+        )
 
 
 # Files of arrays
 
 
 def _open_array_file(
-    path: Path, sampling_rate: float | None, channel_names: Sequence[str] | None, unit: str | None
+    path: Path,
+    sampling_rate: float | None,
+    channel_names: Sequence[str] | None,
+    unit: str | None,
+    variable: str | None,
+    trial: int | None,
 ) -> Recording:
     """A file of numbers; whatever it does not state must be given."""
-    found = read_array_file(path)
+    if sampling_rate is not None:
+        check_positive("sampling_rate", sampling_rate)
+    found = read_array_file(path, sampling_rate, channel_names, variable, trial)
     rate = found.sampling_rate or sampling_rate
     if rate is None:
         raise ValueError(
@@ -100,27 +162,27 @@ def _open_array_file(
         )
     if len(names) != channels:
         raise ValueError(f"Got {len(names)} channel names for {channels} channels ({list(found.values.shape)}).")
-    units = [unit or own or found.unit or "" for own in found.unit_of or [None] * channels]
     recording = recording_from_array(found.values, rate, names, 1.0, "")
     if found.breaks:
         recording.segments = segments_between(found.breaks, found.values.shape[-1], rate)
-    recording.left_out, recording.notes = found.left_out, found.notes
+    recording.events, recording.left_out, recording.notes = found.events, found.left_out, found.notes
     check_given(recording, sampling_rate, channel_names)
-    _apply_units(recording, units, np.ones(channels))
+    units = [own or found.unit or "" for own in found.unit_of or [None] * channels]
+    _apply_units(recording, _with_given_unit(recording, units, unit), np.ones(channels))
     return recording
 
 
 # Files that MNE reads
 
 
-def _open_with_mne(path: Path, unit: str | None) -> Recording:
+def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) -> Recording:
     """Chooses the reader by the ending and the first bytes, and corrects its mistakes."""
     suffix, start = path.suffix.lower(), _first_bytes(path)
     if suffix in (".edf", ".bdf", ".rec") or start[:8] == b"\xffBIOSEMI":
-        return _open_edf(path, unit)
-    if re.search(r"[-_]epo(-\d+)?\.fif(\.gz)?$", path.name.lower()):
-        source = _read(mne.read_epochs, path)
-    elif suffix == ".cnt":
+        return _open_edf(path, sampling_rate, unit)
+    if path.name.lower().endswith((".fif", ".fif.gz")):
+        return _open_fif(path, unit)
+    if suffix == ".cnt":
         source = _read_cnt(path, start)
     elif suffix == ".dat" and (b"BCI2000V" in start or start.startswith(b"HeaderLen")):
         source, gains = _read(mne.io.read_raw_bci2k, path, preload=True), bci2000_gains(path)
@@ -135,11 +197,10 @@ def _open_with_mne(path: Path, unit: str | None) -> Recording:
         source = _read(mne.io.read_raw_nicolet, path, ch_type="eeg")
     elif suffix == ".set":
         return _open_eeglab(path, unit)
+    elif suffix in (".vhdr", ".ahdr"):
+        return _open_brainvision(path, unit)
     else:
         source = _read(mne.io.read_raw, path)
-    if suffix in (".vhdr", ".ahdr"):
-        units, factors = brainvision_units(path), np.array([channel["range"] for channel in source.info["chs"]])
-        return _with_units(source, units + ["V"] * (len(source.ch_names) - len(units)), factors, unit)
     if suffix == ".gdf":
         units = gdf_units(path)
         return _with_units(source, [units[k] for k in signal_numbers(source)], unit_factors(source), unit)
@@ -166,10 +227,13 @@ def _read(reader: Callable, path: Path, **options) -> Any:
     """
     try:
         return reader(path, **({"preload": False, "verbose": "ERROR"} | options))
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, PermissionError):
         raise
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else str(error).replace(f"{path.parent}{os.sep}", "")
+        raise ValueError(f"A file that belongs to the recording is not beside it: {missing}.") from error
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
         package = re.search(r"module (?:named )?'?([A-Za-z_]\w*)\S* is needed|No module named '(\w+)", text)
         if package:
             name = package[1] or package[2]
@@ -179,28 +243,75 @@ def _read(reader: Callable, path: Path, **options) -> Any:
         raise ValueError(f"MNE can't read the file, it may be truncated or corrupt: {text}") from error
 
 
-def _open_edf(path: Path, unit: str | None) -> Recording:
+def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Recording:
     """EDF and BDF: channels of the EEG's own rate, units in every spelling, gaps by the clock of the records."""
-    header = read_edf_header(path)
-    left_out = signals_of_other_rates(header)
+    header = read_edf_header(path, sampling_rate)
+    left_out = signals_of_other_rates(header, sampling_rate)
+    without_scale = signals_without_scale(header)
     reader = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
     options = {"exclude": [header.labels[k] for k in left_out]}
     try:
         source, encoding = _read(reader, path, **options), "utf8"
     except UnicodeDecodeError:
         source, encoding = _read(reader, path, encoding="latin1", **options), "latin1"
-    units = [header.units[k] for k in signal_numbers(source)]
-    recording = _with_units(source, units, unit_factors(source), unit)
+    signals = signal_numbers(source)
+    recording = _with_units(source, [header.units[k] for k in signals], unit_factors(source), unit, without_scale)
     recording.left_out = {header.labels[k]: reason for k, reason in left_out.items()}
     if header.promised_records not in (header.records, -1):
         recording.notes.append(
             f"note: the header promises {header.promised_records} records, the file has {header.records}: it is "
-            "truncated, or the recording was not closed"
+            "truncated, or the recording was not closed. All that are there are read"
         )
-    if recording.gaps:
-        # MNE drops those after the end of the joined signal; they count by the clock, which does not stop in a gap
+    other = Counter(f"{header.rates[k]:g} Hz" for k in left_out if k in header.eeg)
+    if other:
+        many = ", ".join(f"{count} at {rate}" for rate, count in other.items())
+        recording.notes.append(f"note: EEG channels of several rates; {many} are left out. sampling_rate= chooses")
+    inverted = [header.labels[k] for k in signals if header.physical[k][0] > header.physical[k][1]]
+    if inverted:
+        recording.notes.append(f"note: turned upside down, as the header's physical range says: {', '.join(inverted)}")
+    rate = max(header.rates[k] for k in signals)
+    if other_rate := abs(rate / recording.sampling_rate - 1) > 1e-6:
+        recording.notes.append(f"rate: {rate:g} Hz as given; the header's length of a record is wrong")
+        recording.sampling_rate, recording.segments = rate, [Segment(0, source.n_times, 0.0)]
+    if other_rate:
+        # MNE drops those after the end of the signal at its own rate
         annotations = mne.read_annotations(path, encoding=encoding)
         recording.events = [(float(a["onset"]), float(a["duration"]), a["description"]) for a in annotations]
+    return recording
+
+
+def _open_fif(path: Path, unit: str | None) -> Recording:
+    """Raw or epochs by what is in the file, whatever its name, with the parts that follow if the recording was split."""
+    outline = read_fif_outline(path)
+    if not outline.contents & {"raw", "epochs"}:
+        what = " and ".join(sorted(outline.contents)) or "neither a signal nor epochs"
+        raise ValueError(f"This FIF file holds {what}. The model takes continuous recordings (raw) and epochs.")
+    last, after = path, outline.next
+    while after is not None:
+        last = last.with_name(after)
+        if not last.is_file():
+            raise ValueError(
+                f"The recording goes on in {after}, which is not beside this file. Get it; if it was renamed, give it "
+                "this name again."
+            )
+        after = read_fif_outline(last).next
+    source = _read(mne.io.read_raw_fif if "raw" in outline.contents else mne.read_epochs, path)
+    recording = _with_units(source, ["V"] * len(source.ch_names), np.ones(len(source.ch_names)), unit)
+    before = part_before(path)
+    if before or outline.previous:
+        recording.notes.append(
+            f"note: a later part of a recording that was split; what comes before it, in "
+            f"{before.name if before else outline.previous}, is not read. Open the first part for all of it"
+        )
+    return recording
+
+
+def _open_brainvision(path: Path, unit: str | None) -> Recording:
+    notes = check_brainvision_data(path)
+    source = _read(mne.io.read_raw_brainvision, path)
+    units, factors = brainvision_units(path), np.array([channel["range"] for channel in source.info["chs"]])
+    recording = _with_units(source, units + ["V"] * (len(source.ch_names) - len(units)), factors, unit)
+    recording.notes += notes
     return recording
 
 
@@ -231,6 +342,9 @@ def _open_eeglab(path: Path, unit: str | None) -> Recording:
         ) from error
     factors = np.full(len(source.ch_names), 1e-6)
     recording = _with_units(source, ["uV"] * len(source.ch_names), factors, unit)
+    data = Path(source.filenames[0])
+    if data.suffix.lower() == ".fdt":
+        recording.notes += check_data_file(path, path.with_name(data.name), "EEG.data")
     eeg = [k for k, kind in enumerate(recording.types) if kind == "eeg"]
     if unit is None and eeg:
         _find_unit_by_size(recording, eeg, convention="uV")
@@ -240,23 +354,52 @@ def _open_eeglab(path: Path, unit: str | None) -> Recording:
 # Units
 
 
-def _with_units(source: Any, units: list[str], factors: np.ndarray, unit: str | None) -> Recording:
+def _with_units(
+    source: Any,
+    units: list[str],
+    factors: np.ndarray,
+    unit: str | None,
+    without_scale: Mapping[int, str] | None = None,
+) -> Recording:
     """
     A Raw or Epochs as a recording.
 
     Args:
         units: of each channel, as the file's header spells them.
         factors: what the source gives for one of these units.
-        unit: the user's, which overrides the file's.
+        unit: the user's.
+        without_scale: signals by their numbers in the file whose numbers are no voltages, with the reason.
     """
     recording = recording_from_mne(source, np.ones(len(units)), "")
     voltage = [microvolts_of(text) is not None for text in units]
     # MNE gives channels whose unit it does not know the type misc
     recording.types = ["eeg" if k == "misc" and v else k for k, v in zip(recording.types, voltage, strict=True)]
-    if unit is not None:
-        units = [unit] * len(units)
-    _apply_units(recording, units, factors)
+    if without_scale:
+        reasons = [without_scale.get(k) for k in signal_numbers(source)]
+        recording.types = [reason or kind for kind, reason in zip(recording.types, reasons, strict=True)]
+    _apply_units(recording, _with_given_unit(recording, units, unit), factors)
     return recording
+
+
+def _with_given_unit(recording: Recording, units: list[str], unit: str | None) -> list[str]:
+    """
+    The user's unit for the EEG channels whose unit is missing; if none is missing, for those whose unit is a voltage;
+    if there are none of these either, for all. What it takes the place of is noted.
+    """
+    if unit is None:
+        return units
+    eeg = [
+        k
+        for k, (kind, name) in enumerate(zip(recording.types, recording.names, strict=True))
+        if kind == "eeg" and not resolve_channel(name).startswith("non-eeg")
+    ]
+    missing = [k for k in eeg if units[k].strip().lower() in NO_UNIT]
+    chosen = missing or [k for k in eeg if microvolts_of(units[k]) is not None] or eeg
+    replaced = Counter(units[k] for k in chosen if microvolts_of(units[k]) != microvolts_of(unit))
+    if not missing and replaced:
+        old = ", ".join(f"{text or 'none'} ({count} channels)" for text, count in replaced.items())
+        recording.notes.append(f"unit: {unit} as given, in place of the file's {old}")
+    return [unit if k in chosen else text for k, text in enumerate(units)]
 
 
 def _apply_units(recording: Recording, units: list[str], factors: np.ndarray) -> None:
@@ -287,18 +430,20 @@ def _find_unit_by_size(recording: Recording, channels: list[int], convention: st
         ValueError: where the size fits no unit.
     """
     typical = _typical_amplitude(recording, channels)
-    least, most = LIKELY_AMPLITUDE
-    fitting = [u for u in (convention or "uV", "mV", "V") if least <= typical * microvolts_of(u) <= most]
-    what = "no unit in the file" if convention is None else f"{convention} by the format's convention"
-    if convention is not None and (fitting[:1] == [convention] or typical == 0):
+    what = "no unit in the file" if convention is None else f"no unit in the file, by convention {convention}"
+    least, most = POSSIBLE_AMPLITUDE
+    if convention is not None and (typical == 0 or least <= typical * microvolts_of(convention) <= most):
         recording.notes.append(f"unit: {what}")
         return
-    if not fitting and typical > 0:
+    least, most = LIKELY_AMPLITUDE
+    unit = next((u for u in MICROVOLTS if least <= typical * microvolts_of(u) <= most), None)
+    if unit is None and typical > 0:
         raise ValueError(
-            f"The unit field is empty, and a typical channel varies by {typical:.2g} within a second, which is EEG in "
-            "neither uV, mV nor V. Give the unit: unit='uV'."
+            f"There is {what}, and a typical channel varies by {typical:.2g} within a second; EEG varies by "
+            f"{least:g} to {most:g} microvolts. Give the unit of the numbers if you know it (unit='uV', 'mV' or 'V'). "
+            "If they are steps of an amplifier, multiply them by a step's microvolts and pass the array, unit='uV'."
         )
-    unit = fitting[0] if fitting else "uV"
+    unit = unit or "uV"
     recording.microvolts[channels] *= microvolts_of(unit)
     recording.unit = unit
     recording.notes.append(

@@ -31,15 +31,74 @@ def gdf_units(path: Path) -> list[str]:
 
 def brainvision_units(path: Path) -> list[str]:
     """Unit of each channel of a BrainVision header, in their order; the default is microvolts."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    section = re.search(r"\[Channel Infos\](.*?)(?:^\[|\Z)", text, re.IGNORECASE | re.DOTALL | re.MULTILINE)
+    section = re.search(
+        r"\[Channel Infos\](.*?)(?:^\[|\Z)", _brainvision_text(path), re.IGNORECASE | re.DOTALL | re.MULTILINE
+    )
     entries = re.findall(r"^Ch(\d+)=(.*?)\s*$", section[1] if section else "", re.IGNORECASE | re.MULTILINE)
     fields = {int(number): entry.split(",") for number, entry in entries}
     return [(fields[number] + [""] * 4)[3].strip() or "uV" for number in sorted(fields)]
+
+
+def check_brainvision_data(path: Path) -> list[str]:
+    """
+    Whether the data file fits a BrainVision header, which names it and says how its numbers are stored.
+
+    Returns:
+        notes for the report.
+
+    Raises:
+        ValueError: where it is missing, may be another recording's, or has a size that does not fit.
+    """
+    pairs = re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", _brainvision_text(path), re.MULTILINE)
+    header = {key.lower(): value for key, value in reversed(pairs)}
+    data = path.with_name(header.get("datafile", path.stem + ".eeg").replace("$b", path.stem))
+    if not data.is_file():
+        raise ValueError(
+            f"The header names {data.name} as its data, which is not beside it. Fetch it, or, if the files were "
+            f"renamed, write their new names into the header (DataFile=, MarkerFile=)."
+        )
+    notes = check_data_file(path, data, "DataFile=")
+    if header.get("dataformat", "binary").lower() != "binary":
+        return notes
+    kind, channels = header.get("binaryformat", "INT_16").upper(), int(header.get("numberofchannels", 0))
+    width = channels * {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4, "IEEE_FLOAT_64": 8}.get(kind, 0)
+    size, promised = data.stat().st_size, int(header.get("datapoints") or 0)
+    if not width or (size % width == 0 and promised in (0, size // width)):
+        return notes
+    what = (
+        f"{data.name} has {size} bytes; {channels} channels (NumberOfChannels) in {kind} (BinaryFormat) make that "
+        f"{size / width:g} samples" + f", and the header promises {promised} (DataPoints)" * bool(promised)
+    )
+    vectorized = header.get("dataorientation", "").upper() == "VECTORIZED"
+    if vectorized or size in (2 * promised * width, promised * width // 2):
+        raise ValueError(f"{what}. Correct the one that is wrong, or get a complete copy.")
+    return [*notes, f"note: {what}; it is truncated, or one of these is wrong"]
+
+
+def check_data_file(path: Path, data: Path, where: str) -> list[str]:
+    """
+    Notes if a header's data file has another name than the header.
+
+    Raises:
+        ValueError: where a file of the header's own name lies beside it as well: one of them is another recording's.
+    """
+    own = path.with_suffix(data.suffix)
+    if data.name == own.name:
+        return []
+    if own.is_file():
+        raise ValueError(
+            f"The header names {data.name} as its data ({where}), but {own.name} lies beside it, too. If the header "
+            f"was copied or renamed, write {own.name} into it; if not, rename {own.name}."
+        )
+    return [f"note: the data are in {data.name}, as the header says"]
+
+
+def _brainvision_text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def bci2000_gains(path: Path) -> list[float]:
@@ -68,4 +127,11 @@ def neuroscan_sizes(path: Path) -> tuple[int, int, int]:
     return channels, int.from_bytes(fixed[864:868], "little"), events - 900 - 75 * channels
 
 
-__all__ = ["bci2000_gains", "brainvision_units", "gdf_units", "neuroscan_sizes"]
+__all__ = [
+    "bci2000_gains",
+    "brainvision_units",
+    "check_brainvision_data",
+    "check_data_file",
+    "gdf_units",
+    "neuroscan_sizes",
+]
