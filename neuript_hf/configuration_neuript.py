@@ -1,5 +1,6 @@
 """Configuration of NeurIPT (arXiv 2510.16548): sizes, variants and the switches between paper and released code."""
 
+import math
 import warnings
 from dataclasses import fields
 from difflib import get_close_matches
@@ -21,7 +22,7 @@ MODEL_CLASSES = {
 AUTO_MAP = {"AutoConfig": "configuration_neuript.NeurIPTConfig"}
 AUTO_MAP |= {auto_class: f"modeling_neuript.{name}" for auto_class, name in MODEL_CLASSES.items()}
 # What transformers keeps in a configuration beside its fields.
-_KEPT_BESIDE_FIELDS = {"auto_map", "custom_pipelines", "model_type", "num_labels", "quantization_config"}
+_KEPT_BESIDE_FIELDS = {"auto_map", "custom_pipelines", "model_type", "num_labels", "quantization_config", "use_cache"}
 
 
 @strict
@@ -65,7 +66,11 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             `"coronal"` or `"sagittal"` (from the coordinates, head frame).
         num_lobes (`int`): columns of `lobe_mask`.
         pooled_scales (`list[int]` or `None`): scales that the head reads; `None` = all of them.
-        loss_type (`str`): classification loss, `"cross_entropy"` or `"balanced_bce"` (paper C.4).
+        loss_type (`str`): classification loss, `"cross_entropy"` or `"balanced_bce"` (paper C.4). Several labels at
+            once have the mean of their binary cross entropies, with `"balanced_bce"` the sum; regression has the
+            squared error.
+        untrained_weights (`list[str]` or `None`): weights that are as they were drawn at random, set by
+            `save_pretrained`; the pipelines refuse to answer from them.
         class_prior (`list[float]` or `None`): share of each class in the training set, for `"balanced_bce"`.
         prior_weight (`float`): K of `"balanced_bce"`; 0 leaves the prior out.
         reconstruction_exponent (`float`): p of the pre-training loss, mean of |error|^p (paper eq. 7).
@@ -84,6 +89,9 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         strict_masking (`bool`): hidden samples are zeroed and excluded as keys; `False` is the authors' code, where
             their values stay and only their queries are shut off.
 
+        target_mean (`list[float]` or `None`): mean of each number to predict in the training set, for regression. The
+            head then learns standardised numbers, and `logits` are in the unit of the labels all the same.
+        target_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `target_mean`.
         hidden_fill (`str`): what replaces hidden samples: `"zero"`, as in the paper, or `"line"`, a straight line in
             time between the visible samples; the decoder then predicts the departure from the line.
         decoder_type (`str`): `"attention"`, or `"linear"`, one linear layer for each scale from its segments to their
@@ -136,8 +144,11 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     pooling: Literal["lobes", "none", "mean", "hemispheres", "coronal", "sagittal"] = "lobes"
     num_lobes: int = 5
     pooled_scales: list[int] | tuple[int, ...] | None = None
+    # as in transformers, which does not check it
+    problem_type: Literal["regression", "single_label_classification", "multi_label_classification"] | None = None
     loss_type: Literal["cross_entropy", "balanced_bce"] = "cross_entropy"
     class_prior: list[float] | tuple[float, ...] | None = None
+    untrained_weights: list[str] | tuple[str, ...] | None = None
     prior_weight: float | int = 0.0
     reconstruction_exponent: float | int = 2.0
     reconstruction_root: bool = False
@@ -150,6 +161,8 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     strict_masking: bool = True
 
     # Our own research
+    target_mean: list[float] | tuple[float, ...] | None = None
+    target_scale: list[float] | tuple[float, ...] | None = None
     hidden_fill: Literal["zero", "line"] = "zero"
     decoder_type: Literal["attention", "linear"] = "attention"
     decoder_size: int | None = None
@@ -301,6 +314,32 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
                 )
             if not all(scale > 0 for scale in self.spectral_scale):
                 raise ValueError(f"spectral_scale must be positive, but is {list(self.spectral_scale)}.")
+
+    def validate_targets(self):
+        """A standardisation of each number of a regression, and no loss of classes for it."""
+        regression = self.problem_type == "regression" or (self.problem_type is None and self.num_labels == 1)
+        if regression and self.loss_type == "balanced_bce":
+            raise ValueError("loss_type='balanced_bce' is for classes; for regression leave it at 'cross_entropy'.")
+        if (self.target_mean is None) != (self.target_scale is None):
+            raise ValueError("target_mean and target_scale go together: give both or neither.")
+        if self.target_mean is None:
+            return
+        if not regression:
+            raise ValueError(
+                "target_mean and target_scale are for regression: set problem_type='regression', or both to None."
+            )
+        if not len(self.target_mean) == len(self.target_scale) == self.num_labels:
+            raise ValueError(
+                f"target_mean and target_scale need a number for each of the {self.num_labels} labels, but have "
+                f"{len(self.target_mean)} and {len(self.target_scale)}."
+            )
+        if not all(map(math.isfinite, self.target_mean)) or not all(
+            0 < scale < math.inf for scale in self.target_scale
+        ):
+            raise ValueError(
+                f"target_mean must be finite and target_scale positive, but they are {list(self.target_mean)} and "
+                f"{list(self.target_scale)}."
+            )
 
     def validate_hidden_samples(self):
         """Nothing that is read at hidden places may hold the hidden values."""

@@ -1,5 +1,5 @@
 """
-The losses: of the experts' balance, of pre-training and of classification (docs/model.md sections 6 and 8).
+The losses: of the experts' balance, of pre-training and of a task (docs/model.md sections 6 and 8).
 
 Where several processes train on parts of one batch, sums and counts are those of the whole batch, so that the mean of
 the processes' losses, and of their gradients, is that of one process with all of it.
@@ -93,35 +93,99 @@ def reconstruction_loss(
 def balanced_bce_loss(logits: Tensor, labels: Tensor, class_prior: Tensor | None, prior_weight: float) -> Tensor:
     """
     Bal-BCE (paper C.4): one-vs-all sigmoid cross entropy on `z_c + K (ln pi_c - ln(1 - pi_c))`, summed over the
-    classes, mean over windows. `logits [B, classes]` are z, `class_prior [classes]` the shares pi in the training set
-    (needed for K > 0), `prior_weight` is K.
+    classes, mean over windows. `logits [B, classes]` are z, `labels` are classes `[B]` or, for several labels at once,
+    0 and 1 `[B, classes]`; `class_prior [classes]` are the shares pi in the training set (needed for K > 0),
+    `prior_weight` is K.
     """
     if prior_weight > 0:
         logits = logits + prior_weight * torch.logit(class_prior)
-    targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1).mean()
+    targets = labels if labels.dim() == 2 else F.one_hot(labels, logits.shape[-1])
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none").sum(dim=-1).mean()
+
+
+def problem_type_of(config: NeurIPTConfig, labels: Tensor | None = None) -> str:
+    """
+    What the labels are: `config.problem_type`, else inferred as transformers does it. One label is `"regression"`,
+    several are `"single_label_classification"` if `labels` are integers or not given, else
+    `"multi_label_classification"`.
+    """
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    one_class = labels is None or not labels.is_floating_point()
+    return "single_label_classification" if one_class else "multi_label_classification"
 
 
 def classification_loss(logits: Tensor, labels: Tensor, config: NeurIPTConfig) -> Tensor:
     """
-    The task's loss, without the experts' auxiliary loss: as transformers chooses it by `config.problem_type`, or
-    Bal-BCE with `config.loss_type`. `logits [B, num_labels]`, `labels [B]`, or `[B, num_labels]` for several labels.
+    The task's loss, without the experts' auxiliary loss: as transformers chooses it by [`problem_type_of`], or Bal-BCE
+    with `config.loss_type`. The squared error of regression is that of standardised numbers if the configuration has
+    `target_mean` and `target_scale`.
+
+    Args:
+        logits: `[B, num_labels]`.
+        labels: classes `[B]`; 0 and 1 `[B, num_labels]` for several labels at once; numbers `[B, num_labels]`, also
+            `[B]` if it is one.
+
+    Raises:
+        ValueError: for labels that are out of range or of a kind that the problem type cannot take.
     """
-    if config.problem_type == "regression":
-        return F.mse_loss(logits.squeeze(-1), labels.to(logits.dtype).squeeze(-1))
-    if config.problem_type == "multi_label_classification":
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    problem_type = problem_type_of(config, labels)
+    check_labels(labels, len(logits), problem_type, config.num_labels)
+    if problem_type == "regression":
+        errors = logits - labels.view_as(logits).float()
+        if config.target_scale is not None:
+            errors = errors / torch.tensor(config.target_scale, dtype=torch.float32, device=errors.device)
+        return errors.square().mean()
+    several = problem_type == "multi_label_classification"
     if config.loss_type == "balanced_bce":
         prior = config.class_prior
         prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
-        return balanced_bce_loss(logits, labels, prior, config.prior_weight)
-    return F.cross_entropy(logits, labels)
+        return balanced_bce_loss(logits, labels if several else labels.long(), prior, config.prior_weight)
+    if several:
+        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels.long())
+
+
+def check_labels(labels: Tensor, windows: int, problem_type: str, num_labels: int) -> None:
+    one_class = problem_type == "single_label_classification"
+    shapes = [[windows] if one_class else [windows, num_labels]]
+    if problem_type == "regression" and num_labels == 1:
+        shapes.append([windows])
+    if list(labels.shape) not in shapes or (one_class and labels.is_floating_point()):
+        kinds = {
+            "single_label_classification": "integers, the class of each window,",
+            "multi_label_classification": "zeros and ones, a row for each window,",
+            "regression": "numbers, a row for each window,",
+        }
+        raise ValueError(
+            f"{problem_type} with num_labels={num_labels} needs labels that are {kinds[problem_type]} of shape "
+            f"{' or '.join(map(str, shapes))}, but they are {labels.dtype} of shape {list(labels.shape)}. Give such "
+            "labels, or set problem_type: 'single_label_classification' is for one of num_labels classes, "
+            "'multi_label_classification' for several of num_labels labels at once, 'regression' for numbers."
+        )
+    # Reading values makes a GPU wait; a compiled or exported model cannot do it.
+    if torch.compiler.is_compiling() or labels.is_meta:
+        return
+    if problem_type == "regression":
+        good, wanted = labels.isfinite(), "finite numbers. Leave windows without a number out"
+    elif one_class:
+        good = (labels >= 0) & (labels < num_labels)
+        wanted = f"classes from 0 to {num_labels - 1}. Number classes from 0, and set num_labels to how many there are"
+    else:
+        good = (labels >= 0) & (labels <= 1)
+        wanted = "0 or 1 for each label. For numbers to predict set problem_type='regression'"
+    if not good.all():
+        raise ValueError(f"There are labels {labels[~good].unique()[:5].tolist()}, but they must be {wanted}.")
 
 
 __all__ = [
     "balanced_bce_loss",
+    "check_labels",
     "classification_loss",
     "expert_balance_loss",
     "mean_over_processes",
+    "problem_type_of",
     "reconstruction_loss",
 ]

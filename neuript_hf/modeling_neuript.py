@@ -34,8 +34,9 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .auxiliary_targets import auxiliary_outputs, fill_linear, head_sizes, weighted_losses
 from .configuration_neuript import NeurIPTConfig
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
+from .history import WeightsHistory, mark_drawn
 from .link_safe_saving import LinkSafeSaving
-from .losses import classification_loss, expert_balance_loss, reconstruction_loss
+from .losses import classification_loss, expert_balance_loss, problem_type_of, reconstruction_loss
 from .outputs import NeurIPTClassifierOutput, NeurIPTForPreTrainingOutput, NeurIPTModelOutput
 from .pooling import channel_groups, lobe_pooling
 from .token_masks import TokenMasks, key_mask
@@ -364,8 +365,8 @@ class NeurIPTReadout(nn.Linear):
     """A linear layer from hidden states to predictions; a class of its own for its small initial weights."""
 
 
-class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
-    """What the three models share: names, capabilities and initial weights."""
+class NeurIPTPreTrainedModel(WeightsHistory, LinkSafeSaving, PreTrainedModel):
+    """What the three models share: names, capabilities, initial weights and what is known of their history."""
 
     config: NeurIPTConfig
     base_model_prefix = "neuript"
@@ -420,6 +421,7 @@ class NeurIPTPreTrainedModel(LinkSafeSaving, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         # Kaiming-normal weights and zero biases (paper table 13), the [mask] vector N(0, 1) (docs/model.md section 7).
         # The functions of transformers' `init` leave alone what a checkpoint has filled.
+        mark_drawn(module)
         if isinstance(module, NeurIPTReadout):
             # with Kaiming weights the classifier, of thousands of unnormalised features, would start with logits of 5
             # and more, and the reconstruction with ten times the signal's variance: confident, and wrong
@@ -475,6 +477,16 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
                 raise ValueError(
                     f"{name} must have shape {shape} beside these input_values, has {list(tensor.shape)}."
                 )
+        for name, mask in (("channel_mask", channel_mask), ("attention_mask", attention_mask)):
+            # Reading a mask makes a GPU wait; a compiled or exported model cannot do it.
+            if mask is None or torch.compiler.is_compiling() or mask.is_meta:
+                continue
+            if not (keeps_some := mask.bool().any(dim=1)).all():
+                raise ValueError(
+                    f"{name} is all false in the windows {torch.where(~keeps_some)[0].tolist()} of the batch: no good "
+                    "channel or no real sample is left. Leave these windows out; where the feature extractor made "
+                    "them, its report says why channels are bad."
+                )
         masks = TokenMasks(
             None if attention_mask is None else attention_mask.bool(),
             None if channel_mask is None else channel_mask.bool(),
@@ -518,8 +530,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             hidden_positions (`torch.BoolTensor` of shape `(B, C, T)`): samples that the model must not see.
 
         Raises:
-            ValueError: if shapes contradict each other, or the positions or lobes that the configuration needs are not
-                given.
+            ValueError: if shapes contradict each other, a window has no good channel or real sample (not
+                checked in a compiled model), or the positions or lobes that the configuration needs are not given.
         """
         scales, masks, aux_loss, _ = self.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
@@ -744,7 +756,9 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
 
 
 class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
-    """Encoder, intra-inter lobe pooling and one linear layer: a window of EEG -> scores of the classes."""
+    """
+    Encoder, intra-inter lobe pooling and one linear layer: a window of EEG -> scores of classes or labels, or numbers.
+    """
 
     def __init__(self, config: NeurIPTConfig):
         super().__init__(config)
@@ -769,7 +783,14 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         As in the encoder, and:
 
         Args:
-            labels (`torch.LongTensor` of shape `(B,)`): class of each window.
+            labels (`torch.Tensor`): by `config.problem_type`, which the first labelled call sets if it is `None`, as
+                transformers does: integers of shape `(B,)`, the class of each window; 0 and 1 of shape
+                `(B, num_labels)`, the labels it has; or numbers of shape `(B, num_labels)`, or `(B,)` for one, to
+                predict.
+
+        Raises:
+            ValueError: as the encoder, and for labels that are out of range (not checked in a compiled model) or of a
+                kind that the problem type cannot take.
         """
         outputs = self.neuript(input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs)
         if outputs.pooler_output is None:
@@ -778,9 +799,17 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
                 "extractor.channel_features(channel_names)."
             )
         logits = self.classifier(outputs.pooler_output)
+        if self.config.target_scale is not None:
+            # in float32 also beside a head in half precision, which has too few digits for a number far from 0
+            mean, scale = torch.tensor(
+                [self.config.target_mean, self.config.target_scale], dtype=torch.float32, device=logits.device
+            )
+            logits = logits * scale + mean
 
         loss = None
         if labels is not None:
+            if self.config.problem_type is None:
+                self.config.problem_type = problem_type_of(self.config, labels)
             loss = classification_loss(logits, labels, self.config)
             if outputs.aux_loss is not None:
                 loss = loss + self.config.router_aux_loss_coef * outputs.aux_loss

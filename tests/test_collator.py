@@ -55,6 +55,64 @@ def test_a_padded_batch_gives_each_window_its_own_answer():
 
 
 @pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1, np.int16(2), True], torch.tensor([1, 2, 1])),
+        ([0.7, 23.9, np.float32(-1.5)], torch.tensor([0.7, 23.9, -1.5])),
+        ([1, 0.5, 2], torch.tensor([1.0, 0.5, 2.0])),
+        ([[1, 0, 1], [0.0, 0.0, 0.0]], torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])),
+        ([np.array([True, False]), [False, True]], torch.tensor([[1.0, 0.0], [0.0, 1.0]])),
+        ([[23.5, 101.0]], torch.tensor([[23.5, 101.0]])),
+        ([[0.5]], torch.tensor([[0.5]])),
+        (["left", "right", "left"], torch.tensor([0, 1, 0])),
+        ([["right"], [], ["left", "right"]], torch.tensor([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])),
+    ],
+)
+def test_labels_of_every_kind(labels, expected):
+    """Of windows of different montages: a row of labels is no signal, so it is never padded."""
+    windows = [make_window(3 + index, 64, labels=entry) for index, entry in enumerate(labels)]
+    batch = DataCollatorForEEG(label2id={"left": 0, "right": 1})(windows)["labels"]
+    assert batch.dtype == expected.dtype
+    torch.testing.assert_close(batch, expected)
+
+
+def test_true_values_are_padded():
+    windows = [make_window(3, 64, labels=np.ones((3, 64))), make_window(2, 40, labels=np.ones((2, 40)))]
+    labels = DataCollatorForEEG()(windows)["labels"]
+    assert labels.shape == (2, 3, 64) and labels.sum(dim=(1, 2)).tolist() == [3 * 64, 2 * 40]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[1.0, 0.0], [1.0, 0.0, 1.0]], "labels of different shapes"),
+        ([[1.0, 0.0], 1.0], "labels of different shapes"),
+        ([np.ones((3, 5)), np.ones((3, 5))], r"the shape of input_values, \(3, 64\), but have shape \(3, 5\)"),
+        (["left", "up"], r"The labels \['up'\] have no number: label2id has \['left'\]"),
+        ([["left", "up"], ["left"]], r"The labels \['up'\] have no number"),
+        ([{"a": 1}, {"a": 2}], "labels of a window must be numbers or names"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, words):
+    with pytest.raises(ValueError, match=words):
+        DataCollatorForEEG(label2id={"left": 0})([make_window(3, 64, labels=entry) for entry in labels])
+
+
+def test_names_need_their_numbers():
+    with pytest.raises(ValueError, match=r"there is no label2id. Give DataCollatorForEEG\(label2id=...\)"):
+        DataCollatorForEEG()([make_window(labels="left")])
+
+
+@pytest.mark.parametrize("mask", ["channel_mask", "attention_mask"])
+@pytest.mark.parametrize("collator", [DataCollatorForEEG(), DataCollatorForAmplitudeAwareMasking()])
+def test_a_window_with_nothing_in_it_is_refused(collator, mask):
+    window = make_window(3, 64)
+    window[mask] = np.zeros(3 if mask == "channel_mask" else 64, dtype=bool)
+    with pytest.raises(ValueError, match=f"{mask} of a window is all false"):
+        collator([make_window(3, 64), window])
+
+
+@pytest.mark.parametrize(
     ("windows", "words"),
     [
         ([{"input_values": np.zeros((2, 8))}], "needs 'electrode_positions'.*feature extractor"),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import exact, in_double, make_batch, pad, small_config
 from torch import nn
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from neuript_hf import (
     NeurIPTConfig,
@@ -13,7 +14,7 @@ from neuript_hf import (
     NeurIPTModel,
 )
 from neuript_hf.embeddings import sinusoid
-from neuript_hf.losses import balanced_bce_loss, expert_balance_loss
+from neuript_hf.losses import balanced_bce_loss, classification_loss, expert_balance_loss
 from neuript_hf.modeling_neuript import NeurIPTRouter, NeurIPTSparseMoE
 from neuript_hf.pooling import AUTHORS_GROUPS, channel_groups
 
@@ -164,18 +165,14 @@ def test_padding_changes_nothing_in_pre_training():
 
 
 def test_rows_without_any_key_stay_finite():
-    """A window whose samples are all hidden, and one that is nothing but padding."""
+    """A window whose samples are all hidden."""
     model = NeurIPTForPreTraining(small_config()).eval()
     batch = make_batch()
     hidden = torch.zeros_like(batch["input_values"], dtype=torch.bool)
     hidden[0] = True
-    attention_mask = torch.ones(3, 40, dtype=torch.bool)
-    attention_mask[1] = False
-    channel_mask = torch.ones(3, 5, dtype=torch.bool)
-    channel_mask[2] = False
     for attention in ("eager", "sdpa"):
         model.set_attn_implementation(attention)
-        outputs = model(**batch, hidden_positions=hidden, attention_mask=attention_mask, channel_mask=channel_mask)
+        outputs = model(**batch, hidden_positions=hidden)
         assert outputs.logits.isfinite().all()
 
 
@@ -493,12 +490,120 @@ def test_optional_outputs():
         ({"lobe_mask": torch.ones(3, 5, 4, dtype=torch.bool)}, "Set config.num_lobes to the extractor's num_lobes"),
         ({"channel_mask": torch.ones(3, 4)}, r"channel_mask must have shape \[3, 5\]"),
         ({"attention_mask": torch.ones(3, 39)}, r"attention_mask must have shape \[3, 40\]"),
+        (
+            {"channel_mask": torch.tensor([[1] * 5, [0] * 5, [1] * 5])},
+            r"channel_mask is all false in the windows \[1\]",
+        ),
+        ({"attention_mask": torch.zeros(3, 40)}, r"attention_mask is all false in the windows \[0, 1, 2\]"),
     ],
 )
 def test_a_broken_batch_is_refused(change, words):
     model = classifier(small_config())
     with pytest.raises(ValueError, match=words):
         model(**(make_batch() | change))
+
+
+ONE_CLASS, SEVERAL, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "labels", "problem_type", "loss"),
+    [
+        (3, torch.tensor([0, 2, 1]), ONE_CLASS, nn.functional.cross_entropy),
+        (3, torch.eye(3).roll(1, 0), SEVERAL, nn.functional.binary_cross_entropy_with_logits),
+        (1, torch.tensor([0.7, 23.9, -1.5]), NUMBERS, lambda logits, labels: ((logits[:, 0] - labels) ** 2).mean()),
+        (1, torch.tensor([[0], [1], [2]]), NUMBERS, lambda logits, labels: ((logits - labels) ** 2).mean()),
+    ],
+)
+def test_the_problem_type_is_inferred_from_labels_as_in_transformers(num_labels, labels, problem_type, loss):
+    """And kept in the configuration, so that a saved checkpoint knows it."""
+    model = classifier(small_config(num_labels=num_labels))
+    assert model.config.problem_type is None
+    outputs = model(**make_batch(), labels=labels)
+    assert model.config.problem_type == problem_type
+    torch.testing.assert_close(outputs.loss, loss(outputs.logits, labels))
+    # what transformers' own function says, which may set problem_type too
+    reference = small_config(num_labels=num_labels)
+    assert torch.allclose(
+        outputs.loss,
+        ForSequenceClassificationLoss(labels.float() if num_labels == 1 else labels, outputs.logits, reference),
+    )
+    assert reference.problem_type == problem_type
+
+
+def test_a_compiled_model_infers_the_problem_type_too():
+    model = classifier(small_config(num_hidden_layers=1, merge_sizes=[2], num_experts=[0]))
+    compiled, labels = torch.compile(model, backend="eager", fullgraph=True), torch.eye(3)
+    outputs = compiled(**make_batch(), labels=labels)
+    torch.testing.assert_close(outputs.loss, nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels))
+    assert model.config.problem_type == SEVERAL
+
+
+def test_regression_of_several_numbers_has_a_problem_type():
+    labels = 50 * torch.randn(3, 2)
+    model = classifier(small_config(num_labels=2, problem_type=NUMBERS))
+    outputs = model(**make_batch(), labels=labels)
+    torch.testing.assert_close(outputs.loss, ((outputs.logits - labels) ** 2).mean())
+    assert outputs.loss > 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "words"),
+    [
+        ({}, [0, 1, 3], r"There are labels \[3\], but they must be classes from 0 to 2"),
+        ({}, [0, -100, 1], r"There are labels \[-100\], but they must be classes from 0 to 2"),
+        ({"problem_type": ONE_CLASS}, [0.0, 1.0, 2.0], "needs labels that are integers, the class of each window"),
+        ({}, [0.0, 1.0, 2.0], r"zeros and ones, a row for each window, of shape \[3, 3\]"),
+        ({}, [0, 1], "needs labels that are integers"),
+        ({}, [[0, 1, 1]] * 3, "'multi_label_classification' for several of num_labels labels at once"),
+        ({}, [[0.0, 1.0, 23.5]] * 3, r"There are labels \[23.5\], but they must be 0 or 1"),
+        (
+            {"problem_type": SEVERAL},
+            [[0.0, 1.0]] * 3,
+            r"of shape \[3, 3\], but they are torch.float32 of shape \[3, 2\]",
+        ),
+        ({"problem_type": SEVERAL}, [0, 1, 2], "zeros and ones"),
+        ({"problem_type": SEVERAL}, [[0.0, 1.0, torch.nan]] * 3, "they must be 0 or 1"),
+        ({"num_labels": 1}, [0.5, torch.nan, 1.0], r"There are labels \[nan\], but they must be finite numbers"),
+        (
+            {"num_labels": 1},
+            [[0.5, 1.0]] * 3,
+            r"needs labels that are numbers, a row for each window, of shape \[3, 1\] or",
+        ),
+        ({"problem_type": NUMBERS}, [0.5, 1.0, 2.0], r"num_labels=3 needs labels that are numbers"),
+    ],
+)
+def test_labels_that_the_problem_type_cannot_take_are_refused(fields, labels, words):
+    with pytest.raises(ValueError, match=words):
+        classifier(small_config(**fields))(**make_batch(), labels=torch.tensor(labels))
+
+
+def test_standardised_targets_are_learned_and_answered_in_their_unit():
+    """Ages: the loss is of standardised numbers, the answers are years, and both survive saving."""
+    ages = torch.tensor([20.0, 50.0, 80.0])
+    model = classifier(small_config(num_labels=1, target_mean=[50.0], target_scale=[20.0]))
+    plain = classifier(small_config(num_labels=1))
+    plain.load_state_dict(model.state_dict())
+    outputs, standardised = model(**make_batch(), labels=ages), plain(**make_batch(), labels=(ages - 50) / 20)
+    torch.testing.assert_close(outputs.logits, standardised.logits * 20 + 50)
+    torch.testing.assert_close(outputs.loss, standardised.loss)
+    half = model.to(torch.bfloat16)
+    batch = make_batch()
+    batch["input_values"], batch["electrode_positions"] = (
+        batch["input_values"].bfloat16(),
+        batch["electrode_positions"].bfloat16(),
+    )
+    assert half(**batch).logits.dtype == torch.float32, "bfloat16 would round ages to quarters of a year"
+
+
+def test_balanced_bce_takes_several_labels():
+    logits, labels = torch.randn(4, 3), torch.randint(0, 2, (4, 3))
+    prior = torch.tensor([0.5, 0.3, 0.2])
+    by_hand = nn.functional.binary_cross_entropy_with_logits(
+        logits + 0.3 * torch.log(prior / (1 - prior)), labels.float(), reduction="sum"
+    )
+    config = small_config(loss_type="balanced_bce", class_prior=prior.tolist(), prior_weight=0.3, problem_type=SEVERAL)
+    torch.testing.assert_close(classification_loss(logits, labels.float(), config), by_hand / 4)
 
 
 @pytest.mark.slow
