@@ -16,6 +16,20 @@ from .channel_names import is_electrode, is_pair, read_channels, resolve_channel
 
 
 MIN_ELECTRODES_TO_INTERPOLATE = 4
+# Channels that may carry an electrode's name, but are no potentials of the scalp: MNE's types, and what they are.
+_INSIDE = "an electrode inside the skull, not scalp EEG"
+_MEG, _LIGHT = "MEG, not EEG", "light (fNIRS), not EEG"
+NOT_SCALP_EEG = {
+    "csd": "current source density in V/m², not a potential in microvolts",
+    "ecog": _INSIDE,
+    "seeg": _INSIDE,
+    "dbs": _INSIDE,
+    "mag": _MEG,
+    "grad": _MEG,
+    "ref_meg": _MEG,
+    "hbo": _LIGHT,
+    "hbr": _LIGHT,
+}
 # Longest list of names in an error message.
 MOST_NAMES = 20
 # How reports had it, before they had a field for it, that electrodes were recorded against several references.
@@ -299,11 +313,31 @@ class _Recording:
         found: electrodes, sites and pairs, with the numbers of their channels.
         duplicates: pairs of numbers (later, first) of channels with the same meaning.
         foreign: names without a meaning.
+        other_types: names of channels that are not EEG by their type, though some may look it.
     """
 
     found: dict[str, int] = field(default_factory=dict)
     duplicates: list[tuple[int, int]] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    other_types: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def hint(self) -> str:
+        """For errors, which channels were passed over for their type, and what can be done."""
+        if not self.other_types:
+            return ""
+        types = "; ".join(f"{_list_some(names)} of type {kind}" for kind, names in self.other_types.items())
+        wrong = "" if "csd" in types else ", or, where only the type is wrong, correct it (raw.set_channel_types)"
+        return (
+            f" Passed over: {types}. The model takes potentials of the scalp: pass the recording as it was before it "
+            f"was transformed{wrong}."
+        )
+
+
+def describe_type(kind: str) -> str:
+    """A channel's type, and why it is not scalp EEG where its name may look so."""
+    why = NOT_SCALP_EEG.get(kind) or (_LIGHT if kind.startswith("fnirs") else "")
+    return f"{kind} ({why})" if why else kind
 
 
 def _edges(found: dict[str, int], references: dict[str, str]) -> dict[str, dict[str, tuple[int, int]]]:
@@ -335,7 +369,10 @@ def _read_recording(
     report.steps += read.notes
     for index, (meaning, kind) in enumerate(zip(read.meanings, types, strict=True)):
         if kind != "eeg":
-            report.dropped[names[index]] = "as you asked" if kind == "dropped" else f"of type {kind}"
+            what = describe_type(kind)
+            report.dropped[names[index]] = "as you asked" if kind == "dropped" else f"of type {what}"
+            if what != kind or is_electrode(channel := resolve_channel(spellings[index])) or is_pair(channel):
+                recording.other_types.setdefault(what, []).append(spellings[index])
         elif meaning.startswith("non-eeg:"):
             report.dropped[names[index]] = f"not EEG by its name ({meaning.split(':')[1]})"
         elif meaning == "ambiguous":
@@ -374,9 +411,9 @@ def _check_some_known(recording: _Recording, names: list[str]) -> None:
             f"No channel name is recognised: {_list_some(recording.foreign)}. Expected channel names of the 10-05 "
             "system such as 'C3', or pairs such as 'C3-Cz'. Rename the channels (raw.rename_channels, or "
             "channel_names=...), name the net if they are labels of a cap (net='biosemi64'), add digitised positions "
-            "(raw.set_montage), or give the extractor a montage."
+            f"(raw.set_montage), or give the extractor a montage.{recording.hint}"
         )
-    raise ValueError(f"No EEG channel among {names}.")
+    raise ValueError(f"No EEG channel among {_list_some(names)}.{recording.hint}")
 
 
 def _handle_missing(
@@ -390,6 +427,7 @@ def _handle_missing(
         hints += f" Unknown names: {_list_some(recording.foreign)} (if they are a cap's labels, name its net)."
     if not report.one_reference:
         hints += f" Its references differ: {_describe(report.references)}."
+    hints += recording.hint
     if on_missing == "raise":
         raise ValueError(
             f"The montage needs channels that the recording does not have: {', '.join(channels)} (no "
@@ -469,6 +507,7 @@ __all__ = [
     "ChannelRow",
     "ChannelSource",
     "canonical_names",
+    "describe_type",
     "plan_channels",
     "unique_names",
 ]

@@ -23,6 +23,7 @@ from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording, check_positive, is_recording
 from .signal_quality import (
     SignalSurvey,
+    bridge,
     channel_faults,
     check_amplitude,
     check_copies,
@@ -83,6 +84,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) if the recording's names are its labels.
         positions: `"table"` (positions by name; channels with unknown names by digitised position, if the recording
             has any) or `"digitised"` (digitised positions only).
+        reject_by_annotation: whether to leave out windows that overlap annotations which begin with BAD or EDGE (in
+            any case), as `mne.Epochs` does. No window reaches into a gap, whatever this says.
 
     Raises:
         ValueError: for an impossible argument; names the possible ones.
@@ -104,6 +107,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         window_seconds: float = 4.0,
         net: str | None = None,
         positions: str = "table",
+        reject_by_annotation: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -119,6 +123,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         self.window_seconds = window_seconds
         self.net = net
         self.positions = positions
+        self.reject_by_annotation = reject_by_annotation
         self._validate()
 
     def _validate(self) -> None:
@@ -127,6 +132,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             ("coordinate_frame", ("head", "montage")),
             ("on_missing", ("raise", "drop", "interpolate")),
             ("positions", ("table", "digitised")),
+            ("reject_by_annotation", (True, False)),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, but is {getattr(self, name)!r}.")
@@ -228,15 +234,16 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             window_seconds: length of a window; by default the extractor's, for epochs and `[n, C, T]` the whole piece.
             stride_seconds: from the start of one window to the next; by default the window's length.
             onsets: starts of the windows, in seconds from the first sample (by the clock if there are gaps), instead
-                of a stride. Only the stretch around them is read, and channels are judged on it. For a list of
-                recordings a list of such lists.
+                of a stride; those in time marked as bad are left out (`.kept`). Only the stretch around them is read,
+                and channels are judged on it. For a list of recordings a list of such lists.
             return_tensors: `"pt"` for tensors; numpy arrays by default.
 
         Returns:
             `BatchFeature` with `input_values` float32 `[B, C, T]`, `electrode_positions` float32 `[B, C, 3]`,
             `lobe_mask` bool `[B, C, num_lobes]`, `channel_mask` bool `[B, C]` (false = bad or padding),
             `attention_mask` bool `[B, T]` (false = padding). `.report` is the [`ChannelReport`], `.onsets` float
-            `[B]` the starts of the windows, in seconds; for a list of recordings both are lists.
+            `[B]` the starts of the windows, in seconds, `.kept` integers `[B]`: which of the windows (of `onsets`, if
+            given) these are, as those in time marked as bad are left out. For a list of recordings all are lists.
 
         Raises:
             ValueError: where channels, unit, rate, type or length do not allow it; says what to do.
@@ -259,15 +266,17 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             if value is not None:
                 check_positive(what, value)
 
-        parts, reports, begins = [], [], []
+        parts, reports, begins, kept = [], [], [], []
         for item, item_names, item_starts in zip(items, names, starts, strict=True):
             source = as_recording(item, sampling_rate=sampling_rate, channel_names=item_names, unit=unit)
-            part, report, begin = self._extract(source, window_seconds, stride_seconds, item_starts)
+            part, report, begin, numbers = self._extract(source, window_seconds, stride_seconds, item_starts)
             parts.append(part)
             reports.append(report)
             begins.append(begin)
+            kept.append(numbers)
         batch = BatchFeature(_concatenate(parts), tensor_type=return_tensors)
-        batch.report, batch.onsets = (reports, begins) if several else (reports[0], begins[0])
+        for name, values in (("report", reports), ("onsets", begins), ("kept", kept)):
+            setattr(batch, name, values if several else values[0])
         return batch
 
     def inspect(
@@ -301,12 +310,12 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             with _as_problem(report):
                 plan = self._plan(source, report)
         with _as_problem(report):
-            plan_windows(source, self._resampler(source), self._window_seconds(source, None), None, None, report)
+            self._plan_windows(source, None, None, None, report)
         placed = [] if plan is None else _channels_to_read(plan)
         channels = placed + [index for index in channels if index not in placed]
         if not channels:
             return report
-        survey = _survey(source, channels)
+        survey = _survey(source, channels, self._unjudged(source))
         note_filled(survey, report)
         faults = channel_faults(survey, channels, source, len(placed))
         with _as_problem(report):
@@ -327,21 +336,44 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         return report
 
     def window_onsets(
-        self, recording: Recording, window_seconds: float | None = None, stride_seconds: float | None = None
+        self,
+        recording: Recording,
+        window_seconds: float | None = None,
+        stride_seconds: float | None = None,
+        report: ChannelReport | None = None,
     ) -> np.ndarray:
         """
-        Where the windows of a recording begin, in seconds by its clock; none reaches into a gap.
+        Where the windows of a recording begin, in seconds by its clock; none reaches into a gap or into time marked
+        as bad.
 
         Args:
             recording: from [`as_recording`] or [`open_recording`].
             window_seconds, stride_seconds: as in a call.
+            report: gets lines on the windows and on what is left out.
 
         Raises:
-            ValueError: where no stretch of the recording is long enough for a window.
+            ValueError: where no stretch of the recording is long enough for a window, or all are marked as bad.
         """
-        length, resampler = self._window_seconds(recording, window_seconds), self._resampler(recording)
-        windows, _ = plan_windows(recording, resampler, length, stride_seconds, None, ChannelReport())
+        report = ChannelReport() if report is None else report
+        windows, *_ = self._plan_windows(recording, window_seconds, stride_seconds, None, report)
         return onsets_of(recording, windows, self.sampling_rate)
+
+    def _plan_windows(
+        self,
+        source: Recording,
+        window_seconds: float | None,
+        stride_seconds: float | None,
+        onsets: Sequence[float] | None,
+        report: ChannelReport,
+    ) -> tuple[np.ndarray, int, np.ndarray]:
+        """As [`plan_windows`], with this extractor's length and rules."""
+        length, resampler = self._window_seconds(source, window_seconds), self._resampler(source)
+        return plan_windows(source, resampler, length, stride_seconds, onsets, self.reject_by_annotation, report)
+
+    def _unjudged(self, source: Recording) -> np.ndarray:
+        """Samples of which no window is made, bool `[samples]`: they say nothing about channels."""
+        bad = source.bad_samples()
+        return bad & self.reject_by_annotation & (not bad.all())
 
     def _extract(
         self,
@@ -349,16 +381,15 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         window_seconds: float | None,
         stride_seconds: float | None,
         onsets: Sequence[float] | None,
-    ) -> tuple[dict[str, np.ndarray], ChannelReport, np.ndarray]:
-        """The windows of one recording, its report, and where the windows begin."""
+    ) -> tuple[dict[str, np.ndarray], ChannelReport, np.ndarray, np.ndarray]:
+        """The windows of one recording, its report, where windows begin, and which of the planned ones they are."""
         report = _new_report(source)
         self._check_rate(source.sampling_rate)
         plan = self._plan(source, report)
-        length, resampler = self._window_seconds(source, window_seconds), self._resampler(source)
-        windows, samples = plan_windows(source, resampler, length, stride_seconds, onsets, report)
+        windows, samples, kept = self._plan_windows(source, window_seconds, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
         masked = mask_outputs(faults, plan, source.in_pieces, report)
-        check_some_good(masked, faults, source.in_pieces)
+        check_some_good(masked, faults, source.in_pieces, np.unique(windows[:, 0]))
         values = np.empty((len(windows), len(plan.channels), samples), dtype=np.float32)
         for first, begin, signal in stretches:
             self._cut(values, signal, windows - (first, begin), faults != "", masked, plan, source.sampling_rate)
@@ -375,6 +406,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             },
             report,
             onsets_of(source, windows, self.sampling_rate),
+            kept,
         )
 
     def _check_rate(self, rate: float) -> None:
@@ -437,7 +469,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded, T]`.
             faults: text `[pieces or 1, recorded]`, empty for good channels.
         """
-        resampler = self._resampler(source)
+        resampler, bad = self._resampler(source), self._unjudged(source)
         channels = _channels_to_read(plan)
         if source.in_pieces:
             signal = source.read_pieces(channels)
@@ -452,7 +484,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 starts = windows[windows[:, 0] == number, 1]
                 begin = max(0, int(starts.min()) - margin) // resampler.up * resampler.up
                 end = int(starts.max()) + samples + margin
-                signal = _read_stretch(source, number, channels, begin, end, resampler, survey)
+                signal = _read_stretch(source, number, channels, begin, end, resampler, survey, bad)
                 stretches.append((number, begin, signal[None]))
         note_filled(survey, report)
         check_copies(survey, channels, plan, report)
@@ -553,7 +585,12 @@ def _new_report(source: Recording) -> ChannelReport:
         sampling_rate=source.sampling_rate,
     )
     report.steps.append(f"unit: {source.unit} to microvolt")
-    report.steps += [f"gap: {start:g} to {end:g} s, no window reaches into it" for start, end in source.gaps]
+    for start, end in source.gaps:
+        report.steps.append(
+            f"gap: {start:g} to {end:g} s, no window reaches into it"
+            if end > start
+            else f"gap: at {start:g} s, nobody knows how long; no window reaches across it"
+        )
     return report
 
 
@@ -570,8 +607,12 @@ def _read_stretch(
     end: int,
     resampler: Resampler,
     survey: SignalSurvey,
+    bad: np.ndarray,
 ) -> np.ndarray:
-    """Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block."""
+    """
+    Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block. Those that
+    are `bad` are filtered with the rest, but not judged.
+    """
     segment = source.segments[number]
     length = segment.stop - segment.start
     end = min(end, resampler.outputs(length))
@@ -583,15 +624,18 @@ def _read_stretch(
         stop = min(start + block, last)
         low, high = max(0, start - resampler.margin), min(length, stop + resampler.margin)
         data = source.read(channels, segment.start + low, segment.start + high)
-        survey.add(data[None, :, start - low : stop - low])
+        unjudged = bad[segment.start + low : segment.start + high]
+        if unjudged.any():
+            bridge(data, unjudged)
+        survey.add(data[None, :, start - low : stop - low], unjudged[start - low : stop - low])
         at = start // resampler.step * resampler.up - begin
         count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at
         signal[:, at : at + count] = resampler(data, start - low, stop - low, count)
     return signal
 
 
-def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
-    """The whole recording as it is, block by block."""
+def _survey(source: Recording, channels: list[int], bad: np.ndarray) -> SignalSurvey:
+    """The whole recording as it is, but for samples that are `bad`, block by block."""
     if source.in_pieces:
         signal = source.read_pieces(channels)
         survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
@@ -601,7 +645,8 @@ def _survey(source: Recording, channels: list[int]) -> SignalSurvey:
     block = math.ceil(BLOCK_SECONDS * source.sampling_rate)
     for segment in source.segments:
         for start in range(segment.start, segment.stop, block):
-            survey.add(source.read(channels, start, min(start + block, segment.stop))[None])
+            stop = min(start + block, segment.stop)
+            survey.add(source.read(channels, start, stop)[None], bad[start:stop])
     return survey
 
 

@@ -3,6 +3,7 @@ Private functions and attributes of other libraries that we rely on, each behind
 and why. `tests/test_private_apis.py` fails when a new version of a library changes one of them.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,4 +32,13 @@ def samples_per_record(raw: Any) -> int:
     return int(raw._raw_extras[0]["max_samp"])
 
 
-__all__ = ["is_raw_edf", "samples_per_record", "signal_numbers", "unit_factors"]
+def raw_parts(raw: Any) -> list[tuple[Path | None, int, int]]:
+    """
+    File, first sample and number of samples of each recording that was joined to a Raw: no public attribute says where
+    one ends and the next begins.
+    """
+    parts = zip(raw.filenames, raw._first_samps, raw._raw_lengths, strict=True)
+    return [(path and Path(path), int(first), int(samples)) for path, first, samples in parts]
+
+
+__all__ = ["is_raw_edf", "raw_parts", "samples_per_record", "signal_numbers", "unit_factors"]

@@ -4,7 +4,9 @@ its gaps and its events. MNE objects and arrays become one here; files are opene
 and weights do not carry.
 """
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .private_apis import is_raw_edf
+from .private_apis import is_raw_edf, raw_parts
 from .units import UNIT_NAMES, check_unit, microvolts_of
 
 
@@ -22,9 +24,13 @@ except ImportError:  # arrays work without it
     mne = None
 
 
-# What an annotation is called where consecutive samples are not consecutive in time (MNE, EEGLAB, BrainVision).
-_BREAK = re.compile(r"(bad|edge)[ _]?boundary|boundary|new segment/?.*", re.IGNORECASE)
-_SKIPPED = re.compile(r"bad_acq_skip", re.IGNORECASE)
+# What an annotation is called where consecutive samples are not consecutive in time (MNE, EEGLAB, BrainVision), and
+# where a stretch has no signal: MNE's filters stop at the same ones.
+_BREAK = re.compile(r"boundary|bad[ _]?boundary.*|new segment.*", re.IGNORECASE)
+# MNE leaves out of epochs what begins like this, in any case. It marks concatenations with both words.
+_REJECTED = ("bad", "edge")
+# Seconds that are looked at together for missing time.
+_BLOCK_SECONDS = 300.0
 _RATE_TOLERANCE = 1e-6
 _DISCONTINUOUS = (b"EDF+D", b"BDF+D")  # at byte 192 of the file
 
@@ -52,7 +58,8 @@ class Recording:
         unit: the unit of these numbers, for the report.
         segments: the parts without gaps; with `in_pieces` one for each piece.
         in_pieces: whether these are epochs or an array `[n, C, T]`.
-        events: annotations as (onset, duration, description), in seconds by the recording's clock.
+        events: annotations as (onset, duration, description), in seconds by the recording's clock; of epochs only
+            those of time that should be rejected.
         marked_bad: channels that someone marked as bad.
         left_out: channels of the file that `source` does not contain, with the reason.
         notes: for the report.
@@ -114,6 +121,40 @@ class Recording:
                 return number
         return None
 
+    @property
+    def bad_time(self) -> list[tuple[float, float, str]]:
+        """Start, end and description of time that someone marked to be rejected (BAD or EDGE, in any case)."""
+        return [
+            (onset, onset + duration, description)
+            for onset, duration, description in self.events
+            if description.lower().startswith(_REJECTED)
+        ]
+
+    def bad_samples(self) -> np.ndarray:
+        """Which samples lie in time marked as bad, bool `[samples]`; pieces are counted one after the other."""
+        bad, stretches = np.zeros(self.segments[-1].stop, dtype=bool), np.array(self.stretches)
+        for onset, end, _ in self.bad_time:
+            for number in np.flatnonzero((stretches[:, 0] < end) & (stretches[:, 1] > onset)):
+                segment = self.segments[number]
+                first, last = (_sample_of(segment, time, self.sampling_rate) for time in (onset, end))
+                bad[max(first, segment.start) : min(last, segment.stop)] = True
+        return bad
+
+    def rejected(self, onsets: Sequence[float], seconds: float, reject_by_annotation: bool) -> np.ndarray:
+        """
+        Which windows overlap time marked as bad, bool `[len(onsets)]`, by the rule of `mne.Epochs`: a mark without a
+        length rejects the windows around it, too. Of epochs also those with a break inside, whatever is asked for.
+        """
+        slack = 0.5 / self.sampling_rate
+        marks = [
+            (event[0], event[0] + event[1])
+            for event in self.events
+            if (reject_by_annotation and event[2].lower().startswith(_REJECTED)) or (self.in_pieces and _hole(*event))
+        ]
+        starts, ends = np.sort(np.array(marks).reshape(-1, 2), axis=0).T
+        onsets = np.asarray(onsets, dtype=float)
+        return np.searchsorted(starts, onsets + seconds - slack) > np.searchsorted(ends, onsets + slack, "right")
+
     def read(self, channels: Sequence[int], start: int, stop: int) -> np.ndarray:
         """Samples of a continuous recording, float64 `[len(channels), stop - start]` in microvolts."""
         channels = list(channels)
@@ -170,8 +211,15 @@ def as_recording(
         if channel_names is not None and list(channel_names) != found.names:
             raise ValueError("channel_names differ from the recording's. Leave them out, or use raw.rename_channels.")
         check_given(found, sampling_rate, None)
-        return found
-    return _from_array(recording, sampling_rate, channel_names, unit)
+    elif type(recording).__module__.split(".")[0] == "mne":
+        raise ValueError(
+            f"Expected mne.io.Raw, mne.Epochs or an array, got mne's {type(recording).__name__}, which is computed "
+            "from EEG but is not one. Pass the Raw or the Epochs that it was made from."
+        )
+    else:
+        found = _from_array(recording, sampling_rate, channel_names, unit)
+    cut_holes(found)
+    return found
 
 
 def _from_array(
@@ -245,8 +293,10 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
     """
     if not source.ch_names:
         raise ValueError("The recording is empty: it has no channels.")
+    in_pieces, notes = isinstance(source, mne.BaseEpochs), []
+    if in_pieces:
+        source, notes = _good_epochs(source)
     rate, samples = float(source.info["sfreq"]), len(source.times)
-    in_pieces = isinstance(source, mne.BaseEpochs)
     recording = Recording(
         source,
         list(source.ch_names),
@@ -257,59 +307,170 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
         _segments_of_pieces(len(source) if in_pieces else 1, samples, rate),
         in_pieces=in_pieces,
         marked_bad=set(source.info["bads"]),
+        notes=notes,
     )
-    if not in_pieces:
-        # annotations count from the measurement date if there is one, windows from the first sample
-        first = source.first_time if source.annotations.orig_time is not None else 0.0
+    if in_pieces:
+        recording.events = _marks_in_pieces(source)
+    else:
+        # MNE counts annotations from the amplifier's first sample, whether or not it was kept
         recording.events = [
-            (float(a["onset"] - first), float(a["duration"]), a["description"]) for a in source.annotations
+            (float(a["onset"] - source.first_time), float(a["duration"]), a["description"]) for a in source.annotations
         ]
-        recording.segments = _split_at_annotations(recording.events, samples, rate)
-        if (path := _discontinuous_file(source)) is not None:
-            recording.segments = _segments_by_clock(recording, path)
+        _split_at_joins(recording)
+    if source.annotations is not None:
+        _note_single_channels(recording, source.annotations)
     return recording
 
 
-def _discontinuous_file(source: Any) -> Path | None:
-    """The EDF+D or BDF+D file behind a Raw, if it was read from one."""
-    if not is_raw_edf(source) or len(source.filenames) != 1 or source.filenames[0] is None:
-        return None
-    path = Path(source.filenames[0])
+def _good_epochs(epochs: Any) -> tuple[Any, list[str]]:
+    """Epochs as MNE keeps them, read in a copy if it has not read them yet, with a note on those that it dropped."""
+    if not epochs.preload:
+        with mne.utils.use_log_level("ERROR"):
+            epochs = epochs.copy().load_data()
+    reasons = Counter(", ".join(why) for why in epochs.drop_log if why and "IGNORED" not in why)
+    lost = ", ".join(f"{count} for {why}" for why, count in reasons.items())
+    return epochs, [f"epochs: {len(epochs)} kept, MNE dropped {lost}"] if lost else []
+
+
+def _marks_in_pieces(epochs: Any) -> list[tuple[float, float, str]]:
+    """Annotations of epochs that reject windows, by the clock on which the epochs follow each other."""
+    marks, length = [], len(epochs.times) / epochs.info["sfreq"]
+    for piece, annotations in enumerate(epochs.get_annotations_per_epoch()):
+        for onset, duration, description in (annotation[:3] for annotation in annotations):
+            if description.lower().startswith(_REJECTED) or _hole(onset, duration, description):
+                start, end = (min(max(0.0, time - epochs.tmin), length) for time in (onset, onset + duration))
+                marks.append((piece * length + start, end - start, description))
+    return marks
+
+
+def _note_single_channels(recording: Recording, annotations: Any) -> None:
+    """MNE rejects a window for all channels, even where an annotation names some."""
+    for description, names in sorted(set(zip(annotations.description, map(tuple, annotations.ch_names), strict=True))):
+        if names and description.lower().startswith(_REJECTED):
+            recording.notes.append(
+                f"note: {description} names only {', '.join(names)}; it counts for all channels, as in MNE"
+            )
+
+
+def _split_at_joins(recording: Recording) -> None:
+    """
+    Gaps of a Raw by its files, whatever became of its annotations: where recordings were concatenated, and where MNE
+    joined the parts of an EDF+D or BDF+D file without saying so.
+    """
+    source, parts, begin, expected = recording.source, [], 0, None
+    for path, first, samples in raw_parts(source):
+        # the parts of a split file follow each other; a change of the rate rounds where they begin
+        if expected is not None and abs(first - expected) > 1:
+            recording.segments = without(recording.segments, begin, begin, recording.sampling_rate)
+        gapped = path if is_raw_edf(source) and path is not None and _is_discontinuous(path, recording) else None
+        parts.append((gapped, first, samples))
+        begin, expected = begin + samples, first + samples
+    if any(path for path, _, _ in parts):
+        _follow_clock(recording, parts)
+
+
+def _is_discontinuous(path: Path, recording: Recording) -> bool:
+    """Whether this is an EDF+D or BDF+D file; a note if it is no longer there."""
     if not path.is_file():
-        return None
+        recording.notes.append(f"note: {path.name} is no longer there, so gaps inside it can't be seen")
+        return False
     with path.open("rb") as file:
         file.seek(192)
-        return path if file.read(5) in _DISCONTINUOUS else None
+        return file.read(5) in _DISCONTINUOUS
 
 
-def _segments_by_clock(recording: Recording, path: Path) -> list[Segment]:
-    """The parts between the gaps of an EDF+D or BDF+D file, which MNE joins without saying so."""
+def _follow_clock(recording: Recording, parts: list[tuple[Path | None, int, int]]) -> None:
+    """Gaps and annotations by the clock of EDF+D and BDF+D files, where the code that reads it is installed."""
     try:
-        from neuript_hf.formats.edf import segments_by_clock
+        from neuript_hf.formats.edf import follow_clock
     except ImportError as error:
+        names = ", ".join(path.name for path, _, _ in parts if path)
         raise ImportError(
-            f"{path.name} is discontinuous (EDF+D or BDF+D). MNE joins its parts, and the code that comes with the "
+            f"{names} is discontinuous (EDF+D or BDF+D). MNE joins its parts, and the code that comes with the "
             "weights cannot tell where: pip install neuript_hf. Or, if the gaps do not matter, pass "
             "mne.io.RawArray(raw.get_data(), raw.info)."
         ) from error
-    return segments_by_clock(recording, path)
+    follow_clock(recording, parts)
 
 
-def _split_at_annotations(events: list[tuple[float, float, str]], samples: int, rate: float) -> list[Segment]:
-    """The parts between boundaries and skipped stretches of time."""
-    cuts = {(0, 0), (samples, samples)}
-    for onset, duration, description in events:
-        start = round(onset * rate)
-        if _BREAK.fullmatch(description) and 0 < start < samples:
-            cuts.add((start, start))
-        elif _SKIPPED.fullmatch(description):
-            cuts.add((max(0, start), min(samples, round((onset + duration) * rate))))
-    segments, begin = [], 0
-    for start, stop in sorted(cuts):
-        if start > begin:
-            segments.append(Segment(begin, start, begin / rate))
-        begin = max(begin, stop)
-    return segments
+def cut_holes(recording: Recording) -> None:
+    """
+    Cuts from the segments what no window may reach into: boundaries and skipped time by the recording's events, and
+    time in which no EEG channel has a number. To be called once events and types are complete; again, it changes
+    nothing.
+    """
+    if recording.in_pieces or not recording.segments:
+        return
+    rate, before = recording.sampling_rate, recording.segments
+    for start, end in filter(None, (_hole(*event) for event in recording.events)):
+        recording.segments = [
+            part
+            for segment in recording.segments
+            for part in without([segment], *(_sample_of(segment, time, rate) for time in (start, end)), rate)
+        ]
+    for start, stop in _missing(recording):
+        recording.segments = without(recording.segments, start, stop, rate)
+    if not recording.segments:
+        raise ValueError("The recording is empty: all of it is marked as skipped (BAD_ACQ_SKIP or EDGE).")
+    first, last = recording.segments[0], recording.segments[-1]
+    lost = {
+        "first": first.onset - before[0].onset,
+        "last": (before[-1].stop - before[-1].start - last.stop + last.start) / rate + before[-1].onset - last.onset,
+    }
+    recording.notes += [
+        f"note: the {where} {seconds:g} s are skipped or hold no numbers"
+        for where, seconds in lost.items()
+        if seconds > 0.5 / rate
+    ]
+
+
+def _hole(onset: float, duration: float, description: str) -> tuple[float, float] | None:
+    """Start and end of what an annotation says is missing; equal for a break between two samples."""
+    if _BREAK.fullmatch(description):
+        return onset, onset
+    name = description.lower()
+    if name.startswith("edge") or (name.startswith("bad_acq_skip") and duration > 0):
+        return onset, onset + duration
+    return None
+
+
+def _sample_of(segment: Segment, time: float, rate: float) -> int:
+    """The sample at a time by the clock; one in the middle of two samples (EEGLAB's boundaries) is the later one."""
+    return segment.start + math.floor((time - segment.onset) * rate + 0.5 + 1e-6)
+
+
+def without(segments: list[Segment], start: int, stop: int, rate: float) -> list[Segment]:
+    """Segments without the samples `start` to `stop`; split there if these are equal."""
+    parts = []
+    for segment in segments:
+        # a break after the first or before the last sample separates nothing (BrainVision's first New Segment)
+        if start == stop and not segment.start + 1 < start < segment.stop - 1:
+            parts.append(segment)
+            continue
+        for first, last in ((segment.start, min(start, segment.stop)), (max(stop, segment.start), segment.stop)):
+            if first < last:
+                parts.append(Segment(first, last, segment.onset + (first - segment.start) / rate))
+    return parts
+
+
+def _missing(recording: Recording) -> list[tuple[int, int]]:
+    """Stretches of samples without a number in any EEG channel; none if there is no other sample."""
+    eeg = [index for index, kind in enumerate(recording.types) if kind == "eeg"]
+    source = recording.source
+    whole_numbers = source.dtype.kind != "f" if isinstance(source, np.ndarray) else is_raw_edf(source)
+    if not eeg or (whole_numbers and not getattr(source, "preload", False)):
+        return []
+    block, stretches, found = math.ceil(_BLOCK_SECONDS * recording.sampling_rate), [], False
+    for segment in recording.segments:
+        for start in range(segment.start, segment.stop, block):
+            stop = min(start + block, segment.stop)
+            lost = ~np.isfinite(recording.read(eeg[:1], start, stop)[0])
+            if lost.any():
+                lost = ~np.isfinite(recording.read(eeg, start, stop)).any(axis=0)
+            found = found or not lost.all()
+            steps = np.flatnonzero(np.diff(lost, prepend=False, append=False)) + start
+            stretches += zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True)
+    return stretches if found else []
 
 
 def check_given(recording: Recording, sampling_rate: float | None, channel_names: Sequence[str] | None) -> None:
@@ -345,7 +506,9 @@ __all__ = [
     "as_recording",
     "check_given",
     "check_positive",
+    "cut_holes",
     "is_recording",
     "recording_from_array",
     "recording_from_mne",
+    "without",
 ]

@@ -12,7 +12,7 @@ from collections import Counter
 
 import numpy as np
 
-from .channels import ChannelPlan, ChannelReport
+from .channels import MIN_ELECTRODES_TO_INTERPOLATE, ChannelPlan, ChannelReport
 from .recordings import Recording
 from .units import MICROVOLTS
 
@@ -64,8 +64,18 @@ class SignalSurvey:
         self.spreads: list[np.ndarray] = []  # each [pieces, channels, seconds]
         self.powers: list[np.ndarray] = []  # each [3, pieces, channels, seconds]
 
-    def add(self, block: np.ndarray) -> None:
-        """The next samples, `[pieces, channels, T]` in microvolts; sets those that are not finite to zero."""
+    def add(self, block: np.ndarray, bad: np.ndarray | None = None) -> None:
+        """
+        The next samples, `[pieces, channels, T]` in microvolts; sets those that are not finite to zero.
+
+        Args:
+            block: the samples.
+            bad: bool `[T]`, samples that someone marked as bad: they are not judged.
+        """
+        if bad is not None and bad.any():
+            if not bad.all():
+                self.add(block[..., ~bad])
+            return
         finite = np.abs(block) < ABSURD  # false for NaN too
         if not finite.all():
             self.finite &= finite.all(-1)
@@ -179,6 +189,21 @@ class SignalSurvey:
         return copies
 
 
+def bridge(signal: np.ndarray, bad: np.ndarray) -> None:
+    """
+    Puts a straight line where time marked as bad has no numbers, in place: filters would spread them.
+
+    Args:
+        signal: `[channels, T]`.
+        bad: bool `[T]`.
+    """
+    finite = np.abs(signal) < ABSURD
+    for row, known in zip(signal, finite, strict=True):
+        lost = bad & ~known
+        if lost.any() and known.any():
+            row[lost] = np.interp(np.flatnonzero(lost), np.flatnonzero(known), row[known])
+
+
 def _median_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Median over the chosen channels of each piece, `[pieces, 1]`; infinite if there are none."""
     rows = [np.median(row[keep]) if keep.any() else np.inf for row, keep in zip(values, chosen, strict=True)]
@@ -220,25 +245,43 @@ def check_copies(survey: SignalSurvey, channels: list[int], plan: ChannelPlan, r
 
 
 def mask_outputs(faults: np.ndarray, plan: ChannelPlan, in_pieces: bool, report: ChannelReport) -> np.ndarray:
-    """Outputs that contain a bad channel, bool `[pieces or 1, C]`; the reasons go into the report's rows."""
+    """
+    Outputs that contain a bad channel, or are interpolated from too few good ones, bool `[pieces or 1, C]`; the
+    reasons go into the report's rows.
+    """
     used = plan.weights[:, : len(plan.recorded)] != 0
-    for row, uses in zip(report.channels, used, strict=True):
+    interpolated = (plan.weights[:, len(plan.recorded) :] != 0).any(-1)
+    too_few = (faults == "").sum(-1) < MIN_ELECTRODES_TO_INTERPOLATE
+
+    def reason(fault: str, count: int) -> str:
+        return f"{fault} in {count} of {len(faults)} pieces" if in_pieces else fault
+
+    for row, uses, made in zip(report.channels, used, interpolated, strict=True):
         reasons = []
         for column in np.flatnonzero(uses):
             for fault, count in sorted(Counter(faults[:, column].tolist()).items()):
                 if fault:
-                    part = f" in {count} of {len(faults)} pieces" if in_pieces else ""
-                    reasons.append(f"{plan.names[plan.recorded[column]]} {fault}{part}")
+                    reasons.append(reason(f"{plan.names[plan.recorded[column]]} {fault}", count))
+        if made and too_few.any():
+            few = f"fewer than {MIN_ELECTRODES_TO_INTERPOLATE} good electrodes to interpolate from"
+            reasons.append(reason(few, int(too_few.sum())))
         row.masked = ", ".join(reasons)
-    return (used & (faults != "")[:, None, :]).any(-1)
+    return (used & (faults != "")[:, None, :]).any(-1) | (interpolated & too_few[:, None])
 
 
-def check_some_good(masked: np.ndarray, faults: np.ndarray, in_pieces: bool) -> None:
+def check_some_good(masked: np.ndarray, faults: np.ndarray, in_pieces: bool, pieces: np.ndarray | None = None) -> None:
     """
+    Args:
+        masked, faults: outputs that are masked, and what is wrong with channels.
+        in_pieces: whether the recording consists of pieces.
+        pieces: the pieces that have windows; `None` = all.
+
     Raises:
         ValueError: where every output is masked, in the whole or in a piece.
     """
     lost = np.flatnonzero(masked.all(-1))
+    if in_pieces and pieces is not None:
+        lost = np.intersect1d(lost, pieces)
     if len(lost):
         where = f" in the pieces {lost.tolist()}" if in_pieces else ""
         raise ValueError(
@@ -290,6 +333,7 @@ def check_amplitude(typical: float, unit: str) -> None:
 
 __all__ = [
     "SignalSurvey",
+    "bridge",
     "channel_faults",
     "check_amplitude",
     "check_copies",

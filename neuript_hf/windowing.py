@@ -1,5 +1,6 @@
 """Where the windows of a recording begin: one after the other, or at given onsets, and never across a gap."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,9 @@ def plan_windows(
     window_seconds: float | None,
     stride_seconds: float | None,
     onsets: Sequence[float] | None,
+    reject_by_annotation: bool,
     report: ChannelReport,
-) -> tuple[np.ndarray, int]:
+) -> tuple[np.ndarray, int, np.ndarray]:
     """
     Args:
         source: the recording.
@@ -24,14 +26,16 @@ def plan_windows(
         window_seconds: length of a window; `None` = the longest segment.
         stride_seconds: from the start of one window to the next; `None` = the window's length.
         onsets: starts of the windows by the recording's clock, instead of a stride.
-        report: gets a line on the windows, and one on what is left over.
+        reject_by_annotation: whether windows that overlap time marked as bad are left out.
+        report: gets lines on the windows, on what is left over, and on time marked as bad.
 
     Returns:
         windows, integers `[B, 2]`: the number of a segment, and the sample of it at the output's rate at which the
-        window begins; and the windows' length in samples.
+        window begins; the windows' length in samples; and which of the planned windows these are, integers `[B]`.
 
     Raises:
-        ValueError: where the recording is too short, a length is too short, or an onset lies outside.
+        ValueError: where the recording is too short, a length is too short, an onset lies outside, or no window is
+            left.
     """
     rate = resampler.target
     lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
@@ -54,8 +58,24 @@ def plan_windows(
     if onsets is not None:
         if stride_seconds is not None:
             raise ValueError("Give onsets or stride_seconds, not both.")
-        return _windows_at(source, resampler, onsets, samples, report), samples
-    stride = stride_seconds or samples / rate
+        windows = _windows_at(source, resampler, onsets, samples, report)
+    else:
+        windows = _windows_in_order(source, lengths, samples, rate, stride_seconds or samples / rate, report)
+    kept = ~source.rejected(onsets_of(source, windows, rate), samples / rate, reject_by_annotation)
+    _report_bad_time(source, reject_by_annotation, kept, report)
+    if not kept.any():
+        raise ValueError(
+            f"Every window ({len(kept)}) overlaps time that is marked as bad: {_marks(source)}. Give a shorter "
+            "window_seconds or other windows, correct the annotations, or set reject_by_annotation=False to keep them."
+        )
+    report.windows = int(kept.sum())
+    return windows[kept], samples, np.flatnonzero(kept)
+
+
+def _windows_in_order(
+    source: Recording, lengths: list[int], samples: int, rate: int, stride: float, report: ChannelReport
+) -> np.ndarray:
+    """Windows one after the other in each segment."""
     if stride * rate < 1:
         raise ValueError(
             f"stride_seconds is {stride:g} s, less than one sample at {rate} Hz: give at least {1 / rate:g} s."
@@ -67,7 +87,6 @@ def plan_windows(
         windows.append(np.stack([np.full(count, number), starts], axis=1))
         rest += (length - (starts[-1] + samples if count else 0)) / rate
     windows = np.concatenate(windows)
-    report.windows = len(windows)
     count = len(windows) // len(lengths) if source.in_pieces else len(windows)
     report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
     if rest > 0:
@@ -75,7 +94,7 @@ def plan_windows(
         report.steps.append(
             f"note: {where}{rest / (len(lengths) if source.in_pieces else 1):.2f} s do not fill a window"
         )
-    return windows, samples
+    return windows
 
 
 def _windows_at(
@@ -106,8 +125,25 @@ def _windows_at(
         windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
     if source.in_pieces:
         windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
-    report.windows = len(windows)
     return np.array(windows)
+
+
+def _report_bad_time(source: Recording, reject_by_annotation: bool, kept: np.ndarray, report: ChannelReport) -> None:
+    """A line on time that is marked as bad, if there is any."""
+    lost = len(kept) - int(kept.sum())
+    if reject_by_annotation and source.bad_time:
+        report.steps.append(f"marked as bad: {_marks(source)}; {lost} of {len(kept)} windows rejected")
+    elif source.bad_time:
+        report.steps.append(f"marked as bad: {_marks(source)}; kept, as reject_by_annotation is off")
+    if lost and not reject_by_annotation:
+        report.steps.append(f"rejected: {lost} of {len(kept)} windows with a break inside")
+
+
+def _marks(source: Recording) -> str:
+    """Seconds that are marked as bad, outside of gaps, and by which annotations."""
+    names = Counter(description for *_, description in source.bad_time)
+    listed = ", ".join(name if count == 1 else f"{count} {name}" for name, count in names.items())
+    return f"{source.bad_samples().sum() / source.sampling_rate:g} s ({listed})"
 
 
 def onsets_of(source: Recording, windows: np.ndarray, rate: float) -> np.ndarray:

@@ -363,7 +363,7 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     try:
         own = {name: recording[name] for name in ("montage", "net") if recording[name]}
         extractor = NeurIPTFeatureExtractor.from_dict(preparation.extractor | own)
-        batch, starts, segments = _extract(recording, extractor, preparation.rules)
+        batch, starts, segments, rejected = _extract(recording, extractor, preparation.rules)
     except LeftOut as rule:
         outcome.status, outcome.reason = "left out", str(rule)
         return None
@@ -383,8 +383,9 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     largest, smallest = (extractor.invert(extreme) for extreme in (sizes.max(axis=-1), sizes.min(axis=-1)))
     verdicts = preparation.rules.judge(largest, smallest, batch["channel_mask"])
     kept = verdicts == ""
-    outcome.windows_cut, outcome.windows_kept = len(kept), int(kept.sum())
-    outcome.windows_rejected = dict(sorted(Counter(verdicts[~kept].tolist()).items()))
+    outcome.windows_cut, outcome.windows_kept = len(kept) + rejected, int(kept.sum())
+    counts = Counter(verdicts[~kept].tolist()) + Counter({"marked as bad": rejected})
+    outcome.windows_rejected = dict(sorted(counts.items()))
     if not kept.any():
         outcome.status, outcome.reason = "left out", "no window passes the rules"
         return None
@@ -402,14 +403,21 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
 
 def _extract(
     recording: dict, extractor: NeurIPTFeatureExtractor, rules: RejectionRules
-) -> tuple[BatchFeature, np.ndarray, np.ndarray]:
-    """All windows of a recording, their starts in seconds, and the number of each one's segment."""
+) -> tuple[BatchFeature, np.ndarray, np.ndarray, int]:
+    """
+    All windows of a recording, their starts in seconds, the number of each one's segment, and how many the extractor
+    rejected because they are marked as bad.
+    """
     source = open_row(recording)
     if source.in_pieces:
         raise ValueError("The file holds epochs, but pre-training data need a continuous signal.")
     starts = rules.window_starts(source.stretches, extractor.window_seconds)
-    segments = [source.segment_of(start, extractor.window_seconds) for start in starts]
-    return extractor(source, onsets=starts.tolist()), starts, np.array(segments)
+    if source.rejected(starts, extractor.window_seconds, extractor.reject_by_annotation).all():
+        raise LeftOut("every window overlaps time marked as bad")
+    batch = extractor(source, onsets=starts.tolist())
+    kept = starts[batch.kept]
+    segments = [source.segment_of(start, extractor.window_seconds) for start in kept]
+    return batch, kept, np.array(segments), len(starts) - len(kept)
 
 
 def _follows(starts: np.ndarray, segments: np.ndarray, seconds: float) -> np.ndarray:
