@@ -1,34 +1,65 @@
-"""From a recording to labels or embeddings, window by window."""
+"""From recordings to labels, numbers or embeddings, window by window."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils.logging import tqdm
 
+from .channels import ChannelReport
 from .link_safe_saving import LinkSafeSaving
-from .recordings import Recording, as_recording
+from .losses import problem_type_of
+from .recordings import Recording, as_recording, is_recording
+
+
+# Arguments of other pipelines that make no sense here, and what to do instead.
+REFUSED = {
+    "top_k": "Every row has the scores of all labels: sorted(row['scores'], key=row['scores'].get, reverse=True)[:k].",
+    "function_to_apply": (
+        "What turns outputs into scores follows from what the model was trained for (problem_type of its "
+        "configuration). For the outputs themselves call the model: "
+        "model(**extractor(recording, return_tensors='pt')).logits."
+    ),
+}
+# From here on, a label is one of the several that a window has.
+PRESENT = 0.5
 
 
 class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     """
     From a recording to one row for each window.
 
-    With task `"eeg-classification"` a row is `{"onset", "duration", "label", "score", "scores"}`, with
-    `"eeg-embedding"` `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset and
-    duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
+    With task `"eeg-classification"` a row is, by what the model was trained for (`problem_type`),
+
+    - `{"onset", "duration", "label", "score", "scores"}` for one class,
+    - `{"onset", "duration", "labels", "scores"}` for several labels at once: the names of those whose score is at
+      least 0.5, and the scores of all,
+    - `{"onset", "duration", "values"}` for regression: the name of each number, and the number;
+
+    with `"eeg-embedding"` it is `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset
+    and duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
 
     Recordings are read in blocks, so memory does not grow with their length. The windows are the same as of the whole
-    recording, but channels are judged good or bad block by block; `pipeline.reports` has the channel report of each
-    block of the last recording.
+    recording, but channels are judged good or bad block by block. After a call there are
+
+    - `pipeline.reports`: the channel report of each block of the recording; for several recordings a list of such
+      lists, in the order of the results;
+    - `pipeline.failures`: with `on_error="skip"`, the recordings that failed, as `{"index", "recording", "error"}`.
+
+    Where results are an iterator, both grow with it.
 
     Example:
 
         >>> pipe = pipeline("eeg-classification", model=folder)
         >>> rows = pipe("recording.edf")
+
+    Raises:
+        ValueError: for a model that is not for the task, or whose head was never trained.
     """
 
     _load_processor = False
@@ -39,30 +70,75 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.reports: list = []
+        self.failures: list[dict] = []
+        if self.task != "eeg-embedding" and type(self._bare_model).__name__ in HEADLESS:
+            raise ValueError(
+                f"{type(self._bare_model).__name__} has no head for windows. Take a checkpoint that was trained for a "
+                "task (NeurIPTForSequenceClassification), or the eeg-embedding pipeline."
+            )
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        """The model without an adapter around it; the adapter's weights stay in its layers."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     def _sanitize_parameters(self, **preprocess: Any) -> tuple[dict, dict, dict]:
+        for name in REFUSED.keys() & preprocess.keys():
+            raise ValueError(f"EEGPipeline has no {name}. {REFUSED[name]}")
         inspect.signature(self.preprocess).bind(None, **preprocess)  # a TypeError names an unknown argument
+        if (on_error := preprocess.get("on_error") or "raise") not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}.")
         return {name: value for name, value in preprocess.items() if value is not None}, {}, {}
 
-    def __call__(self, recordings: Any, **kwargs) -> list[dict] | list[list[dict]]:
+    def __call__(
+        self, recordings: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs
+    ) -> list[dict] | list[list[dict]] | Iterator[list[dict]]:
         """
         Args:
-            recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs` or array `[C, T]`; or a list of them.
+            recordings: path, `Recording`, `mne.io.Raw`, `mne.Epochs` or array `[C, T]`; or several of them: a list, a
+                generator, a `torch.utils.data.Dataset` such as `KeyDataset(dataset, "file")`.
+            num_workers: 1 reads recordings in a process of its own, while the model computes (0 by default; more than
+                one makes no difference).
+            batch_size: windows of a recording that go through the model at once (default 16); another name is
+                `windows_per_batch`.
             sampling_rate, channel_names, unit: of arrays, or of files that do not state them, as in
                 [`NeurIPTFeatureExtractor`].
             window_seconds: length of a window; by default the extractor's.
             stride_seconds: from the start of one window to the next; by default the window's length.
-            windows_per_batch: windows that go through the model at once (default 16).
             block_seconds: length of the blocks in which a recording is read (default 300).
+            on_error: `"raise"` (default), or `"skip"` to go on where a recording can't be read: it gets no rows, and
+                `pipeline.failures` says why.
 
         Returns:
-            a list of rows; for a list of recordings a list of such lists.
+            a list of rows; for several recordings a list of such lists, whose rows begin with `"recording"`, its path
+            if it has one. For a generator or `torch.utils.data.Dataset` it is an iterator over such lists.
+
+        Raises:
+            ValueError: where a recording can't be read or does not fit; of several recordings it names the one.
         """
-        return super().__call__(recordings, **kwargs)
+        batch_size = self._batch_size if batch_size is None else batch_size
+        if batch_size is not None:
+            if kwargs.setdefault("windows_per_batch", batch_size) != batch_size:
+                raise ValueError("batch_size and windows_per_batch are two names of one thing: give one of them.")
+        alone = _is_one(recordings)
+        lazy = not alone and isinstance(recordings, Iterator | torch.utils.data.Dataset)
+        if not alone and not lazy and not len(recordings):
+            raise ValueError("Expected at least one recording, but got none.")
+        named = ((None, item) for item in [recordings]) if alone else _named(recordings)
+        self.reports, self.failures = reports, failures = [], []
+        results = super().__call__(named, num_workers=num_workers, batch_size=1, **kwargs)
+        results = _unpack(results, reports, failures)
+        if lazy:
+            return results
+        results = list(results)
+        if alone:
+            self.reports = reports[0]
+            return results[0]
+        return results
 
     def preprocess(
         self,
-        recording: Any,
+        named: tuple["_Name | None", Any],
         sampling_rate: float | None = None,
         channel_names: Sequence[str] | None = None,
         unit: str | None = None,
@@ -70,65 +146,179 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         stride_seconds: float | None = None,
         windows_per_batch: int = 16,
         block_seconds: float = 300.0,
+        on_error: str = "raise",
     ) -> Iterator[dict]:
-        """Batches of windows, read block by block."""
-        self.reports = []
-        source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
-        duration = window_seconds or self.feature_extractor.window_seconds
+        """Batches of windows of a recording, read block by block; a report comes with the first batch of its block."""
+        name, recording = named
+        try:
+            if isinstance(recording, Mapping):
+                raise ValueError(
+                    f"Expected a recording, but got a row with {', '.join(map(str, recording))}. Of a data set pass "
+                    "the column with the paths: transformers.pipelines.pt_utils.KeyDataset(dataset, 'file')."
+                )
+            source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
+            pending = None
+            for batch in self._batches(source, window_seconds, stride_seconds, windows_per_batch, block_seconds):
+                if pending is not None:
+                    yield {"is_last": False, "name": name, **pending}
+                pending = batch
+        except Exception as error:
+            if on_error == "raise":
+                if name is None:
+                    raise
+                raise _same_kind(error)(f"{name.for_errors}: {error}") from error
+            yield {"is_last": True, "name": name, "failure": f"{type(error).__name__}: {error}"}
+            return
+        yield {"is_last": True, "name": name, **pending}
+
+    def _batches(
+        self,
+        source: Recording,
+        window_seconds: float | None,
+        stride_seconds: float | None,
+        windows_per_batch: int,
+        block_seconds: float,
+    ) -> Iterator[dict]:
         if source.in_pieces:
-            duration = window_seconds or (source.segments[0].stop - source.segments[0].start) / source.sampling_rate
+            piece = source.segments[0]
+            duration = window_seconds or (piece.stop - piece.start) / source.sampling_rate
             blocks = iter([self._features(source, window_seconds, stride_seconds=stride_seconds)])
         else:
+            duration = window_seconds or self.feature_extractor.window_seconds
             blocks = self._blocks(source, duration, stride_seconds, block_seconds)
-
-        pending = None
-        for onsets, batch in blocks:
-            for start in range(0, len(onsets), windows_per_batch):
-                if pending is not None:
-                    yield {"is_last": False, **pending}
+        for features in blocks:
+            report = features.report
+            for start in range(0, len(features.onsets), windows_per_batch):
                 rows = slice(start, start + windows_per_batch)
-                pending = {name: tensor[rows] for name, tensor in batch.items()}
-                pending["onset"] = torch.as_tensor(onsets[rows])
-                pending["duration"] = duration
-        yield {"is_last": True, **pending}
+                batch = {name: tensor[rows] for name, tensor in features.items()}
+                # plain numbers: some devices have no float64
+                yield {**batch, "onset": features.onsets[rows].tolist(), "duration": duration, "report": report}
+                report = None
 
     def _blocks(
         self, source: Recording, duration: float, stride_seconds: float | None, block_seconds: float
-    ) -> Iterator[tuple]:
-        """Window starts and features block by block; only one block is in memory."""
-        onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds)
+    ) -> Iterator[Any]:
+        """Features block by block; only one block is in memory."""
+        planned = ChannelReport()
+        onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds, planned)
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))
         blocks = [block for block in blocks if len(block)]
         for block in tqdm(blocks, desc="EEG", unit="block", disable=len(blocks) < 2):
-            yield self._features(source, duration, onsets=block)
+            features = self._features(source, duration, onsets=block)
+            # The extractor was asked for the windows of a block, the pipeline for those of the recording.
+            steps = [step for step in features.report.steps if not step.startswith(("marked as bad:", "rejected:"))]
+            place = next(index for index, step in enumerate(steps) if step.startswith("windows:"))
+            steps[place : place + 1] = planned.steps
+            if len(blocks) > 1:
+                last = block[-1] + duration
+                steps.append(f"block: {block[0]:g} to {last:g} s, {len(block)} of these {len(onsets)} windows")
+            features.report.steps = steps
+            yield features
 
-    def _features(self, source: Recording, window_seconds: float | None, **where: Any) -> tuple[np.ndarray, dict]:
-        batch = self.feature_extractor(source, window_seconds=window_seconds, return_tensors="pt", **where)
-        self.reports.append(batch.report)
-        return batch.onsets, batch
+    def _features(self, source: Recording, window_seconds: float | None, **where: Any) -> Any:
+        return self.feature_extractor(source, window_seconds=window_seconds, return_tensors="pt", **where)
 
     def _forward(self, model_inputs: dict) -> dict:
-        window = {name: model_inputs.pop(name) for name in ("is_last", "onset", "duration")}
+        if "failure" in model_inputs:
+            return model_inputs
+        about = ("is_last", "name", "onset", "duration", "report")
+        window = {name: model_inputs.pop(name) for name in about}
         if self.task == "eeg-embedding":
-            return {**window, "embedding": self.model.base_model(**model_inputs).pooler_output}
-        return {**window, "logits": self.model(**model_inputs).logits}
+            return {**window, "embedding": self._bare_model.base_model(**model_inputs).pooler_output}
+        return {**window, "logits": self._bare_model(**model_inputs).logits}
 
-    def postprocess(self, batches: list[dict]) -> list[dict]:
+    def postprocess(self, batches: list[dict]) -> dict:
+        """The rows of a recording, its reports, and its failure if it has one."""
+        name = batches[0]["name"]
+        if "failure" in batches[-1]:
+            failure = {"error": batches[-1]["failure"]}
+            if name is not None:
+                failure = {"index": name.index, "recording": name.for_rows} | failure
+            return {"rows": [], "reports": [], "failure": failure}
         rows = []
         for batch in batches:
-            windows = [{"onset": onset, "duration": batch["duration"]} for onset in batch["onset"].tolist()]
-            if self.task == "eeg-embedding":
-                for window, embedding in zip(windows, batch["embedding"].float().numpy(), strict=True):
-                    rows.append({**window, "embedding": embedding})
-                continue
-            logits = batch["logits"].float()
-            one_vs_all = self.model.config.loss_type == "balanced_bce"
-            probabilities = logits.sigmoid() if one_vs_all else logits.softmax(dim=-1)
-            for window, scores in zip(windows, probabilities.tolist(), strict=True):
-                scores = {self.model.config.id2label[index]: score for index, score in enumerate(scores)}
-                label = max(scores, key=scores.get)
-                rows.append({**window, "label": label, "score": scores[label], "scores": scores})
-        return rows
+            answers = self._embeddings(batch) if self.task == "eeg-embedding" else self._answers(batch)
+            for onset, answer in zip(batch["onset"], answers, strict=True):
+                named = {} if name is None else {"recording": name.for_rows}
+                rows.append({**named, "onset": onset, "duration": batch["duration"], **answer})
+        reports = [batch["report"] for batch in batches if batch["report"] is not None]
+        return {"rows": rows, "reports": reports, "failure": None}
+
+    def _embeddings(self, batch: dict) -> Iterator[dict]:
+        for embedding in batch["embedding"].float().numpy():
+            yield {"embedding": embedding}
+
+    def _answers(self, batch: dict) -> Iterator[dict]:
+        """What a row says beside onset and duration, by the problem type."""
+        config, logits = self._bare_model.config, batch["logits"].float()
+        problem_type = problem_type_of(config)
+        if problem_type == "single_label_classification" and config.loss_type != "balanced_bce":
+            logits = logits.softmax(dim=-1)
+        elif problem_type != "regression":
+            logits = logits.sigmoid()
+        for numbers in logits.tolist():
+            by_name = {config.id2label[index]: number for index, number in enumerate(numbers)}
+            if problem_type == "regression":
+                yield {"values": by_name}
+            elif problem_type == "multi_label_classification":
+                labels = [name for name, score in by_name.items() if score >= PRESENT]
+                yield {"labels": labels, "scores": by_name}
+            else:
+                label = max(by_name, key=by_name.get)
+                yield {"label": label, "score": by_name[label], "scores": by_name}
+
+
+HEADLESS = ("NeurIPTModel", "NeurIPTForPreTraining")
+
+
+class _Name:
+    """What one of several recordings is called: by its path if it has one, else by its place."""
+
+    def __init__(self, index: int, recording: Any):
+        self.index = index
+        place, path = f"recordings[{index}]", None
+        if isinstance(recording, str) or hasattr(recording, "__fspath__"):
+            path = os.fspath(recording)
+        else:  # a Raw, or the one in a Recording
+            source = recording.source if is_recording(recording) else recording
+            path = next((str(path) for path in getattr(source, "filenames", ()) if path is not None), None)
+        self.for_rows = path or place
+        self.for_errors = f"{place} ({path})" if path else place
+
+
+def _named(recordings: Iterable) -> Iterator[tuple[_Name, Any]]:
+    for index, recording in enumerate(recordings):
+        yield _Name(index, recording), recording
+
+
+def _is_one(recordings: Any) -> bool:
+    """Whether this is one recording and not several; nested lists of numbers are one array."""
+    if isinstance(recordings, str | bytes | os.PathLike | Mapping) or is_recording(recordings):
+        return True
+    if hasattr(recordings, "info") and hasattr(recordings, "ch_names"):  # of MNE
+        return True
+    if isinstance(recordings, list | tuple):
+        return len(recordings) > 0 and isinstance(recordings[0], list | tuple | int | float)
+    if isinstance(recordings, torch.utils.data.Dataset):
+        return False
+    if isinstance(recordings, np.ndarray):
+        return recordings.dtype.kind in "biufc"
+    return isinstance(recordings, torch.Tensor) or not isinstance(recordings, Iterable)
+
+
+def _unpack(results: Iterator[dict], reports: list, failures: list[dict]) -> Iterator[list[dict]]:
+    """The rows of each recording; its reports and its failure go into the lists."""
+    for result in results:
+        reports.append(result["reports"])
+        if result["failure"] is not None:
+            failures.append(result["failure"])
+        yield result["rows"]
+
+
+def _same_kind(error: Exception) -> type[Exception]:
+    """An error of this kind that takes a message alone."""
+    kinds = (FileNotFoundError, OSError, ImportError, ValueError)
+    return next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
 
 
 __all__ = ["EEGPipeline"]

@@ -1,18 +1,22 @@
-"""From a recording to rows."""
+"""From recordings to rows."""
 
 import mne
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_epochs, make_raw, small_config
-from transformers import pipeline
+from conftest import ROOT, make_epochs, make_raw, small_config, write_recording
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import pipeline, set_seed
+from transformers.pipelines.pt_utils import KeyDataset
 
 from neuript_hf import (
     EEGPipeline,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
     NeurIPTForSequenceClassification,
+    NeurIPTModel,
     save_checkpoint,
 )
 
@@ -35,6 +39,7 @@ def raw(signal):
 def folder(tmp_path_factory):
     """A checkpoint with three classes for any recording."""
     folder = tmp_path_factory.mktemp("checkpoint")
+    set_seed(0)
     model = NeurIPTForSequenceClassification(small_config(id2label={0: "rest", 1: "left", 2: "right"}))
     torch.nn.init.normal_(model.classifier.weight, std=0.1)  # answers that differ from window to window
     save_checkpoint(model, NeurIPTFeatureExtractor(montage="as_recorded"), folder)
@@ -114,6 +119,132 @@ def test_overlapping_windows_and_another_length(classify, raw):
 def test_several_recordings(classify, raw):
     first, second = classify([raw, raw.copy().crop(0, 40)])
     assert len(first) == 23 and len(second) == 10
+    assert [row["recording"] for row in first[:2] + second[:1]] == ["recordings[0]"] * 2 + ["recordings[1]"]
+    assert [{**row, "recording": None} for row in first] == [{"recording": None, **row} for row in classify(raw)]
+
+
+@pytest.fixture
+def mixed(raw):
+    """Three recordings: four channels for 40 s, two for 20 s, four for 10 s."""
+    return [raw.copy().crop(0, 40), raw.copy().pick(["C3", "C4"]).crop(0, 20), raw.copy().crop(50, 60)]
+
+
+def channels_of(reports):
+    return [[row.name for row in report.channels] for report in reports]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+def test_batches_and_workers_give_the_same_rows_and_the_right_reports(classify, mixed, num_workers, batch_size):
+    """Of recordings with other channels and lengths; the reports come along with the batches of a worker."""
+    rows = classify(mixed, num_workers=num_workers, batch_size=batch_size)
+    assert [len(found) for found in rows] == [10, 5, 2]
+    assert [channels_of(reports) for reports in classify.reports] == [[CHANNELS], [["C3", "C4"]], [CHANNELS]]
+    for found, recording in zip(rows, mixed, strict=True):
+        alone = classify(recording, num_workers=num_workers, batch_size=batch_size)
+        assert channels_of(classify.reports) == [[name for name in CHANNELS if name in recording.ch_names]]
+        assert [row["score"] for row in found] == pytest.approx([row["score"] for row in alone], abs=1e-5)
+
+
+def test_batch_size_is_the_number_of_windows_in_the_model(folder, raw):
+    sizes = []
+    run = pipeline("eeg-classification", model=str(folder), batch_size=5)
+    run.model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["input_values"])), with_kwargs=True
+    )
+    run(raw)
+    run(raw, batch_size=20)
+    run(raw, windows_per_batch=12, batch_size=12)
+    assert sizes == [5, 5, 5, 5, 3, 20, 3, 12, 11]
+    with pytest.raises(ValueError, match="two names of one thing"):
+        run(raw, windows_per_batch=12, batch_size=3)
+
+
+def test_generators_and_data_sets_are_read_as_they_are_used(classify, mixed, tmp_path):
+    expected = classify(mixed)
+    read = []
+
+    def one_by_one():
+        for recording in mixed:
+            read.append(recording)
+            yield recording
+
+    results = classify(one_by_one())
+    assert len(read) == 1, "transformers looks at the first"
+    assert next(results) == expected[0] and len(read) == 1 and len(classify.reports) == 1
+    assert list(results) == expected[1:] and len(classify.reports) == 3
+    paths = []
+    for index, recording in enumerate(mixed):
+        paths.append(str(tmp_path / f"sub-{index}_raw.fif"))
+        recording.save(paths[-1])
+    table = pd.DataFrame({"file": paths})
+    rows = Dataset.from_pandas(table)
+    for several in (paths, tuple(paths), table["file"], rows["file"], KeyDataset(rows, "file"), np.array(paths)):
+        found = list(classify(several))
+        assert [[row["recording"] for row in part] for part in found] == [
+            [path] * len(part) for path, part in zip(paths, expected, strict=True)
+        ]
+    with pytest.raises(ValueError, match=r"recordings\[0\]: .*got a row with file.*KeyDataset"):
+        classify(rows)
+    with pytest.raises(ValueError, match="at least one recording"):
+        classify([])
+
+
+def test_an_unfinished_generator_does_not_mix_its_reports_into_the_next_call(classify, mixed):
+    results = classify(iter(mixed))
+    next(results)
+    reports = classify.reports
+    classify(mixed[1])
+    list(results)
+    assert len(reports) == 3 and channels_of(classify.reports) == [["C3", "C4"]]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_bad_recording_is_named_or_skipped(classify, mixed, tmp_path, num_workers):
+    """Also where it fails after windows have gone through the model."""
+    spoiled = tmp_path / "spoiled_raw.fif"
+    write_recording(spoiled, 0, seconds=120.0, change=lambda signal: signal[:, 60 * 128 :].fill(0.0))
+    recordings = [mixed[0], tmp_path / "none.edf", spoiled, np.zeros((2, 512)), mixed[1]]
+    options = {"num_workers": num_workers, "block_seconds": 20, "windows_per_batch": 2}
+    rows = classify(recordings, on_error="skip", **options)
+    assert [len(found) for found in rows] == [10, 0, 0, 0, 5]
+    assert [len(reports) for reports in classify.reports] == [2, 0, 0, 0, 1]
+    failures = pd.DataFrame(classify.failures)
+    assert failures["index"].tolist() == [1, 2, 3]
+    assert failures["recording"].tolist() == [str(tmp_path / "none.edf"), str(spoiled), "recordings[3]"]
+    for error, expected in zip(
+        failures["error"], ("FileNotFoundError: No", "ValueError:", "needs sampl"), strict=True
+    ):
+        assert expected in error
+    with pytest.raises(FileNotFoundError, match=r"recordings\[1\] .*none.edf.*No recording at"):
+        classify(recordings, **options)
+    with pytest.raises(ValueError, match=r"recordings\[0\]: An array needs sampling_rate"):
+        classify(recordings[3:], **options)
+    assert classify(recordings[1], on_error="skip") == [] and "No recording at" in classify.failures[0]["error"]
+    with pytest.raises(ValueError, match="on_error must be 'raise' or 'skip'"):
+        classify(recordings, on_error="ignore")
+
+
+def test_reports_say_what_was_asked_for(classify, raw):
+    classify(raw)
+    (report,) = classify.reports
+    windows = [step for step in report.steps if step.startswith(("windows:", "note: the last", "block:"))]
+    assert windows == ["windows: 23 of 4 s", "note: the last 3.00 s do not fill a window"]
+    classify(raw, block_seconds=40, stride_seconds=2.0)
+    assert len(classify.reports) == 3
+    for report, block in zip(classify.reports, ("0 to 42 s, 20", "40 to 82 s, 20", "80 to 94 s, 6"), strict=True):
+        assert "windows: 46 of 4 s" in report.steps and f"block: {block} of these 46 windows" in report.steps
+        assert not any("onsets given" in step for step in report.steps)
+
+
+@pytest.mark.parametrize("block_seconds", [20, 300])
+def test_rejected_windows_are_reported_once(classify, raw, block_seconds):
+    raw.set_annotations(mne.Annotations([9.0], [2.0], ["BAD_blink"]))
+    rows = classify(raw, block_seconds=block_seconds)
+    assert len(rows) == 22 and 8.0 not in [row["onset"] for row in rows]
+    for report in classify.reports:
+        (step,) = (step for step in report.steps if step.startswith("marked as bad"))
+        assert step.endswith("1 of 23 windows rejected")
 
 
 @pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
@@ -134,6 +265,90 @@ def test_balanced_bce_scores_are_sigmoids(raw):
     extractor = NeurIPTFeatureExtractor(montage="as_recorded")
     rows = EEGPipeline(model, feature_extractor=extractor, task="eeg-classification")(raw)
     assert sum(rows[0]["scores"].values()) != pytest.approx(1, abs=1e-3)
+
+
+def make_pipeline(task="eeg-classification", **config):
+    set_seed(0)
+    model = NeurIPTForSequenceClassification(small_config(**config)).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.1)
+    return EEGPipeline(model, feature_extractor=NeurIPTFeatureExtractor(montage="as_recorded"), task=task)
+
+
+def outputs_of(run, raw):
+    with torch.no_grad():
+        return run.model(**run.feature_extractor(raw, return_tensors="pt")).logits
+
+
+def test_rows_of_several_labels(raw):
+    names = ["eyes open", "speaking", "moving"]
+    run = make_pipeline(problem_type="multi_label_classification", id2label=dict(enumerate(names)))
+    rows, expected = run(raw), outputs_of(run, raw).sigmoid()
+    assert len({tuple(row["labels"]) for row in rows}) > 1
+    for row, scores in zip(rows, expected, strict=True):
+        assert list(row) == ["onset", "duration", "labels", "scores"]
+        assert row["scores"] == pytest.approx(dict(zip(names, scores.tolist(), strict=True)), abs=1e-5)
+        assert row["labels"] == [name for name in names if row["scores"][name] >= 0.5]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem_type"), [(["age"], None), (["age"], "regression"), (["valence", "arousal"], "regression")]
+)
+def test_rows_of_regression(raw, names, problem_type):
+    run = make_pipeline(problem_type=problem_type, id2label=dict(enumerate(names)), num_labels=len(names))
+    rows, expected = run(raw), outputs_of(run, raw)
+    for row, numbers in zip(rows, expected, strict=True):
+        assert list(row) == ["onset", "duration", "values"]
+        assert row["values"] == pytest.approx(dict(zip(names, numbers.tolist(), strict=True)), abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["eeg-classification", "eeg-embedding"])
+def test_models_with_an_adapter(raw, task):
+    """The rows are those of the merged model, and not those without the adapter."""
+    run = make_pipeline(task)
+    without = run(raw)
+    adapted = get_peft_model(run.model, LoraConfig(target_modules=["q_proj"], init_lora_weights=False)).eval()
+    run = EEGPipeline(adapted, feature_extractor=run.feature_extractor, task=task)
+    rows = run(raw)
+    merged = EEGPipeline(adapted.merge_and_unload(), feature_extractor=run.feature_extractor, task=task)(raw)
+    key = "embedding" if task == "eeg-embedding" else "score"
+    vectors, same, other = (np.array([row[key] for row in found]) for found in (rows, merged, without))
+    assert vectors == pytest.approx(same, abs=1e-4)
+    assert not np.allclose(vectors, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(raw, dtype):
+    """Inputs are float32 and the model is not; embeddings of trained weights stay within a few per cent."""
+    raw, checkpoint = raw.crop(0, 16), str(ROOT / "hub" / "neuript-tiny")
+    vectors, again = (
+        np.array([row["embedding"] for row in pipeline("eeg-embedding", model=checkpoint, dtype=kind)(raw)])
+        for kind in (torch.float32, dtype)
+    )
+    assert 0 < np.linalg.norm(again - vectors) < 0.05 * np.linalg.norm(vectors)
+
+
+@pytest.mark.parametrize("model_class", [NeurIPTModel, NeurIPTForPreTraining])
+def test_a_model_without_a_head_does_not_classify(model_class):
+    with pytest.raises(ValueError, match=f"{model_class.__name__} has no head for windows"):
+        EEGPipeline(
+            model_class(small_config()), feature_extractor=NeurIPTFeatureExtractor(), task="eeg-classification"
+        )
+
+
+def test_a_head_that_was_never_trained_does_not_answer(raw, tmp_path):
+    save_checkpoint(NeurIPTForPreTraining(small_config()), NeurIPTFeatureExtractor(montage="as_recorded"), tmp_path)
+    with pytest.raises(ValueError, match="no trained weights for classifier.*finetune.py"):
+        pipeline("eeg-classification", model=str(tmp_path))
+    assert len(pipeline("eeg-embedding", model=str(tmp_path))(raw)) == 23
+
+
+def test_arguments_of_other_pipelines_are_refused_with_the_reason(classify, raw):
+    with pytest.raises(ValueError, match=r"no top_k. Every row has the scores of all labels"):
+        classify(raw, top_k=2)
+    with pytest.raises(ValueError, match="no function_to_apply.*problem_type"):
+        classify(raw, function_to_apply="sigmoid")
+    row = classify(raw)[0]
+    assert sorted(row["scores"], key=row["scores"].get, reverse=True)[:1] == [row["label"]], "as the error advises"
 
 
 def test_errors_say_what_to_do(classify, raw, tmp_path):
