@@ -1,4 +1,4 @@
-"""Saving into a folder whose code files are links, as they are in this repository's `hub/`."""
+"""Saving into a folder whose code files are links, as they are in this repository's `hub/`; saving whole folders."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 
 class LinkSafeSaving:
     """
-    Replaces links among a folder's code files by files before `save_pretrained` writes there. transformers copies code
-    with `shutil.copyfile`, which would write through such a link onto the package.
+    Replaces links among a folder's code files by files before `save_pretrained` writes there. transformers copies
+    code with `shutil.copyfile`, which would write through such a link onto the package. Afterwards the folder gets
+    what else a checkpoint needs, as far as it is known by then.
     """
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
@@ -19,7 +20,19 @@ class LinkSafeSaving:
                 partial.replace(path)
             elif path.is_symlink():
                 path.unlink(missing_ok=True)
-        return super().save_pretrained(save_directory, *args, **kwargs)
+        saved = super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            complete_folder(Path(save_directory))
+        return saved
 
 
-__all__ = ["LinkSafeSaving"]
+def complete_folder(folder: Path) -> None:
+    """Writes the code files and the card where the package, which has them, is installed."""
+    try:
+        from neuript_hf.checkpoints.card import write_code_and_card
+    except ImportError:
+        return
+    write_code_and_card(folder)
+
+
+__all__ = ["LinkSafeSaving", "complete_folder"]

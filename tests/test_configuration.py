@@ -21,7 +21,7 @@ OWN_FIELDS = {field.name for field in dataclasses.fields(NeurIPTConfig)} - {
 def test_every_field_is_read():
     """An option that nothing reads is a promise that nobody keeps."""
     package = Path(neuript_hf.__file__).parent
-    files = "modeling_neuript configuration_neuript embeddings pooling losses auxiliary_targets".split()
+    files = "modeling_neuript configuration_neuript embeddings pooling losses auxiliary_targets history".split()
     readers = "".join((package / f"{name}.py").read_text() for name in files)
     # the configuration's own properties turn one into the other
     by_property = {"pooled_scales": "head_scales"}

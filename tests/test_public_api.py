@@ -17,7 +17,7 @@ TRAVELLING = [path for path in MODULES if path.parent == PACKAGE]
 FOLDERS = {
     "formats": set(),
     "data": {"formats"},
-    "training": {"data"},
+    "training": {"data", "checkpoints"},
     "evaluation": {"data"},
     "checkpoints": {"data"},
 }

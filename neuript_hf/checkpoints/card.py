@@ -8,6 +8,7 @@ Writes the card of a checkpoint, its `README.md`, from the files of its folder a
 """
 
 import json
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, HfArgumentParser
 
-from .saving import AUTO_CLASS
+from .links import code_files
+from .saving import model_class_of
 from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record, weights_of
 
 
@@ -58,17 +60,19 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         reconstruction: result file of `research/evaluate_reconstruction.py`.
 
     Raises:
-        FileNotFoundError: if the folder has no configuration or no feature extractor.
+        FileNotFoundError: if the folder has no configuration.
         ValueError: if the results are those of other weights.
     """
     folder = Path(folder)
     config = json.loads((folder / "config.json").read_text())
-    extractor = json.loads((folder / "preprocessor_config.json").read_text())
+    extractor_file = folder / "preprocessor_config.json"
+    extractor = json.loads(extractor_file.read_text()) if extractor_file.is_file() else None
     architecture = config["architectures"][0]
     results_file = folder / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else None
     names = {"model": "fine-tuned", "head_start": "frozen features + fit", "baseline": "classical baseline"}
-    record = read_training_record(folder) or TrainingRecord()
+    record = read_training_record(folder)
+    known, record = record is not None, record or TrainingRecord()
     card = ModelCard.from_template(
         ModelCardData(),
         template_path=str(TEMPLATE),
@@ -77,8 +81,10 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         config=SimpleNamespace(**({"id2label": {}} | config)),
         extractor=extractor,
         parameters=f"{count_parameters(folder):,}",
-        has_weights=(folder / "model.safetensors").is_file(),
+        has_weights=any(folder.glob("model*.safetensors")),
         task="eeg-classification" if architecture.endswith("Classification") else "eeg-embedding",
+        known=known,
+        gaps=record.gaps,
         stages=record.stages,
         subjects=record.subjects,
         overlaps=overlapping_benchmarks(record.dataset_names),
@@ -96,7 +102,19 @@ def count_parameters(folder: str | Path) -> int:
     """Parameters of a checkpoint's model, counted on shapes alone: the folder needs no weights."""
     config = AutoConfig.from_pretrained(folder)
     with torch.device("meta"):
-        return AUTO_CLASS[config.architectures[0]].from_config(config).num_parameters()
+        return model_class_of(config.architectures[0])(config).num_parameters()
+
+
+def write_code_and_card(folder: Path) -> None:
+    """
+    What makes a checkpoint folder whole beside what has just been saved there: the code files that travel and, once
+    there are weights, the card.
+    """
+    for source in code_files():
+        if not (folder / source.name).exists() or not (folder / source.name).samefile(source):
+            shutil.copyfile(source, folder / source.name)
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        write_model_card(folder)
 
 
 def read_results(file: str | Path, folder: str | Path) -> dict:
@@ -112,7 +130,7 @@ def read_results(file: str | Path, folder: str | Path) -> dict:
     return results
 
 
-__all__ = ["count_parameters", "read_results", "write_model_card"]
+__all__ = ["count_parameters", "read_results", "write_code_and_card", "write_model_card"]
 
 
 if __name__ == "__main__":

@@ -1,37 +1,109 @@
-"""Complete checkpoint folders: weights, feature extractor, code, and golden tensors for `verify`."""
+"""Complete checkpoint folders: weights, feature extractor, code, record, card, and golden tensors for `verify`."""
 
+import copy
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor
+from transformers.utils import logging
 
-from ..configuration_neuript import MODEL_CLASSES
 from ..electrodes import TEN_TWENTY
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTPreTrainedModel
-from ..pipeline_neuript import EEGPipeline
 from .links import check_code
 
+
+logger = logging.get_logger(__name__)
 
 GOLDEN_NAME = "golden.safetensors"
 GOLDEN_SECONDS = 1
 # Largest difference that another processor or library version may cause in float32.
 TOLERANCE = 1e-4
-AUTO_CLASS = {name: getattr(transformers, auto_class) for auto_class, name in MODEL_CLASSES.items()}
 
 
-def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtractor, folder: str | Path) -> None:
+def save_checkpoint(
+    model: nn.Module, extractor: NeurIPTFeatureExtractor, folder: str | Path, merge_adapters: bool = True
+) -> None:
     """
     Writes everything that a checkpoint needs to work where neuript_hf is not installed: `config.json`,
-    `model.safetensors`, `preprocessor_config.json`, the code files, and `golden.safetensors`. That file has two
-    windows of seeded noise, companded and one second long, and the model's outputs for them. Their channels are those
-    of the feature extractor's montage, or 19 electrodes of the 10-20 system if the montage is `"as_recorded"`.
+    `model.safetensors`, `preprocessor_config.json`, the code files, `training.json`, a card, and `golden.safetensors`.
+    That file has two windows of seeded noise, companded and one second long, and the model's outputs for them. Their
+    channels are those of the feature extractor's montage, or 19 electrodes of the 10-20 system if the montage is
+    `"as_recorded"`.
+
+    Args:
+        model: one of the three models, a head of your own (a subclass of `NeurIPTPreTrainedModel`), or any of them
+            with PEFT's adapters (a `PeftModel`, or what `from_pretrained` loads from a folder with adapters).
+        extractor: makes the model's windows.
+        folder: where to write.
+        merge_adapters: whether adapters become part of the weights. If not, they are written beside the weights that
+            they adapt, and `from_pretrained` loads both from the folder. The model itself stays as it is.
     """
-    training = model.training
-    model.eval()
-    EEGPipeline(model, feature_extractor=extractor, task="eeg-embedding").save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    adapted = base_model_of(model)
+    if not has_adapters(adapted):
+        remove_adapters(folder)
+        adapted.save_pretrained(folder)
+        return
+    plain = without_adapters(adapted, merge_adapters)
+    plain.save_pretrained(folder, save_original_format=False)  # that of the adapters' loading
+    if merge_adapters:
+        remove_adapters(folder)
+    else:
+        model.save_pretrained(folder)
+        adapted.write_record(folder)
+        save_golden(adapted, Path(folder))
+        extractor.save_pretrained(folder)  # its card knows of the adapters
+
+
+def base_model_of(model: nn.Module) -> NeurIPTPreTrainedModel:
+    """The model that a `PeftModel` wraps, with the adapters inside; any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def has_adapters(model: nn.Module) -> bool:
+    """Whether PEFT has put adapters into a model."""
+    return any(hasattr(module, "base_layer") or hasattr(module, "modules_to_save") for module in model.modules())
+
+
+def without_adapters(model: NeurIPTPreTrainedModel, merge: bool) -> NeurIPTPreTrainedModel:
+    """A copy with plain weights, adapters merged or left out. Layers that were trained in full keep their training."""
+    model = copy.deepcopy(model)
+    if merge:
+        for module in model.modules():
+            if hasattr(module, "base_layer"):
+                module.merge(safe_merge=True)
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "modules_to_save"):
+            model.set_submodule(name, module.modules_to_save[module.active_adapter])
+        elif hasattr(module, "base_layer") and "base_layer" not in name:
+            model.set_submodule(name, module.get_base_layer())
+    model._hf_peft_config_loaded = False
+    return model
+
+
+def remove_adapters(folder: str | Path) -> None:
+    """Removes what an earlier saving left: transformers would add these adapters to the weights."""
+    for path in Path(folder).glob("adapter_*"):
+        path.unlink()
+
+
+def save_golden(model: NeurIPTPreTrainedModel, folder: Path) -> None:
+    """
+    Writes an input, and the model's output for it, computed in float32. A model that needs other inputs than a window
+    gets none, with a warning; it is saved all the same.
+    """
+    (folder / GOLDEN_NAME).unlink(missing_ok=True)
+    if any(weight.is_meta for weight in model.parameters()):
+        return
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    if (folder / "preprocessor_config.json").is_file():
+        extractor = NeurIPTFeatureExtractor.from_pretrained(folder)
     features = extractor.channel_features(None if extractor.montage != "as_recorded" else TEN_TWENTY)
     samples = GOLDEN_SECONDS * extractor.sampling_rate
     channels = len(features["electrode_positions"])
@@ -40,22 +112,71 @@ def save_checkpoint(model: NeurIPTPreTrainedModel, extractor: NeurIPTFeatureExtr
         "electrode_positions": torch.as_tensor(features["electrode_positions"]).float().repeat(2, 1, 1),
         "lobe_mask": torch.as_tensor(features["lobe_mask"]).bool().repeat(2, 1, 1),
     }
+    try:
+        outputs = golden_outputs(model, inputs)
+    except Exception as error:
+        logger.warning(
+            f"{folder} has no {GOLDEN_NAME}, so verify cannot check it: {type(model).__name__} does not run on "
+            f"a window of {channels} channels alone ({type(error).__name__}: {error})."
+        )
+        return
     golden = {f"input.{name}": tensor for name, tensor in inputs.items()}
-    golden |= {f"output.{name}": tensor for name, tensor in golden_outputs(model, inputs).items()}
-    save_file(golden, Path(folder) / GOLDEN_NAME)
-    model.train(training)
+    golden |= {f"output.{name}": tensor for name, tensor in outputs.items()}
+    save_file(golden, folder / GOLDEN_NAME)
 
 
 @torch.no_grad()
-def golden_outputs(model: NeurIPTPreTrainedModel, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors that `verify` compares: the hidden states of every scale, and logits or pooled vector."""
-    device = next(model.parameters()).device
-    outputs = model(**{name: tensor.to(device) for name, tensor in inputs.items()}, output_hidden_states=True)
-    tensors = {f"hidden_states.{scale}": states for scale, states in enumerate(outputs.hidden_states)}
-    for name in ("logits", "pooler_output"):
-        if getattr(outputs, name, None) is not None:
-            tensors[name] = getattr(outputs, name)
-    return {name: tensor.float().cpu().contiguous() for name, tensor in tensors.items()}
+def golden_outputs(model: NeurIPTPreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """
+    The tensors that `verify` compares, whatever `forward` returns: a tensor (`output`), a tuple (`0`, `1`, ...), a
+    dictionary or an output of transformers, by name. Hidden states are among them where the model gives them.
+    """
+    if model.dtype != torch.float32:
+        model = copy.deepcopy(model).float()
+    training = model.training
+    model.eval()
+    inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()} | {"output_hidden_states": True}
+    taken = inspect.signature(model.forward).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        inputs = {name: value for name, value in inputs.items() if name in taken}
+    try:
+        outputs = model(**inputs)
+    finally:
+        model.train(training)
+    return dict(tensors_of(outputs))
+
+
+def tensors_of(outputs: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    """Every tensor of an output, with its place in it as name."""
+    if isinstance(outputs, Tensor):
+        return [(name or "output", outputs.float().cpu().clone(memory_format=torch.contiguous_format))]
+    if isinstance(outputs, Mapping):
+        parts = outputs.items()
+    elif isinstance(outputs, tuple | list):
+        parts = enumerate(outputs)
+    else:
+        return []
+    return [found for key, part in parts for found in tensors_of(part, f"{name}.{key}" if name else str(key))]
+
+
+def model_class_of(architecture: str) -> type[NeurIPTPreTrainedModel]:
+    """
+    The class of a checkpoint: one of the three models, or a head of the user's own that this process has defined.
+
+    Raises:
+        ValueError: if there is no such class.
+    """
+    found, waiting = {}, [NeurIPTPreTrainedModel]
+    while waiting:
+        model_class = waiting.pop(0)
+        found[model_class.__name__] = model_class
+        waiting += model_class.__subclasses__()
+    if architecture not in found:
+        raise ValueError(
+            f"The checkpoint's class {architecture} is not known here. Expected one of {', '.join(sorted(found))}; "
+            "import or define the class first."
+        )
+    return found[architecture]
 
 
 def verify(folder: str | Path) -> dict:
@@ -64,16 +185,17 @@ def verify(folder: str | Path) -> dict:
     verdict.
 
     Args:
-        folder: a folder written by [`save_checkpoint`], of any of the three models.
+        folder: a folder written by [`save_checkpoint`] or `save_pretrained`, of any of the three models or of a head
+            of your own that is defined, with or without adapters.
 
     Returns:
         `{"passed": bool, "largest_difference": float, "problems": [str, ...]}`. It is a problem if a weight is
-        missing, unexpected or of another shape, or if an output differs by more than 1e-4 (relative to its largest
-        value, if that is above 1).
+        missing, unexpected or of another shape, or if an output is missing or differs by more than 1e-4 (relative to
+        its largest value, if that is above 1).
 
     Raises:
         FileNotFoundError: if the folder has no golden tensors.
-        ValueError: if its code files are links that lead nowhere.
+        ValueError: if its code files are links that lead nowhere, or its class is not known.
     """
     verdict = compare_with_golden(Path(folder))
     print(
@@ -89,27 +211,35 @@ def compare_with_golden(folder: Path) -> dict:
     """As [`verify`], but prints nothing."""
     if not (folder / GOLDEN_NAME).is_file():
         raise FileNotFoundError(
-            f"{folder} has no {GOLDEN_NAME}: only checkpoints saved with save_checkpoint can be verified."
+            f"{folder} has no {GOLDEN_NAME}: only checkpoints saved with save_checkpoint or save_pretrained, by a "
+            "single process, can be verified."
         )
     check_code(folder)
     golden = load_file(folder / GOLDEN_NAME)
     inputs = {name.removeprefix("input."): tensor for name, tensor in golden.items() if name.startswith("input.")}
     expected = {name.removeprefix("output."): tensor for name, tensor in golden.items() if name.startswith("output.")}
 
-    architecture = AutoConfig.from_pretrained(folder).architectures[0]
-    model, loading = AUTO_CLASS[architecture].from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    AutoFeatureExtractor.from_pretrained(folder)
-    # transformers does not report what one of the models leaves of another's checkpoint; here nothing may be left
-    stored = {key for file in folder.glob("model*.safetensors") for key in load_file(file)}
-    loading["unexpected_keys"] = stored - model.state_dict().keys()
+    model_class = model_class_of(AutoConfig.from_pretrained(folder).architectures[0])
+    model, loading = model_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    if (folder / "preprocessor_config.json").is_file():
+        AutoFeatureExtractor.from_pretrained(folder)
+    if not has_adapters(model):
+        # transformers does not report what one of the models leaves of another's checkpoint; nothing may be left
+        stored = {key for file in folder.glob("model*.safetensors") for key in load_file(file)}
+        loading["unexpected_keys"] = stored - model.state_dict().keys()
     problems = [
         f"{kind.replace('_', ' ')}: {key}"
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
         for key in sorted(map(str, loading[kind]))
     ]
     largest = 0.0
-    for name, tensor in golden_outputs(model.eval(), inputs).items():
-        difference = (tensor - expected[name]).abs().max().item()
+    found = golden_outputs(model, inputs)
+    problems += [f"{name} is missing from the output" for name in sorted(expected.keys() - found.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if found[name].shape != expected[name].shape:
+            problems.append(f"{name} has shape {list(found[name].shape)}, had {list(expected[name].shape)}")
+            continue
+        difference = (found[name] - expected[name]).abs().max().item()
         scaled = difference / max(1.0, expected[name].abs().max().item())
         largest = max(largest, scaled)
         if not scaled <= TOLERANCE:  # also when it is NaN

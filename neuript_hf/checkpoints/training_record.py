@@ -7,27 +7,27 @@ data set is not person 01 of another.
 """
 
 import hashlib
-import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from datasets import Dataset
-from transformers import Trainer
-from transformers.utils import cached_file, logging
+from transformers import EarlyStoppingCallback, SchedulerType, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging
 
 from ..data.atomic import write_json
-from ..data.manifest import SPLIT_NAMES
+from ..data.identity import dataset_key, full_name, person_key
 from ..data.shards import read_outcomes, read_settings
 from ..data.tasks import TaskArguments, task_table
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from ..history import RECORD_FILE, read_record
 from .provenance import machine_name, provenance
 
 
 logger = logging.get_logger(__name__)
-
-RECORD_FILE = "training.json"
 
 
 @dataclass
@@ -68,6 +68,7 @@ class TrainingStage:
         command: the command that was run.
         seeds: seeds of weights, order and masks.
         recipe: the settings that determine the result.
+        chosen_on: everyone on whose windows something was chosen, such as the best checkpoint, as `dataset/person`.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class TrainingStage:
     command: str
     seeds: list[int]
     recipe: dict[str, Any] = field(default_factory=dict)
+    chosen_on: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -93,8 +95,12 @@ class TrainingStage:
         seconds: float,
         recipe: Mapping[str, Any],
     ) -> "TrainingStage":
-        """A training that has just ended. `seen` is what [`seen_in_training`] or [`seen_in_shards`] returns."""
+        """
+        The stage of a trainer. `seen` is what [`seen_in_training`] or [`seen_in_shards`] returns. If the trainer
+        chooses something by its evaluations, the people of its evaluation sets are noted as well.
+        """
         origin = provenance()
+        choices = choices_on_validation(trainer.args, trainer.callback_handler.callbacks)
         return cls(
             kind=kind,
             datasets=seen[0],
@@ -108,19 +114,32 @@ class TrainingStage:
             command=origin["command"],
             seeds=[trainer.args.seed],
             recipe=dict(recipe),
+            chosen_on=_people_of_evaluation(trainer, *seen) if choices else [],
         )
 
 
 @dataclass
 class TrainingRecord:
-    """Every training that weights went through, in order: fine-tuning comes after pre-training."""
+    """
+    Every training that weights went through, in order: fine-tuning comes after pre-training.
+
+    Args:
+        stages: the trainings; none are those of random weights, which have seen nobody.
+        gaps: sentences on what is not known. With a gap, a person who is not named may have been seen all the same.
+    """
 
     stages: list[TrainingStage] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)
 
     @property
     def subjects(self) -> list[str]:
         """Everyone the weights have seen, as `dataset/person`, sorted."""
         return sorted({subject for stage in self.stages for subject in stage.subjects})
+
+    @property
+    def chosen_on(self) -> list[str]:
+        """Everyone on whom something was chosen, as `dataset/person`, sorted."""
+        return sorted({subject for stage in self.stages for subject in stage.chosen_on})
 
     @property
     def dataset_names(self) -> list[str]:
@@ -129,7 +148,7 @@ class TrainingRecord:
 
     def followed_by(self, stage: TrainingStage) -> "TrainingRecord":
         """The record of weights that were trained further; it keeps everyone whom these have seen."""
-        return TrainingRecord([*self.stages, stage])
+        return TrainingRecord([*self.stages, stage], self.gaps)
 
 
 def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
@@ -143,34 +162,65 @@ def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
         OSError: if there is no such checkpoint.
         ValueError: if the file is not such a record.
     """
-    path = cached_file(str(checkpoint), RECORD_FILE, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return None
+    content = read_record(checkpoint)
+    return None if content is None else record_of(content)
+
+
+def record_of(content: Mapping[str, Any]) -> TrainingRecord:
+    """
+    The record that a model carries as `model.training_record`, or that was read from `training.json`.
+
+    Raises:
+        ValueError: if the content is not such a record.
+    """
     try:
         stages = [
             TrainingStage(**stage | {"datasets": [SeenDataset(**dataset) for dataset in stage["datasets"]]})
-            for stage in json.loads(Path(path).read_text())["stages"]
+            for stage in content["stages"]
         ]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         expected = ", ".join(entry.name for entry in fields(TrainingStage))
         raise ValueError(
-            f"{path} is not a training record ({error!r}). Expected a list `stages` whose entries have {expected}; "
-            f"write it with write_training_record."
+            f"{content} is not a training record ({error!r}). Expected a list `stages` whose entries have {expected}."
         ) from error
-    return TrainingRecord(stages)
+    return TrainingRecord(stages, content.get("gaps", []))
 
 
 def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
     """Writes `training.json` into a checkpoint folder and returns its path."""
     path = Path(folder) / RECORD_FILE
-    write_json(path, asdict(record))
+    write_json(path, content_of(record))
     return path
+
+
+def content_of(record: TrainingRecord) -> dict:
+    """The record as `training.json` has it; the opposite of [`record_of`]."""
+    content = asdict(record)
+    return content if record.gaps else {"stages": content["stages"]}
 
 
 def record_training(folder: str | Path, stage: TrainingStage, start: str | None = None) -> None:
     """Writes `training.json`: the stages of the checkpoint that the training started from, if any, and this one."""
     before = read_training_record(start) if start else None
     write_training_record(folder, (before or TrainingRecord()).followed_by(stage))
+
+
+def choices_on_validation(training: TrainingArguments, callbacks: Iterable[TrainerCallback] = ()) -> list[str]:
+    """What a training chooses by its evaluations: the people of its evaluation sets are then not unseen."""
+    choices = {
+        "load_best_model_at_end": training.load_best_model_at_end,
+        "reduce_lr_on_plateau": training.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU,
+        "early stopping": any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks),
+    }
+    return [name for name, chosen in choices.items() if chosen]
+
+
+def _people_of_evaluation(trainer: Trainer, datasets: Sequence[SeenDataset], seen: Sequence[str]) -> list[str]:
+    """People of the trainer's evaluation sets, with the data set of its training where that is clear."""
+    evaluated = trainer.eval_dataset if isinstance(trainer.eval_dataset, Mapping) else {"": trainer.eval_dataset}
+    parts = [part for part in evaluated.values() if "subject" in (getattr(part, "column_names", None) or ())]
+    name = datasets[0].name if len(datasets) == 1 and all(_parts(subject)[0] for subject in seen) else ""
+    return sorted({full_name(name, subject) for part in parts for subject in part["subject"]})
 
 
 def weights_of(checkpoint: str) -> dict:
@@ -225,10 +275,9 @@ def seen_in_training(
     The data sets and people of a training on a task's windows, as [`seen_in_shards`] returns them. A data set without
     a name is called after its folder, as in `prepare_dataset`.
     """
-    table = task_table(task).set_index("file")
-    source = Path(task.data).resolve()
-    table["dataset"] = table["dataset"].replace("", (source if source.is_dir() else source.parent).name)
-    table["subject"] = table["dataset"] + "/" + table["subject"]
+    table = task_table(task).drop_duplicates("recording").set_index("recording")
+    table["dataset"] = table["dataset"].replace("", folder_name(task))
+    table["subject"] = [full_name(*names) for names in zip(table["dataset"], table["subject"], strict=True)]
     windows = table.loc[list(train["recording"])]
     seconds = task.window_seconds or extractor.window_seconds
     datasets = []
@@ -243,37 +292,65 @@ def seen_in_training(
 
 def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None) -> list[str]:
     """
-    Those of `subjects` whom the weights have seen, sorted, under the names that the record has.
+    Those of `subjects` whom the weights have seen, or on whom something was chosen for them, sorted, under the names
+    that the record has.
 
     Args:
-        record: the record of the weights. Without one, nobody counts as seen.
+        record: the record of the weights. Without one, nobody counts as seen, and nobody as unseen.
         subjects: people, as `dataset/person`, or as their data set names them.
         dataset: the data set of people who are named without one. If it is `None`, such a person counts as seen if
             anyone of that name was seen, in any data set.
 
-    Capitals and BIDS's `sub-` make no difference.
+    Spelling makes no difference, see [`person_key`], nor which of its names a public data set has.
     """
-    if record is None:
-        return []
-    named, nameless = {}, {}
-    for subject in record.subjects:
+    return sorted(set().union(*names_in_record(record, subjects, dataset).values()))
+
+
+def names_in_record(
+    record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None
+) -> dict[str, list[str]]:
+    """Each of `subjects` whom [`seen_people`] finds -> the names that the record has for this person."""
+    in_set, without_set, in_any = defaultdict(set), defaultdict(set), defaultdict(set)
+    for subject in {*record.subjects, *record.chosen_on} if record else ():
         name, person = _parts(subject)
-        named[_plain(name), _plain(person)] = subject
-        nameless.setdefault(_plain(person), []).append(subject)
-    seen = set()
+        in_any[person_key(person)].add(subject)
+        if name is None:
+            without_set[person_key(person)].add(subject)
+        else:
+            in_set[_one_name(name), person_key(person, name)].add(subject)
+    found = {}
     for subject in subjects:
         name, person = _parts(subject)
         name = name or dataset
         if name is None:
-            seen.update(nameless.get(_plain(person), []))
-        elif (_plain(name), _plain(person)) in named:
-            seen.add(named[_plain(name), _plain(person)])
-    return sorted(seen)
+            names = in_any[person_key(person)]
+        else:
+            keys = {person_key(person), person_key(person, name)}
+            names = in_set[_one_name(name), person_key(person, name)].union(*(without_set[key] for key in keys))
+        if names:
+            found[subject] = sorted(names)
+    return found
+
+
+def people_seen_before(
+    task: TaskArguments, record: TrainingRecord | None, table: pd.DataFrame
+) -> dict[str, list[str]]:
+    """
+    The people of some rows of [`task_table`] whom the weights have seen -> their names in the record. People of a data
+    set without a name are looked up by their own name in all data sets, and in the one that is called as their folder.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    for dataset, rows in table.groupby("dataset"):
+        for name in [dataset] if dataset else [None, folder_name(task)]:
+            for person, names in names_in_record(record, rows["subject"].unique(), name).items():
+                found[person].update(names)
+    return {person: sorted(names) for person, names in found.items()}
 
 
 def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     """
-    Refuses to score a checkpoint on people it was trained on, before any recording is opened.
+    Refuses to score a checkpoint on people it was trained on, or on whom something was chosen for it, before any
+    recording is opened.
 
     Returns:
         The people to be scored that the weights have seen; empty unless the task allows them.
@@ -284,19 +361,34 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     if checkpoint is None:
         return []
     record = read_training_record(checkpoint)
-    if record is None:
-        logger.warning_once(f"{checkpoint} has no {RECORD_FILE}: it is unknown whom the weights have seen.")
+    if not history_known(record):
+        logger.warning_once(f"{checkpoint} is of unknown history: nobody knows whom else the weights have seen.")
     table = task_table(task)
-    table = table[table["split"].isin({SPLIT_NAMES[name] for name in task.evaluate_on})]
-    people = table["subject"].where(table["dataset"] == "", table["dataset"] + "/" + table["subject"])
-    seen = seen_people(record, people)
+    found = people_seen_before(task, record, table[table["split"].isin(task.evaluate_on)])
+    seen = sorted(set().union(*found.values()))
     if seen and not task.allow_seen_people:
+        here = sorted(person for person, names in found.items() if not {_parts(name)[1] for name in names} & {person})
+        chosen = sorted(set(seen) - set(record.subjects))
         raise ValueError(
-            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}. A score on them "
-            f"says nothing about new people. Leave them out, or test them anyway with allow_seen_people. If they are "
-            f"other people with the same names, name the data set that they belong to."
+            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}"
+            + (f" (here {', '.join(here)})" if here else "")
+            + ". A score on them says nothing about new people. "
+            + (f"On {', '.join(chosen)} the best checkpoint or something else was chosen. " if chosen else "")
+            + "Leave them out, or test them anyway with allow_seen_people. If they are other people with the same "
+            "names, name the data set that they belong to."
         )
     return seen
+
+
+def history_known(record: TrainingRecord | None) -> bool:
+    """Whether a record has everyone whom the weights have seen. Otherwise nobody may be called unseen."""
+    return record is not None and record.complete
+
+
+def folder_name(task: TaskArguments) -> str:
+    """What a data set without a name is called: as its folder, as in `prepare_dataset`."""
+    source = Path(task.data).resolve()
+    return (source if source.is_dir() else source.parent).name
 
 
 def _parts(subject: str) -> tuple[str | None, str]:
@@ -305,8 +397,13 @@ def _parts(subject: str) -> tuple[str | None, str]:
     return name or None, person
 
 
-def _plain(name: str) -> str:
-    return name.casefold().removeprefix("sub-")
+def _one_name(dataset: str) -> str:
+    """One key for the names of a data set: its spellings, and the others that the same public recordings have."""
+    key = dataset_key(dataset)
+    for overlap in BENCHMARK_OVERLAPS:
+        if overlap.relation == SAME_RECORDINGS and key in (names := [dataset_key(name) for name in overlap.datasets]):
+            return names[0]
+    return key
 
 
 @dataclass(frozen=True)
@@ -331,7 +428,7 @@ SAME_LABORATORY = "the same laboratory's series: people may recur"
 TUH = ("tuar", "tuep", "tusl", "tusz")
 # The paper leaves out its eight downstream sets by name, not by person.
 BENCHMARK_OVERLAPS = (
-    BenchmarkOverlap("PhysioNet-MI", ("eegmmidb", "physionet_mi"), SAME_RECORDINGS),
+    BenchmarkOverlap("PhysioNet-MI", ("eegmmidb", "eegmmidb_mi", "physionet_mi"), SAME_RECORDINGS),
     BenchmarkOverlap("KaggleERN / Inria BCI Challenge", ("inria_bci_challenge",), SAME_RECORDINGS),
     BenchmarkOverlap("Siena", ("siena",), SAME_RECORDINGS),
     BenchmarkOverlap("bi2015a (MOABB)", ("target_non_target",), SAME_RECORDINGS),
@@ -357,8 +454,8 @@ def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
     Args:
         datasets: names of the data sets of a training, as in `data/descriptions` or in a [`TrainingRecord`].
     """
-    seen = {_plain(name) for name in datasets}
-    return [overlap for overlap in BENCHMARK_OVERLAPS if seen & set(overlap.datasets)]
+    seen = {dataset_key(name) for name in datasets}
+    return [overlap for overlap in BENCHMARK_OVERLAPS if seen & {dataset_key(name) for name in overlap.datasets}]
 
 
 __all__ = [
@@ -367,7 +464,11 @@ __all__ = [
     "SeenDataset",
     "TrainingRecord",
     "TrainingStage",
+    "choices_on_validation",
+    "history_known",
+    "names_in_record",
     "overlapping_benchmarks",
+    "people_seen_before",
     "read_training_record",
     "record_training",
     "refuse_seen",

@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sized
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,13 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..checkpoints.recorder import StageRecorder
+from ..checkpoints.saving import base_model_of, has_adapters, save_checkpoint
 from ..data.collator import DataCollatorForEEG
+from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .arguments import refuse_other_loss, refuse_unsupported
@@ -126,6 +132,9 @@ class NeurIPTTrainer(Trainer):
     - `batch_eval_metrics` takes any `compute_metrics` and gives the same scores.
     - A step without a finite gradient is skipped with a warning; `Trainer` would set all weights to NaN and log a loss
       of 0. After ten such steps in a row training ends with an error.
+    - The model's training record gets a stage for each training, which all checkpoints on the way have, and what is
+      saved is a complete folder: feature extractor, code, record, card and golden tensors. Adapters are saved beside
+      the weights that they adapt; in the checkpoints on the way, alone.
     - Each of several processes reads its own part of a stream. By default, accelerate lets the first process read for
       all and splits its batches, which have different shapes for different montages.
 
@@ -153,7 +162,7 @@ class NeurIPTTrainer(Trainer):
         super().__init__(**given)
         self._check_model(given.get("compute_loss_func") is not None)
         if given.get("data_collator") is None:
-            self.data_collator = DataCollatorForEEG()
+            self.data_collator = DataCollatorForEEG(getattr(self._bare_model.config, "label2id", None))
         self._training_parts, self._evaluation_parts = _Means(), _Means()
         self._shares = iter(())  # of the batches whose gradients are accumulated
         self._share = 1.0
@@ -165,11 +174,13 @@ class NeurIPTTrainer(Trainer):
         if drawing:
             self.add_callback(_SetEpoch(drawing))
         self.add_callback(_OneStart())
+        self.recorder = StageRecorder(self)
+        self.add_callback(self.recorder)
 
     @property
     def _bare_model(self) -> nn.Module:
         """The model without an adapter around it."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return base_model_of(self.model)
 
     def _check_model(self, other_loss: bool) -> None:
         refuse_other_loss(self._bare_model, self.args, other_loss)
@@ -325,6 +336,25 @@ class NeurIPTTrainer(Trainer):
         logger.warning(f"Step {step} is skipped: its gradient is not finite ({norm}).")
         model.zero_grad()
         return norm
+
+    # Saving
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save and has_adapters(self.model):
+            if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):  # from which a training is resumed
+                self._bare_model.write_record(folder)
+            else:
+                save_checkpoint(self.model, self.processing_class, folder, merge_adapters=False)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, *args, **kwargs):
+        self.recorder.resume(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """`Trainer` would replace the card by one of its own."""
+        complete_folder(Path(self.args.output_dir))
 
     # Evaluation and log
 

@@ -1,0 +1,132 @@
+"""Keeps the training record of a model while it is trained, so that all that saves it writes whom it has seen."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from transformers import Trainer, TrainerCallback
+
+from ..history import join_records, read_record
+from ..link_safe_saving import complete_folder
+from .saving import base_model_of, has_adapters
+from .training_record import SeenDataset, TrainingStage
+
+
+UNNAMED = "The weights were trained on windows that do not say from which person they are."
+
+
+class StageRecorder(TrainerCallback):
+    """
+    Adds a stage to the model's training record when a training begins, and keeps it up to date: the checkpoints on the
+    way have it, too. [`NeurIPTTrainer`] has one, as `trainer.recorder`.
+
+    By itself it knows the people whom the training windows name (the column `subject`). A program that knows more says
+    so with [`describe`] before it trains.
+    """
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+        self.told: dict[str, Any] = {}
+        self.stage: dict[str, Any] = {}
+        self.resumed: dict | None = None
+        self.seconds, self.since = 0.0, 0.0
+
+    def describe(self, kind: str, seen: tuple[list[SeenDataset], list[str]], recipe: Mapping[str, Any]) -> None:
+        """
+        Says what the next training is.
+
+        Args:
+            kind: `"pre-training"`, or what the weights are fine-tuned for.
+            seen: data sets and people, as `seen_in_training` or `seen_in_shards` return them.
+            recipe: the settings that determine the result.
+        """
+        self.told = {"kind": kind, "seen": seen, "recipe": recipe}
+
+    def resume(self, checkpoint: str) -> None:
+        """Says that the next training goes on from a checkpoint of this or an earlier run."""
+        self.resumed = read_record(checkpoint)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        model, gaps = base_model_of(self.trainer.model), []
+        before, earlier = model.training_record, {}
+        if state.global_step:
+            *stages, earlier = (self.resumed or {}).get("stages") or [{}]
+            before = self.resumed and self.resumed | {"stages": stages}
+        seen = self.told.get("seen") or self._seen_in_windows()
+        if not seen[1]:
+            gaps = [UNNAMED]
+        stage = TrainingStage.of(
+            self.trainer,
+            kind=self.told.get("kind", "training"),
+            seen=seen,
+            windows_seen=0,
+            seconds=0.0,
+            recipe=self.told.get("recipe", {}),
+        )
+        self.stage = self._joined(earlier, asdict(stage))
+        self.seconds, self.since = earlier.get("seconds", 0.0), perf_counter()
+        self._count(state)
+        record = join_records([before, {"stages": [self.stage], "gaps": gaps}])
+        model.keep_record(record, watched=False)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._count(state)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._count(state)
+        model = base_model_of(self.trainer.model)
+        # merging adapters changes the weights once more
+        model.keep_record(model.training_record, watched=not has_adapters(model))
+
+    def on_push_begin(self, args, state, control, **kwargs):
+        """`Trainer` copies only the weights of a checkpoint to the folder that it uploads."""
+        if self.trainer.is_world_process_zero():
+            base_model_of(self.trainer.model).write_record(args.output_dir)
+            complete_folder(Path(args.output_dir))
+
+    def _count(self, state) -> None:
+        """How far the training has come."""
+        now = perf_counter()
+        self.seconds, self.since = self.seconds + now - self.since, now
+        self.stage["steps"] = state.global_step
+        self.stage["seconds"] = round(self.seconds, 1)
+        self.stage["windows_seen"] = self._windows_seen(state)
+
+    def _windows_seen(self, state) -> int:
+        """Windows that went through the model, counted every time."""
+        trainer = self.trainer
+        if hasattr(trainer, "windows_seen"):
+            return trainer.windows_seen
+        if hasattr(trainer.train_dataset, "__len__"):
+            return round((state.epoch or 0) * len(trainer.train_dataset))
+        batch = trainer.args.train_batch_size * trainer.args.world_size * trainer.args.gradient_accumulation_steps
+        return state.global_step * batch
+
+    def _seen_in_windows(self) -> tuple[list[SeenDataset], list[str]]:
+        """The people whom the training windows name, with their data set, if they name it."""
+        windows = self.trainer.train_dataset
+        columns = getattr(windows, "column_names", None) or []
+        if "subject" not in columns or not hasattr(windows, "__len__"):
+            return [], []
+        people = windows["subject"]
+        sets = windows["dataset"] if "dataset" in columns else [""] * len(people)
+        names = [f"{name}/{person}" if name else str(person) for name, person in zip(sets, people, strict=True)]
+        seconds = getattr(self.trainer.processing_class, "window_seconds", 0.0)
+        datasets = []
+        for name in sorted(set(sets)):
+            part = [person for of, person in zip(sets, names, strict=True) if of == name]
+            hours = round(len(part) * seconds / 3600, 3)
+            datasets.append(SeenDataset(name or "unknown", len(set(part)), len(part), hours))
+        return datasets, sorted(set(names))
+
+    @staticmethod
+    def _joined(earlier: Mapping[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
+        """The stage, with whom it saw before it was interrupted, if that was on other windows."""
+        people = {*earlier.get("subjects", []), *stage["subjects"]}
+        sets = [dataset for dataset in earlier.get("datasets", []) if dataset not in stage["datasets"]]
+        return stage | {"subjects": sorted(people), "datasets": [*sets, *stage["datasets"]]}
+
+
+__all__ = ["StageRecorder"]
