@@ -15,7 +15,8 @@ import pandas as pd
 from transformers import AutoFeatureExtractor, AutoModel, HfArgumentParser, pipeline
 
 import neuript_hf  # noqa: F401  (registers the model and the pipeline)
-from neuript_hf.data.manifest import RECORDING_SUFFIXES
+from neuript_hf.data.manifest import find_recordings
+from neuript_hf.formats.files import FOLDERS
 from neuript_hf.training.cpu import keep_memory
 
 
@@ -32,9 +33,8 @@ class EmbeddingArguments:
 def main():
     (arguments,) = HfArgumentParser(EmbeddingArguments).parse_args_into_dataclasses()
     source = Path(arguments.recordings)
-    files = [source]
-    if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.name.lower().endswith(RECORDING_SUFFIXES))
+    is_one = source.is_file() or source.suffix in FOLDERS
+    files = [source] if is_one else find_recordings(source)
 
     embed = pipeline(
         "eeg-embedding",

@@ -360,7 +360,7 @@ def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
         "shifted.edf": (data[:200] + data[202:], "header is broken.*number of signals"),
         "text.edf": (data.decode("utf-8", errors="replace").encode(), "truncated or corrupt|header is broken"),
         "none.edf": (data[:1024], "has no data"),
-        "noise.fif": (data[1:], "corrupt, or not a FIF file"),
+        "noise.fif": (data[1:], "neither a signal nor epochs: it may be truncated or corrupt"),
         "noise.gdf": (data[1:], "can't read the file, it may be truncated or corrupt"),
         "noise.xyz": (data[1:], "can't read the file"),
         "noise.mat": (data[1:], "corrupt|Unknown mat file"),

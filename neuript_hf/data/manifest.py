@@ -5,19 +5,26 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.model_selection import train_test_split
 from transformers.utils import logging
 
-from ..formats.files import open_recording
+from ..formats.fif import part_before, read_fif_outline
+from ..formats.files import FOLDERS, open_recording
 from ..recordings import Recording, Segment, check_positive
 from .identity import is_named, one_name_each, recording_names, recording_sources
+from .targets import SEPARATOR, Targets
 
 
 logger = logging.get_logger(__name__)
 
-RECORDING_SUFFIXES = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".nxe", ".lay")
+# fmt: off
+RECORDING_SUFFIXES = (
+    ".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".fif.gz", ".cnt", ".mff", ".ds", ".nxe", ".lay",
+)
+# fmt: on
 SPLIT_NAMES = {
     "train": "train",
     "val": "validation",
@@ -27,6 +34,15 @@ SPLIT_NAMES = {
 }
 # Of the people that are drawn for train, validation and test.
 SPLIT_SHARES = (0.6, 0.2, 0.2)
+PACKED_SUFFIXES = tuple(
+    f"{ending}{packed}" for ending in RECORDING_SUFFIXES for packed in (".gz", ".zip", ".bz2", ".xz", ".7z", ".rar")
+)
+# What may differ between the names of one recording in two formats.
+KIND_AND_ENDING = re.compile(r"([-_](raw|eeg|ieeg|meg|epo))?\.[a-z]+(\.gz)?$")
+# MNE's names of files that are no recordings.
+DERIVED_FIF = re.compile(
+    r"[-_](ave|cov|fwd|inv|ica|trans|src|proj|eve|bem|sol|csd|tfr|annot|head|fiducials)\.fif(\.gz)?$", re.IGNORECASE
+)
 SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
 OTHER_PEOPLE = (
     "Capitals, blanks, hyphens, leading zeros and words such as sub- make no difference. If they are other people, "
@@ -38,16 +54,16 @@ BIDS_RECORDING = re.compile(r"sub-[^/]+/(ses-[^/]+/)?eeg/[^/]+_eeg\.[^/]+")
 def read_table(
     source: Path,
     rows: Mapping[str, str] | None = None,
-    label_column: str | None = "label",
-    events: Mapping[str, str] | Sequence[str] | None = None,
+    label_column: str | Sequence[str] | None = "label",
+    events: Mapping[str, Any] | Sequence[str] | None = None,
     subject_pattern: str = SUBJECT_PATTERN,
 ) -> pd.DataFrame:
     """
     Reads a manifest, or scans a folder that has none. The arguments are those of [`load_recordings`].
 
     Returns:
-        One row for each recording, with `path`, `recording` (its name), `subject`, `label` or `events`, and the
-        manifest's other columns.
+        One row for each recording, with `path`, `recording` (its name), `subject`, `label` (of several columns a
+        tuple) or `events`, and the manifest's other columns.
 
     Raises:
         FileNotFoundError: if `source` or a file of the manifest does not exist.
@@ -56,6 +72,11 @@ def read_table(
     if source.is_dir() and (source / "manifest.csv").is_file():
         source = source / "manifest.csv"
     if source.is_dir():
+        if events is None and label_column is not None and label_columns(label_column) != ["label"]:
+            raise ValueError(
+                f"There is no manifest.csv in the folder {source}, so there is no column to take labels from, but "
+                f"label_column is {label_column!r}. Write one, or sort the files into one folder for each class."
+            )
         table = _scan_folder(source, subject_pattern, labelled=label_column is not None and events is None)
         label_column = "label" if "label" in table else None
     elif source.is_file():
@@ -63,7 +84,8 @@ def read_table(
         if source.suffix in readers:
             table = readers[source.suffix](source, dtype=str, keep_default_na=False)
         elif source.suffix == ".jsonl":
-            table = pd.read_json(source, lines=True, dtype=str).fillna("")
+            lines = [json.loads(line) for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            table = pd.DataFrame([{name: _cell(value) for name, value in line.items()} for line in lines]).fillna("")
         else:
             raise ValueError(f"A manifest must be .csv, .tsv or .jsonl, but {source} is not.")
         missing = {"file", "subject"} - set(table)
@@ -79,6 +101,12 @@ def read_table(
         table = table[table[column] == value]
     if table.empty:
         raise ValueError(f"There is no recording in {source}" + (f" with {dict(rows)}." if rows else "."))
+    parts = [path for path in table["path"] if str(part_before(Path(path))) in set(table["path"])]
+    if parts:
+        raise ValueError(
+            f"{len(parts)} rows of {source} are later parts of recordings in several files, which are read with the "
+            f"first part, the first: {parts[:3]}. Take these rows out."
+        )
     absent = [path for path in table["path"] if not Path(path).exists()]
     if absent:
         raise FileNotFoundError(f"{len(absent)} recordings of {source} do not exist, the first: {absent[:3]}.")
@@ -100,26 +128,65 @@ def read_table(
     else:
         table["events"] = None
         if label_column is not None:
-            if label_column not in table or (table[label_column] == "").any():
+            columns = label_columns(label_column)
+            if not set(columns) <= set(table) or (table[columns] == "").any(axis=None):
                 raise ValueError(
-                    f"Every recording of {source} needs a class in the column {label_column!r}. If annotations hold "
-                    f"the classes, name them with `events`; for windows without labels give label_column=None."
+                    f"Every recording of {source} needs a label in the column {' and '.join(map(repr, columns))}, which "
+                    "must exist and have no empty cell; a recording with none of several labels has ';'. If annotations "
+                    "hold the labels, name them with `events`; for windows without labels give label_column=None."
                 )
-            table["label"] = table[label_column]
+            rows = table[columns].itertuples(index=False, name=None)
+            table["label"] = table[columns[0]] if len(columns) == 1 else list(rows)
         elif "label" in table:
             table = table.drop(columns="label")
     return table
 
 
-def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataFrame:
-    """The recordings below a folder, each with the person from its path and the class from its folder's name."""
-    paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith(RECORDING_SUFFIXES))
+def find_recordings(folder: Path) -> list[Path]:
+    """
+    The recordings below a folder, each once: no hidden files (`._x.edf`), nothing from inside of a recording that is
+    itself a folder, no later parts of a recording in several files, no averages, covariances or solutions of MNE.
+
+    Raises:
+        ValueError: where there are none, where one is packed, or where two files have one name and different endings.
+    """
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
+    below = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+    found = [folder / path for path in below if not any(up.suffix.lower() in FOLDERS for up in path.parents)]
     if (folder / "dataset_description.json").is_file():  # a BIDS root: no derivatives, no source data
-        paths = [path for path in paths if BIDS_RECORDING.fullmatch(path.relative_to(folder).as_posix())]
+        found = [path for path in found if BIDS_RECORDING.fullmatch(path.relative_to(folder).as_posix())]
+    paths = {path for path in found if path.name.lower().endswith(RECORDING_SUFFIXES) and not _is_derived(path)}
+    paths = sorted(path for path in paths if part_before(path) not in paths)
+    packed = [
+        path.name
+        for path in found
+        if path.name.lower().endswith(PACKED_SUFFIXES) and not {path, path.with_suffix("")} & set(paths)
+    ]
+    if packed:
+        raise ValueError(f"{len(packed)} recordings below {folder} are packed, the first: {packed[:3]}. Unpack them.")
     if not paths:
         raise ValueError(f"There is no recording below {folder}; known endings: {', '.join(RECORDING_SUFFIXES)}.")
-    records = []
+    by_name: dict[Path, list[str]] = {}
     for path in paths:
+        by_name.setdefault(path.with_name(KIND_AND_ENDING.sub("", path.name.lower())), []).append(path.name)
+    twice = [" and ".join(names) for names in by_name.values() if len(names) > 1]
+    if twice:
+        raise ValueError(
+            f"These files below {folder} have one name and seem to be one recording each, which would count twice: "
+            f"{'; '.join(twice[:3])}. Take one of them out, or list the recordings in a manifest.csv."
+        )
+    return paths
+
+
+def _is_derived(path: Path) -> bool:
+    """Whether this is one of MNE's files that are no recordings, by its name and what it holds."""
+    return bool(DERIVED_FIF.search(path.name)) and not read_fif_outline(path).contents & {"raw", "epochs"}
+
+
+def _scan_folder(folder: Path, subject_pattern: str, labelled: bool) -> pd.DataFrame:
+    """The recordings below a folder, each with the person from its path and the class from its folder's name."""
+    records = []
+    for path in find_recordings(folder):
         relative = path.relative_to(folder)
         subject = re.search(subject_pattern, str(relative))
         if subject is None:
@@ -214,7 +281,7 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
     if "label" in table and (table.groupby("subject")["label"].nunique() == 1).all():
         of_subject = table.groupby("subject")["label"].first()
         if of_subject.value_counts().min() >= 3:
-            strata = of_subject
+            strata = of_subject.astype(str)
 
     def divide(people: list[str], share: float) -> tuple[list[str], list[str]]:
         """Those who stay, and the share that is drawn."""
@@ -232,11 +299,35 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
     return {person: split for split, people in drawn.items() for person in people}
 
 
-def class_names(table: pd.DataFrame, events: Mapping[str, str] | Sequence[str] | None) -> list[str]:
-    """Names of the classes: those of events in the order given, those of whole recordings in alphabetical order."""
+def label_columns(label_column: str | Sequence[str]) -> list[str]:
+    """One or several columns as a list."""
+    return [label_column] if isinstance(label_column, str) else list(label_column)
+
+
+def table_targets(
+    table: pd.DataFrame, label_column: str | Sequence[str] | None, problem_type: str | None
+) -> Targets | None:
+    """
+    What the windows of the recordings will be labelled with, from [`read_table`]'s table; `None` where they have no
+    labels. Names are those of events in the order given, those of whole recordings in alphabetical order.
+    """
     if table["events"].notna().any():
-        return list(dict.fromkeys(name for entry in table["events"] for name in entry.values()))
-    return sorted(table["label"].unique()) if "label" in table else []
+        entries = [entry for events in table["events"] for entry in events.values()]
+        return Targets.of_entries(entries, ["value"], problem_type, ordered=True)
+    if "label" in table:
+        return Targets.of_entries(table["label"].tolist(), label_columns(label_column or "label"), problem_type)
+    if problem_type is not None:
+        raise ValueError(f"problem_type is {problem_type!r}, but there are no labels: give label_column or events.")
+    return None
+
+
+def _cell(value: Any) -> str:
+    """A value of a JSON manifest as the text that a table would have."""
+    if isinstance(value, (list, tuple)):
+        return SEPARATOR.join(map(_cell, value)) or SEPARATOR
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return "" if value is None else str(value)
 
 
 def open_row(row: Mapping[str, str]) -> Recording:
@@ -252,7 +343,7 @@ def open_row(row: Mapping[str, str]) -> Recording:
     source = open_recording(
         row["path"],
         sampling_rate=float(row["sampling_rate"]) if row.get("sampling_rate") else None,
-        channel_names=row["channel_names"].split() if row.get("channel_names") else None,
+        channel_names=row["channel_names"].replace(SEPARATOR, " ").split() if row.get("channel_names") else None,
         unit=row.get("unit") or None,
     )
     if row.get("step"):
@@ -284,7 +375,9 @@ __all__ = [
     "SPLIT_SHARES",
     "SUBJECT_PATTERN",
     "assign_splits",
-    "class_names",
+    "label_columns",
+    "find_recordings",
     "open_row",
     "read_table",
+    "table_targets",
 ]

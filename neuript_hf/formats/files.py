@@ -281,10 +281,10 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
 
 
 def _open_fif(path: Path, unit: str | None) -> Recording:
-    """Raw or epochs by what is in the file, whatever its name, with the parts that follow if the recording was split."""
+    """Raw or epochs by what is in the file, whatever its name, with the parts that follow in other files."""
     outline = read_fif_outline(path)
     if not outline.contents & {"raw", "epochs"}:
-        what = " and ".join(sorted(outline.contents)) or "neither a signal nor epochs"
+        what = " and ".join(sorted(outline.contents)) or "neither a signal nor epochs: it may be truncated or corrupt"
         raise ValueError(f"This FIF file holds {what}. The model takes continuous recordings (raw) and epochs.")
     last, after = path, outline.next
     while after is not None:

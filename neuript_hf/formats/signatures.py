@@ -72,7 +72,8 @@ def refuse_foreign_content(path: Path) -> None:
     for pattern, name, endings in _RECORDINGS:
         if re.match(pattern, start, re.DOTALL) and ending not in endings:
             raise ValueError(
-                f"This is not {_named(ending)}, it looks like {name}. Rename it to {path.stem}{endings[0]}."
+                f"This looks like {name}, but the reader is chosen by the ending, "
+                f"{ending or 'which is missing'}. Rename the file to {path.stem}{endings[0]}."
             )
 
 
