@@ -8,7 +8,8 @@ Fine-tunes NeurIPT on labelled EEG with `Trainer`, and scores it on people who w
 Recordings -> feature extractor -> windows, split by person -> a head that starts from a logistic regression ->
 fine-tuning -> scores of windows, recordings and people, beside chance and a classical method on the same windows.
 Writes a complete checkpoint with `training.json`, which lists the people the weights have seen, and `results.json`.
-Scoring a checkpoint on people it was trained on is refused. All of `transformers.TrainingArguments` work as well;
+Scoring a checkpoint on people it was trained on is refused. People on whom something is chosen, as by
+`--load_best_model_at_end`, are scored apart: they are not unseen. `transformers.TrainingArguments` work as well;
 `--help` lists them.
 """
 
@@ -19,6 +20,7 @@ from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import save_checkpoint
 from neuript_hf.checkpoints.provenance import write_results
+from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
@@ -37,17 +39,18 @@ def main():
     set_seed(training.seed)
 
     seen = refuse_seen(task, start.model)
+    scored_task, choices = without_chosen_on(task, training)
     extractor = make_extractor(task, start.model)
-    train, unseen, splits = load_task(task, extractor, training.seed)
+    train, scored, splits = load_task(scored_task, extractor, training.seed)
     train = draw_windows(train, max(1, round(start.train_share * len(train))), training.seed)
     model = make_classifier(start, train, extractor)
 
-    results = {"windows": {"train": len(train), "unseen": len(unseen)}, "seen_people": seen}
+    results = {"windows": {"train": len(train), "scored": len(scored)}, "seen_people": seen}
     if start.head_start:
         labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
         fit = fit_logistic(pooled_features(model, train), labels, people, training.seed)
         start_head(model, fit)
-        results["head_start"] = scores_of(fit.predict_log_proba(pooled_features(model, unseen)), unseen)
+        results["head_start"] = scores_of(fit.predict_log_proba(pooled_features(model, scored)), scored)
     if start.freeze_encoder:
         model.neuript.requires_grad_(False)
     results["trainable_parameters"] = model.num_parameters(only_trainable=True)
@@ -65,7 +68,10 @@ def main():
         compute_metrics=compute_metrics,
     )
     outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    predictions = trainer.predict(unseen).predictions  # each process predicts a part
+    predictions = trainer.predict(scored).predictions  # each process predicts a part
+    chosen_on = splits.get("validation") if choices and "validation" in task.evaluate_on else None
+    if chosen_on is not None:
+        predictions_of_chosen = trainer.predict(chosen_on).predictions
     if not trainer.is_world_process_zero():
         return
 
@@ -80,12 +86,19 @@ def main():
     )
     record_training(training.output_dir, stage, start.model)
 
-    results["model"] = scores_of(predictions, unseen)
-    results["baseline"] = baseline_scores(task.baseline, train, unseen, extractor, task.baseline_frequencies)
+    tested = TestedPeople.of(task, start.model, scored, train)
+    results["tested_people"] = tested.to_dict()
+    results["model"] = scores_of(predictions, scored)
+    results["baseline"] = baseline_scores(task.baseline, train, scored, extractor, task.baseline_frequencies)
     results["log"] = trainer.state.log_history
+    if chosen_on is not None:
+        people = TestedPeople.of(task, start.model, chosen_on, train, choices)
+        scores = scores_of(predictions_of_chosen, chosen_on)
+        results["chosen_on"] = {"choices": choices, "tested_people": people.to_dict(), **scores}
+        print_scores(f"{people} ({', '.join(choices)})", {"fine-tuned": scores})
     write_results(training.output_dir, results, task, training.seed)
     print_scores(
-        f"{results['model']['people']} unseen people, {len(unseen)} windows, chance {results['model']['chance']:.3f}",
+        f"{tested}, {len(scored)} windows, chance {results['model']['chance']:.3f}",
         {
             "frozen features + fit": results.get("head_start"),
             "fine-tuned": results["model"],

@@ -15,6 +15,7 @@ from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTConfig, NeurIPTModel
 from neuript_hf.checkpoints.provenance import write_results
+from neuript_hf.checkpoints.tested_people import TestedPeople
 from neuript_hf.checkpoints.training_record import refuse_seen
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
@@ -31,6 +32,10 @@ class ProbeArguments:
     model: str | None = field(default=None, metadata={"help": "Checkpoint to probe; default: random weights."})
     size: str = field(default="tiny", metadata={"help": "Size of a model with random weights: tiny, small or base."})
     config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
+    penalty: float | None = field(
+        default=None,
+        metadata={"help": "Penalty of the fit, such as 1; default: chosen by folds over the training people."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of random weights, folds and drawn windows."})
 
 
@@ -39,7 +44,7 @@ def main():
     set_seed(probe.seed)
     seen = refuse_seen(task, probe.model)
     extractor = make_extractor(task, probe.model)
-    train, unseen, _ = load_task(task, extractor, probe.seed)
+    train, scored, _ = load_task(task, extractor, probe.seed)
 
     fields = {"num_lobes": extractor.num_lobes} | json.loads(probe.config)
     if probe.model is None:
@@ -47,15 +52,17 @@ def main():
     else:
         model = AutoModel.from_pretrained(probe.model, **fields)
     labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
-    fit = fit_logistic(pooled_features(model, train), labels, people, probe.seed)
+    fit = fit_logistic(pooled_features(model, train), labels, people, probe.seed, probe.penalty)
 
-    scores = scores_of(class_scores(fit, pooled_features(model, unseen)), unseen)
-    baseline = baseline_scores(task.baseline, train, unseen, extractor, task.baseline_frequencies)
-    windows = {"train": len(train), "unseen": len(unseen)}
-    results = {"windows": windows, "seen_people": seen, "probe": scores, "baseline": baseline}
+    scores = scores_of(class_scores(fit, pooled_features(model, scored)), scored)
+    baseline = baseline_scores(task.baseline, train, scored, extractor, task.baseline_frequencies)
+    tested = TestedPeople.of(task, probe.model, scored, train)
+    windows = {"train": len(train), "scored": len(scored)}
+    results = {"windows": windows, "seen_people": seen, "tested_people": tested.to_dict()}
+    results |= {"probe": scores, "baseline": baseline}
     write_results(probe.output_dir, results, task, probe.seed)
     print_scores(
-        f"{scores['people']} unseen people, {len(unseen)} windows, chance {scores['chance']:.3f}",
+        f"{tested}, {len(scored)} windows, chance {scores['chance']:.3f}",
         {"frozen features + fit": scores, task.baseline.replace("_", " "): baseline},
     )
 

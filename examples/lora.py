@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint, verify
+from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
@@ -33,7 +34,8 @@ def main():
     set_seed(training.seed)
     refuse_seen(task, adapter.model)
     extractor = make_extractor(task, adapter.model)
-    train, unseen, _ = load_task(task, extractor, training.seed)
+    scored_task, _ = without_chosen_on(task, training)
+    train, scored, splits = load_task(scored_task, extractor, training.seed)
     model = NeurIPTForSequenceClassification.from_pretrained(adapter.model, **task_config(train, extractor))
 
     labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
@@ -48,9 +50,15 @@ def main():
         ),
     )
     adapted.print_trainable_parameters()
-    trainer = NeurIPTTrainer(model=adapted, args=training, train_dataset=train, processing_class=extractor)
+    trainer = NeurIPTTrainer(
+        model=adapted,
+        args=training,
+        train_dataset=train,
+        eval_dataset=splits.get("validation"),
+        processing_class=extractor,
+    )
     outcome = trainer.train()
-    scores = scores_of(trainer.predict(unseen).predictions, unseen)
+    scores = scores_of(trainer.predict(scored).predictions, scored)
 
     merged = adapted.merge_and_unload()
     save_checkpoint(merged, extractor, training.output_dir)
@@ -64,7 +72,8 @@ def main():
     )
     record_training(training.output_dir, stage, adapter.model)
     verify(training.output_dir)
-    title = f"{scores['people']} unseen people, {scores['windows']} windows, chance {scores['chance']:.3f}"
+    tested = TestedPeople.of(task, adapter.model, scored, train)
+    title = f"{tested}, {scores['windows']} windows, chance {scores['chance']:.3f}"
     print_scores(title, {"LoRA, merged": scores})
 
 

@@ -137,6 +137,11 @@ class TrainingRecord:
         return sorted({subject for stage in self.stages for subject in stage.subjects})
 
     @property
+    def complete(self) -> bool:
+        """Whether these are all trainings. Otherwise nobody may be called unseen."""
+        return not self.gaps
+
+    @property
     def chosen_on(self) -> list[str]:
         """Everyone on whom something was chosen, as `dataset/person`, sorted."""
         return sorted({subject for stage in self.stages for subject in stage.chosen_on})
@@ -381,7 +386,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
 
 
 def history_known(record: TrainingRecord | None) -> bool:
-    """Whether a record has everyone whom the weights have seen. Otherwise nobody may be called unseen."""
+    """Whether weights have a record, and one that is complete. Otherwise their history is unknown."""
     return record is not None and record.complete
 
 
