@@ -35,7 +35,7 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
+from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
 from neuript_hf.data.collator import real_samples
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.data.tasks import TaskArguments
@@ -144,14 +144,21 @@ def fill_gaps(demo: DemoArguments, model: NeurIPTForPreTraining, windows: Datase
 
 
 def finetune(
-    demo: DemoArguments, model: NeurIPTForSequenceClassification, train: Dataset, validation: Dataset, unseen: Dataset
+    demo: DemoArguments,
+    model: NeurIPTForSequenceClassification,
+    train: Dataset,
+    validation: Dataset,
+    unseen: Dataset,
+    seen: tuple,
 ) -> tuple[NeurIPTTrainer, dict, dict]:
     """
     Starts the head from a logistic regression on frozen features, then trains the whole model. Returns the trainer,
     and the scores on unseen people before and after training.
     """
     labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
+    record = model.training_record
     start_head(model, fit_logistic(pooled_features(model, train), labels, subjects, demo.seed))
+    model.keep_record(record)  # the people of this fit are those of the training that follows
     trainer = NeurIPTTrainer(
         model=model,
         args=TrainingArguments(
@@ -174,6 +181,11 @@ def finetune(
         compute_metrics=compute_metrics,
     )
     start = scores_of(trainer.predict(unseen).predictions, unseen)
+    trainer.recorder.describe(
+        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
+        seen=seen,
+        recipe={"epochs": demo.epochs, "learning_rate": demo.learning_rate},
+    )
     trainer.train()
     return trainer, start, scores_of(trainer.predict(unseen).predictions, unseen)
 
@@ -352,23 +364,13 @@ def main():
     model = NeurIPTForSequenceClassification.from_pretrained(demo.model, **settings)
     set_seed(demo.seed)
     scratch = NeurIPTForSequenceClassification(copy.deepcopy(model.config))
-    trainers, scores = {}, {}
+    trainers, scores, seen = {}, {}, seen_in_training(task, train, extractor)
     trainers[PRE_TRAINED], scores["frozen + fit"], scores[PRE_TRAINED] = finetune(
-        demo, model, train, validation, unseen
+        demo, model, train, validation, unseen, seen
     )
-    trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(demo, scratch, train, validation, unseen)
+    trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(demo, scratch, train, validation, unseen, seen)
     scores["band power"] = baseline_scores("band_power", train, unseen, extractor)
     save_checkpoint(model, extractor, folder / "checkpoint")
-    trainer = trainers[PRE_TRAINED]
-    stage = TrainingStage.of(
-        trainer,
-        kind=f"fine-tuning to distinguish {', '.join(class_names)}",
-        seen=seen_in_training(task, train, extractor),
-        windows_seen=round(trainer.state.epoch * len(train)),
-        seconds=next(entry["train_runtime"] for entry in trainer.state.log_history if "train_runtime" in entry),
-        recipe={"epochs": demo.epochs, "learning_rate": demo.learning_rate},
-    )
-    record_training(folder / "checkpoint", stage, demo.model)
     verify(folder / "checkpoint")
     importance = what_mattered(model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
     draw_report(folder / "report.png", extractor, filled, trainers, scores, recording, class_names, importance, names)

@@ -19,9 +19,10 @@ import numpy as np
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import save_checkpoint
+from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.provenance import write_results
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
-from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
+from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
@@ -49,7 +50,9 @@ def main():
     if start.head_start:
         labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
         fit = fit_logistic(pooled_features(model, train), labels, people, training.seed)
+        record = model.training_record
         start_head(model, fit)
+        model.keep_record(record)  # the people of this fit are those of the training that follows
         results["head_start"] = scores_of(fit.predict_log_proba(pooled_features(model, scored)), scored)
     if start.freeze_encoder:
         model.neuript.requires_grad_(False)
@@ -67,7 +70,12 @@ def main():
         processing_class=extractor,
         compute_metrics=compute_metrics,
     )
-    outcome = trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
+    trainer.recorder.describe(
+        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
+        seen=seen_in_training(task, train, extractor),
+        recipe=vars(start),
+    )
+    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     predictions = trainer.predict(scored).predictions  # each process predicts a part
     chosen_on = splits.get("validation") if choices and "validation" in task.evaluate_on else None
     if chosen_on is not None:
@@ -76,15 +84,6 @@ def main():
         return
 
     save_checkpoint(model, extractor, training.output_dir)
-    stage = TrainingStage.of(
-        trainer,
-        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
-        seen=seen_in_training(task, train, extractor),
-        windows_seen=round(trainer.state.epoch * len(train)),
-        seconds=outcome.metrics["train_runtime"],
-        recipe=vars(start),
-    )
-    record_training(training.output_dir, stage, start.model)
 
     tested = TestedPeople.of(task, start.model, scored, train)
     results["tested_people"] = tested.to_dict()
@@ -97,6 +96,7 @@ def main():
         results["chosen_on"] = {"choices": choices, "tested_people": people.to_dict(), **scores}
         print_scores(f"{people} ({', '.join(choices)})", {"fine-tuned": scores})
     write_results(training.output_dir, results, task, training.seed)
+    write_model_card(training.output_dir)  # with the results
     print_scores(
         f"{tested}, {len(scored)} windows, chance {results['model']['chance']:.3f}",
         {

@@ -1,5 +1,6 @@
 """
-LoRA: trains adapters in a frozen NeurIPT, merges them into its weights, and saves a checkpoint like any other.
+LoRA: trains adapters in a frozen NeurIPT and saves a checkpoint like any other, with the adapters merged into the
+weights, or beside them (`--keep_adapters`).
 
     python examples/lora.py --data manifest.csv --rows set=eegmat --output_dir runs/lora --learning_rate 1e-3
 
@@ -14,7 +15,7 @@ from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint, verify
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
-from neuript_hf.checkpoints.training_record import TrainingStage, record_training, refuse_seen, seen_in_training
+from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import print_scores, scores_of
@@ -26,6 +27,9 @@ from neuript_hf.training.finetuning import task_config
 class AdapterArguments:
     model: str = field(default="hub/neuript-tiny", metadata={"help": "Checkpoint to adapt."})
     rank: int = field(default=8, metadata={"help": "Rank of the adapters."})
+    keep_adapters: bool = field(
+        default=False, metadata={"help": "Save the adapters beside the weights instead of merging them."}
+    )
 
 
 def main():
@@ -39,7 +43,9 @@ def main():
     model = NeurIPTForSequenceClassification.from_pretrained(adapter.model, **task_config(train, extractor))
 
     labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
+    record = model.training_record
     start_head(model, fit_logistic(pooled_features(model, train), labels, people, training.seed))
+    model.keep_record(record)  # the people of this fit are those of the training that follows
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -57,24 +63,19 @@ def main():
         eval_dataset=splits.get("validation"),
         processing_class=extractor,
     )
-    outcome = trainer.train()
-    scores = scores_of(trainer.predict(scored).predictions, scored)
-
-    merged = adapted.merge_and_unload()
-    save_checkpoint(merged, extractor, training.output_dir)
-    stage = TrainingStage.of(
-        trainer,
-        kind=f"fine-tuning to distinguish {', '.join(merged.config.id2label.values())}",
+    trainer.recorder.describe(
+        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
         seen=seen_in_training(task, train, extractor),
-        windows_seen=round(trainer.state.epoch * len(train)),
-        seconds=outcome.metrics["train_runtime"],
         recipe=vars(adapter),
     )
-    record_training(training.output_dir, stage, adapter.model)
+    trainer.train()
+    scores = scores_of(trainer.predict(scored).predictions, scored)
+
+    save_checkpoint(adapted, extractor, training.output_dir, merge_adapters=not adapter.keep_adapters)
     verify(training.output_dir)
     tested = TestedPeople.of(task, adapter.model, scored, train)
     title = f"{tested}, {scores['windows']} windows, chance {scores['chance']:.3f}"
-    print_scores(title, {"LoRA, merged": scores})
+    print_scores(title, {"LoRA": scores})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ from neuript_hf import (
     NeurIPTForPreTraining,
     save_checkpoint,
 )
-from neuript_hf.checkpoints.training_record import RECORD_FILE, TrainingStage, record_training, seen_in_shards
+from neuript_hf.checkpoints.saving import GOLDEN_NAME
+from neuript_hf.checkpoints.training_record import seen_in_shards
 from neuript_hf.training.arguments import parse_with_file
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.monitoring import PreTrainingMonitor
@@ -108,10 +109,23 @@ def main():
     data, objective, start, watch, training = parse_arguments(sys.argv[1:])
     refuse_apart(training)
     resume = training.resume_from_checkpoint
-    if resume == "true" and (Path(training.output_dir) / RECORD_FILE).exists():
+    if resume == "true" and (Path(training.output_dir) / GOLDEN_NAME).exists():
         print(f"{training.output_dir} is finished and stays as it is. To train on, start again with --weights.")
         return
     trainer = make_trainer(data, objective, start, watch, training)
+    origins = {}
+    if data.sources is not None:
+        origins = pd.read_csv(data.sources).groupby("set")[["licence", "source"]].first().to_dict("index")
+    batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
+    trainer.recorder.describe(
+        kind="pre-training",
+        seen=seen_in_shards(data.data, origins=origins),
+        recipe=vars(data)
+        | vars(objective)
+        | vars(start)
+        | {name: getattr(training, name) for name in RECORDED}
+        | {"windows_in_a_batch": batch},
+    )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resume == "true" else resume)
 
     trainer.save_model()  # gathers sharded weights
@@ -119,23 +133,6 @@ def main():
         return
     model = NeurIPTForPreTraining.from_pretrained(training.output_dir)
     save_checkpoint(model, trainer.processing_class, training.output_dir)
-    origins = {}
-    if data.sources is not None:
-        origins = pd.read_csv(data.sources).groupby("set")[["licence", "source"]].first().to_dict("index")
-    batch = training.train_batch_size * training.world_size * training.gradient_accumulation_steps
-    stage = TrainingStage.of(
-        trainer,
-        kind="pre-training",
-        seen=seen_in_shards(data.data, origins=origins),
-        windows_seen=trainer.windows_seen,
-        seconds=round(trainer.seconds, 1),
-        recipe=vars(data)
-        | vars(objective)
-        | vars(start)
-        | {name: getattr(training, name) for name in RECORDED}
-        | {"windows_in_a_batch": batch},
-    )
-    record_training(training.output_dir, stage, start.weights)
 
 
 if __name__ == "__main__":

@@ -184,10 +184,11 @@ class WeightsHistory:
     def _own_record(self) -> dict | None:
         if self._record is None or self._weights is None:
             return self._record
-        now = self._fingerprints()
-        if now.keys() == self._weights.keys() and all(alike(now[name], self._weights[name]) for name in now):
+        now, start = self._fingerprints(), self._weights
+        same = all(name in now and alike(now[name], start[name]) for name in start)
+        if same and without_effect({name: now[name] for name in now.keys() - start.keys()}):
             return self._record
-        return {"gaps": [], **self._record} | {"gaps": [*self._record.get("gaps", []), CHANGED]}
+        return _joined(self._record, {"gaps": [CHANGED]})
 
     def _remember_untrained(self) -> None:
         """After loading: what `_init_weights` drew, and what was untrained when the checkpoint was saved."""
@@ -242,6 +243,14 @@ def alike(now: dict | None, start: dict | None) -> bool:
     return any(exact and total == start[kind][0] for kind, (total, exact) in now.items())
 
 
+def without_effect(adapters: dict[str, dict | None]) -> bool:
+    """Whether weights that were added are LoRA's as they begin: one of the two factors in each layer is still zero."""
+    layers: dict[str, list[bool]] = {}
+    for name, marks in adapters.items():
+        layers.setdefault(name.partition(".lora_")[0], []).append(marks is not None and not marks[torch.float32][0])
+    return all(map(any, layers.values()))
+
+
 def read_record(checkpoint: str | os.PathLike, **options: Any) -> dict | None:
     """
     `training.json` of a folder or of a repository on the Hub, `None` if there is none.
@@ -266,16 +275,21 @@ def read_record(checkpoint: str | os.PathLike, **options: Any) -> dict | None:
 def join_records(records: Iterable[dict | None]) -> dict | None:
     """The record of weights that were made of several weights, such as a mean of two checkpoints."""
     records = list(records)
-    known = [record for record in records if record is not None]
-    stages, gaps = [], []
-    for record in known:
-        stages += [stage for stage in record["stages"] if stage not in stages]
-        gaps += [gap for gap in record.get("gaps", []) if gap not in gaps]
-    if len(known) < len(records):
-        if not stages:
+    joined = {"stages": []}
+    for record in records:
+        joined = _joined(joined, record or {})
+    if None in records:
+        if not joined["stages"]:
             return None
-        gaps += [UNRECORDED] if UNRECORDED not in gaps else []
-    return {"stages": stages} | ({"gaps": gaps} if gaps else {})
+        joined = _joined(joined, {"gaps": [UNRECORDED]})
+    return joined
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Lists and dictionaries of them, with the entries of both."""
+    if isinstance(one, dict):
+        return one | {name: _joined(one[name], part) if name in one else part for name, part in other.items()}
+    return [*one, *(entry for entry in other if entry not in one)]
 
 
 def write_golden(model: torch.nn.Module, folder: Path) -> None:

@@ -41,8 +41,9 @@ class StageRecorder(TrainerCallback):
             kind: `"pre-training"`, or what the weights are fine-tuned for.
             seen: data sets and people, as `seen_in_training` or `seen_in_shards` return them.
             recipe: the settings that determine the result.
+            fingerprints: of the signals that are trained on, by person, as `neuript_hf.data.fingerprints` makes them.
         """
-        self.told = {"kind": kind, "seen": seen, "recipe": recipe}
+        self.told = {"kind": kind, "seen": seen, "recipe": recipe, "fingerprints": fingerprints}
 
     def resume(self, checkpoint: str) -> None:
         """Says that the next training goes on from a checkpoint of this or an earlier run."""
@@ -68,7 +69,8 @@ class StageRecorder(TrainerCallback):
         self.stage = self._joined(earlier, asdict(stage))
         self.seconds, self.since = earlier.get("seconds", 0.0), perf_counter()
         self._count(state)
-        record = join_records([before, {"stages": [self.stage], "gaps": gaps}])
+        news = {"gaps": gaps, "fingerprints": self.told.get("fingerprints")}
+        record = join_records([before, {"stages": [self.stage]} | {name: new for name, new in news.items() if new}])
         model.keep_record(record, watched=False)
 
     def on_step_end(self, args, state, control, **kwargs):

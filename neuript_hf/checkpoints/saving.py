@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor
 from transformers.utils import logging
 
+from ..data.atomic import atomic_write
 from ..electrodes import TEN_TWENTY
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTPreTrainedModel
@@ -122,7 +123,8 @@ def save_golden(model: NeurIPTPreTrainedModel, folder: Path) -> None:
         return
     golden = {f"input.{name}": tensor for name, tensor in inputs.items()}
     golden |= {f"output.{name}": tensor for name, tensor in outputs.items()}
-    save_file(golden, folder / GOLDEN_NAME)
+    with atomic_write(folder / GOLDEN_NAME) as partial:
+        save_file(golden, partial)
 
 
 @torch.no_grad()

@@ -204,12 +204,6 @@ def content_of(record: TrainingRecord) -> dict:
     return content if record.gaps else {"stages": content["stages"]}
 
 
-def record_training(folder: str | Path, stage: TrainingStage, start: str | None = None) -> None:
-    """Writes `training.json`: the stages of the checkpoint that the training started from, if any, and this one."""
-    before = read_training_record(start) if start else None
-    write_training_record(folder, (before or TrainingRecord()).followed_by(stage))
-
-
 def choices_on_validation(training: TrainingArguments, callbacks: Iterable[TrainerCallback] = ()) -> list[str]:
     """What a training chooses by its evaluations: the people of its evaluation sets are then not unseen."""
     choices = {
@@ -475,7 +469,6 @@ __all__ = [
     "overlapping_benchmarks",
     "people_seen_before",
     "read_training_record",
-    "record_training",
     "refuse_seen",
     "seen_in_shards",
     "seen_in_training",

@@ -4,15 +4,12 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import IterableDataset
 from torch.utils.data import Sampler
-from transformers import TrainerCallback
-from transformers.trainer_callback import ExportableState
 
 from ..configuration_neuript import NeurIPTConfig
 from ..data.augmentation import PreTrainingWindows, SimilarWindowsSampler
@@ -138,36 +135,31 @@ class MonitorArguments:
     monitor_windows: int = field(default=32, metadata={"help": "Held-out windows of a look."})
 
 
-class Clock(TrainerCallback, ExportableState):
-    """Seconds of training. Saved in checkpoints, so they include the time before a resume."""
-
-    def __init__(self, seconds: float = 0.0):
-        self.seconds = seconds
-        self.since = 0.0
-
-    def state(self) -> dict:
-        return {"args": {"seconds": self.seconds}, "attributes": {}}
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.since = perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        now = perf_counter()
-        self.seconds += now - self.since
-        self.since = now
-
-
 class PreTrainer(NeurIPTTrainer):
     """
     [`NeurIPTTrainer`] with the paper's learning rates (`one_cycle`) and batches of windows of similar size. It knows
-    its `windows_seen` and `seconds`.
+    its `windows_seen`.
     """
 
     def __init__(self, *args, one_cycle: bool, **kwargs):
         self.one_cycle = one_cycle
         super().__init__(*args, **kwargs)
-        self.add_callback(Clock())
-        self.args.restore_callback_states_from_checkpoint = True
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        """Of arguments that the learning rates of one cycle, or batches of similar windows, would pass by."""
+        unused = ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"] if self.one_cycle else []
+        untouched = TrainingArguments(self.args.output_dir, use_cpu=True)
+        if given := [name for name in unused if getattr(self.args, name) != getattr(untouched, name)]:
+            raise ValueError(
+                f"{', '.join(given)} would have no effect: the schedule is one_cycle. Set schedule to 'trainer', or leave "
+                "them out."
+            )
+        if self.args.train_sampling_strategy != "random":
+            raise ValueError(
+                f"train_sampling_strategy={self.args.train_sampling_strategy!r} would have no effect: batches have "
+                "windows of similar sizes, in a random order. Leave it out."
+            )
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         if self.one_cycle and self.lr_scheduler is None:
@@ -177,23 +169,20 @@ class PreTrainer(NeurIPTTrainer):
     def _get_train_sampler(self, train_dataset: PreTrainingWindows | None = None) -> Sampler[int]:
         # the batch of all processes together: accelerate deals it out to them
         batch_size = self.args.train_batch_size * self.args.world_size
-        return SimilarWindowsSampler(train_dataset or self.train_dataset, batch_size, seed=self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return SimilarWindowsSampler(train_dataset or self.train_dataset, batch_size, seed=seed)
 
     @property
     def windows_seen(self) -> int:
         """Windows that went through the model so far; a window counts each time."""
-        batch = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        # that of the state, which auto_find_batch_size may have lowered
+        batch_size = self.state.train_batch_size or self.args.train_batch_size
+        batch = batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         steps = self.state.global_step
         if isinstance(self.train_dataset, IterableDataset) or self.args.dataloader_drop_last:
             return steps * batch
         epochs, rest = divmod(steps, math.ceil(len(self.train_dataset) / batch))
         return epochs * len(self.train_dataset) + rest * batch
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training, with those before a resume."""
-        (clock,) = (callback for callback in self.callback_handler.callbacks if isinstance(callback, Clock))
-        return clock.seconds
 
 
 def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[float]]:
@@ -237,7 +226,6 @@ def last_checkpoint(folder: str | Path) -> str | None:
 
 
 __all__ = [
-    "Clock",
     "DataArguments",
     "MonitorArguments",
     "ObjectiveArguments",
