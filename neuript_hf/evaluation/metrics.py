@@ -1,8 +1,9 @@
 """
-Scores of a classifier of EEG windows, per window, per recording and per person, with intervals over people.
+Scores of what a model says of EEG windows, per window, per recording and per person, with intervals over people.
 
 All functions take the model's scores for each class, not its decisions. `EEGMetric` is for `evaluate`,
-`compute_metrics` for `Trainer`, `classification_scores` for arrays; they return the same numbers.
+`compute_metrics` for `Trainer`, `classification_scores` for arrays; they return the same numbers. Several labels at
+once and numbers to predict have scores of their own (target_scores.py); `compute_metrics` and `scores_of` choose.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,19 @@ from zlib import crc32
 import evaluate
 import numpy as np
 from datasets import Dataset, Features, List, Value
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 from transformers import EvalPrediction
+
+from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
+from .target_scores import (
+    macro_auroc,
+    mean_correlation,
+    multi_label_scores,
+    over_draws,
+    regression_scores,
+    scores_by_name,
+)
 
 
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -61,6 +72,15 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
+# The score that has an interval over people, and what is printed.
+MAIN_SCORES = {ONE_CLASS: "balanced_accuracy", SEVERAL: "macro_auroc", NUMBERS: "pearson_r"}
+COLUMNS = {
+    ONE_CLASS: {"balanced_accuracy": "balanced acc.", "cohen_kappa": "kappa", "weighted_f1": "F1", "auroc": "AUROC"},
+    SEVERAL: {"macro_auroc": "macro AUROC", "macro_auc_pr": "AUC-PR", "macro_f1": "macro F1", "micro_f1": "micro F1"},
+    NUMBERS: {"pearson_r": "Pearson r", "r2": "R2", "rmse": "RMSE", "mae": "MAE"},
+}
+
+
 def classification_scores(
     predictions: np.ndarray | Sequence,
     references: np.ndarray | Sequence,
@@ -99,18 +119,52 @@ def classification_scores(
     return scores | {f"recording_{name}": score(labels, probabilities) for name, score in SCORES.items()}
 
 
-def compute_metrics(eval_prediction: EvalPrediction, recordings: Sequence | None = None) -> dict[str, float]:
+def compute_metrics(
+    eval_prediction: EvalPrediction, recordings: Sequence | None = None, problem_type: str | None = None
+) -> dict[str, float]:
     """
-    [`classification_scores`] for `Trainer(compute_metrics=...)`.
+    For `Trainer(compute_metrics=...)`: [`classification_scores`], [`multi_label_scores`] or [`regression_scores`], by
+    the problem type.
 
     Args:
-        eval_prediction: its `predictions` are logits `[n_windows, n_classes]`, or a tuple that begins with them.
+        eval_prediction: its `predictions` are logits `[n_windows, n_labels]`, or a tuple that begins with them.
         recordings: see [`classification_scores`]; in the order of the evaluation set, which `Trainer` keeps:
             `functools.partial(compute_metrics, recordings=dataset["recording"])`.
+        problem_type: `model.config.problem_type`. By default one logit is a number to predict, one label for several
+            logits a class, and a row of labels several labels at once if all are 0 or 1, else numbers.
     """
     predictions = eval_prediction.predictions
     logits = predictions[0] if isinstance(predictions, tuple) else predictions
-    return classification_scores(logits, eval_prediction.label_ids, recordings)
+    return window_scores(logits, eval_prediction.label_ids, problem_type, recordings)
+
+
+def window_scores(
+    logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None, recordings: Sequence | None = None
+) -> dict[str, float]:
+    """The scores of [`compute_metrics`] from arrays, those of recordings with the prefix `recording_`."""
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    problem_type = problem_type or _problem_type_of(logits, labels)
+    if problem_type == ONE_CLASS:
+        return classification_scores(logits, labels, recordings)
+    labels = labels.reshape(logits.shape) if labels.size == logits.size else labels
+    score, values = (multi_label_scores, expit(logits)) if problem_type == SEVERAL else (regression_scores, logits)
+    scores = score(labels, values)
+    if recordings is None:
+        return scores
+    windows = list(_windows_by_group(recordings, len(labels)).values())
+    if any((labels[rows] != labels[rows[0]]).any() for rows in windows):
+        return scores
+    means = np.array([values[rows].mean(axis=0) for rows in windows])
+    of_recordings = score(labels[[rows[0] for rows in windows]], means)
+    return scores | {f"recording_{name}": value for name, value in of_recordings.items()}
+
+
+def _problem_type_of(logits: np.ndarray, labels: np.ndarray) -> str:
+    if logits.ndim < 2 or logits.shape[-1] == 1:
+        return NUMBERS
+    if labels.ndim == 1:
+        return ONE_CLASS
+    return SEVERAL if np.isin(labels, (0, 1)).all() else NUMBERS
 
 
 class EEGMetric(evaluate.Metric):
@@ -129,7 +183,8 @@ class EEGMetric(evaluate.Metric):
             description="Balanced accuracy, Cohen's kappa, weighted F1, AUROC and AUC-PR of windows and recordings.",
             citation="",
             inputs_description=classification_scores.__doc__,
-            features=Features({"predictions": List(Value("float64")), "references": Value("int64")}),
+            # an integer type would cut labels that are no classes to integers, here they are refused
+            features=Features({"predictions": List(Value("float64")), "references": Value("float64")}),
         )
 
     def _compute(
@@ -233,41 +288,73 @@ def signed(difference: dict) -> str:
     return f"{difference['value']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def scores_of(logits: np.ndarray, dataset: Dataset) -> dict:
+def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = None) -> dict:
     """
-    [`classification_scores`] of windows and recordings, with `balanced_accuracy_interval` ([`AccuracyOverPeople`]),
-    `chance`, the numbers of `people` and `windows`, and `by_person`, the balanced accuracy of each person. (The
-    `results.json` of the first task checkpoints in `hub/` have intervals of 1,000 draws instead of 2,000.)
+    The scores of windows and recordings ([`compute_metrics`]), with `problem_type`, `chance`, the numbers of `people`
+    and `windows`, and:
+
+    | problem type | interval over people | `chance` | `by_person` |
+    |---|---|---|---|
+    | one class | `balanced_accuracy_interval` ([`AccuracyOverPeople`]) | 1 / classes | balanced accuracy |
+    | several labels | `macro_auroc_interval` | 0.5 | `label_accuracy` |
+    | numbers | `pearson_r_interval` | 0 | `mae` |
+
+    Several labels or numbers also have `by_name`, the scores of each. (The `results.json` of the first task
+    checkpoints in `hub/` have intervals of 1,000 draws instead of 2,000.)
 
     Args:
-        logits: scores of the classes, `[windows, classes]`.
+        logits: the model's, `[windows, labels]`.
         dataset: the windows, with `labels`, `subject` and `recording`.
+        problem_type: by default that of the column `labels`, see [`Targets.of`].
     """
-    accuracy = AccuracyOverPeople.of(logits, dataset)
+    targets = Targets.of(dataset, problem_type)
+    labels, values = targets.array(dataset), np.asarray(logits, dtype=np.float64)
+    scores = window_scores(values, labels, targets.problem_type, list(dataset["recording"]))
+    people, person = np.unique(np.asarray(dataset["subject"]), return_inverse=True)
+    common = {"problem_type": targets.problem_type, "people": len(people), "windows": len(values)}
+    if targets.problem_type == ONE_CLASS:
+        accuracy = AccuracyOverPeople.of(values, dataset)
+        return {
+            **scores,
+            "balanced_accuracy_interval": accuracy.interval,
+            "chance": 1 / values.shape[1],
+            **common,
+            "by_person": accuracy.by_person,
+        }
+    labels = labels.reshape(values.shape)
+    if targets.problem_type == SEVERAL:
+        values, score, main, chance, of_person = expit(values), multi_label_scores, macro_auroc, 0.5, "label_accuracy"
+    else:
+        score, main, chance, of_person = regression_scores, mean_correlation, 0.0, "mae"
+    draws = over_draws(main, labels, values, person, draw_people(people.tolist()))
     return {
-        **classification_scores(logits, dataset["labels"], list(dataset["recording"])),
-        "balanced_accuracy_interval": accuracy.interval,
-        "chance": 1 / logits.shape[1],
-        "people": len(accuracy.by_person),
-        "windows": len(logits),
-        "by_person": accuracy.by_person,
+        **scores,
+        f"{MAIN_SCORES[targets.problem_type]}_interval": percentile_interval(draws),
+        "chance": chance,
+        **common,
+        "by_person": {
+            name: score(labels[person == index], values[person == index])[of_person]
+            for index, name in enumerate(people.tolist())
+        },
+        "by_name": scores_by_name(score, targets.names, labels, values),
     }
 
 
 def print_scores(title: str, methods: dict[str, dict | None]) -> None:
     """Prints a table with a line for each method that has scores, see [`scores_of`]."""
-    columns = ("balanced acc.", "95 % over people", "kappa", "F1", "AUROC", "per recording")
-    widths = (14, 19, 8, 7, 7, 15)
-    print(f"\n{title}\n{'':24}" + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True)))
+    methods = {method: scores for method, scores in methods.items() if scores is not None}
+    problem_type = next(iter(methods.values())).get("problem_type", ONE_CLASS)
+    main, columns = MAIN_SCORES[problem_type], COLUMNS[problem_type]
+    titles = {columns[main]: 14, "95 % over people": 19}
+    titles |= {title: len(title) + 3 for name, title in columns.items() if name != main} | {"per recording": 15}
+    print(f"\n{title}\n{'':24}" + "".join(f"{name:>{width}}" for name, width in titles.items()))
     for method, scores in methods.items():
-        if scores is None:
-            continue
-        low, high = scores["balanced_accuracy_interval"]
-        recording = scores.get("recording_balanced_accuracy")
-        cells = [f"{scores['balanced_accuracy']:.3f}", f"{low:.3f} .. {high:.3f}"]
-        cells += [f"{scores[name]:.3f}" for name in ("cohen_kappa", "weighted_f1", "auroc")]
+        low, high = scores[f"{main}_interval"]
+        recording = scores.get(f"recording_{main}")
+        cells = [f"{scores[main]:.3f}", f"{low:.3f} .. {high:.3f}"]
+        cells += [f"{scores[name]:.3f}" for name in columns if name != main]
         cells.append("-" if recording is None else f"{recording:.3f}")
-        print(f"{method:24}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+        print(f"{method:24}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, titles.values(), strict=True)))
 
 
 def _checked(
@@ -311,4 +398,5 @@ __all__ = [
     "scores_by_person",
     "scores_of",
     "signed",
+    "window_scores",
 ]

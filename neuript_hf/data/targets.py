@@ -1,0 +1,196 @@
+"""What windows are labelled with: one class, several labels at once, or numbers to predict."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, List, Value
+
+
+ONE_CLASS, SEVERAL, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
+PROBLEM_TYPES = (ONE_CLASS, SEVERAL, NUMBERS)
+# Between the labels of a recording that has several.
+SEPARATOR = ";"
+YES_OR_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+CHOICE = (
+    f"Say what the labels are: problem_type={ONE_CLASS!r} (each text is a class), {SEVERAL!r} (texts separated by "
+    f"{SEPARATOR!r}, or columns of 0 and 1) or {NUMBERS!r} (numbers to predict)."
+)
+
+
+@dataclass
+class Targets:
+    """
+    What the windows of a data set are labelled with.
+
+    Args:
+        problem_type: as in the configuration of a model.
+        names: of the classes, the labels or the numbers, in their order.
+        in_row: whether a window has a row of numbers; a class, and one number to predict, are not in a row.
+    """
+
+    problem_type: str
+    names: list[str]
+    in_row: bool
+
+    @classmethod
+    def of_entries(
+        cls, entries: Sequence[Any], columns: Sequence[str], problem_type: str | None, ordered: bool = False
+    ) -> "Targets":
+        """
+        Args:
+            entries: of the recordings, or of the classes of annotations: a text, a number, or a row of them.
+            columns: of the manifest that the entries come from.
+            problem_type: `None` takes texts for classes and several columns of 0 and 1 for labels, and refuses what
+                could be something else.
+            ordered: whether names keep the order of the entries; otherwise that of the alphabet.
+
+        Raises:
+            ValueError: for entries that the problem type does not allow, or that need one.
+        """
+        if problem_type is None:
+            problem_type = _infer(entries)
+        elif problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, but is {problem_type!r}.")
+        rows = any(isinstance(entry, (tuple, list)) for entry in entries)
+        if problem_type == ONE_CLASS:
+            if rows:
+                raise ValueError(f"One class for each window needs one label, but there are {entries[0]}. {CHOICE}")
+            names = dict.fromkeys(map(str, entries))
+        elif len(columns) > 1:
+            names, ordered = columns, True
+        elif problem_type == SEVERAL:
+            names = dict.fromkeys(name for entry in entries for name in _labels(entry))
+            if not names:
+                raise ValueError("No recording has a label.")
+        else:
+            count = max(len(_cells(entry)) for entry in entries)
+            names, ordered = [*columns] if count == 1 else [f"{columns[0]}_{index}" for index in range(count)], True
+            rows = count > 1
+        targets = cls(problem_type, list(names) if ordered else sorted(names), problem_type == SEVERAL or rows)
+        for entry in entries:
+            targets.encode(entry)
+        return targets
+
+    @classmethod
+    def of(cls, dataset: Dataset, problem_type: str | None = None) -> "Targets":
+        """
+        From the column `labels` of a data set, with the names that [`load_recordings`] keeps there.
+
+        Args:
+            dataset: the windows.
+            problem_type: needed for rows of numbers from elsewhere; without it they are several labels at once, as in
+                transformers.
+
+        Raises:
+            ValueError: if the data set has no labels, or labels that are neither numbers nor of the type `ClassLabel`.
+        """
+        feature = dataset.features.get("labels")
+        if isinstance(feature, ClassLabel):
+            return cls(ONE_CLASS, list(feature.names), False)
+        in_row = isinstance(feature, List)
+        value = feature.feature if in_row else feature
+        kind = np.dtype(value.dtype).kind if isinstance(value, Value) and value.dtype != "string" else ""
+        if not kind or kind not in "biuf":
+            raise ValueError(
+                f"The data set needs a column labels of classes (ClassLabel), numbers or rows of numbers, but it is "
+                f"{feature}. Of a column of names dataset.class_encode_column('labels') makes classes."
+            )
+        names = json.loads(value.id) if value.id else None
+        if problem_type is None and not in_row:
+            problem_type = NUMBERS if kind == "f" else ONE_CLASS
+        elif problem_type is None:
+            problem_type = NUMBERS if names and kind == "f" else SEVERAL
+        if names is None:
+            rows = dataset["labels"][:]
+            count = len(rows[0]) if in_row else 1 if problem_type == NUMBERS else max(rows) + 1
+            names = [f"LABEL_{index}" for index in range(count)]
+        return cls(problem_type, names, in_row)
+
+    @property
+    def feature(self) -> ClassLabel | Value | List:
+        """Type of the column `labels`; it keeps the names."""
+        if self.problem_type == ONE_CLASS:
+            return ClassLabel(names=self.names)
+        value = Value("bool" if self.problem_type == SEVERAL else "float32", id=json.dumps(self.names))
+        return List(value, length=len(self.names)) if self.in_row else value
+
+    def encode(self, entry: Any) -> str | float | list[bool] | list[float]:
+        """
+        The label of a window from its entry.
+
+        Raises:
+            ValueError: if the entry is not of the problem type.
+        """
+        if self.problem_type == ONE_CLASS:
+            return str(entry)
+        if self.problem_type == SEVERAL and isinstance(entry, tuple):
+            return [_yes_or_no(cell) for cell in entry]
+        if self.problem_type == SEVERAL:
+            present = _labels(entry)
+            return [name in present for name in self.names]
+        numbers = [_number(cell) for cell in _cells(entry)]
+        if len(numbers) != len(self.names):
+            raise ValueError(f"Every window needs {len(self.names)} numbers, but {entry!r} are {len(numbers)}.")
+        return numbers if self.in_row else numbers[0]
+
+    def absent(self, labels: np.ndarray) -> list[str]:
+        """Classes or labels that no window has, from labels as [`array`] gives them."""
+        if self.problem_type == NUMBERS:
+            return []
+        counts = labels.sum(axis=0) if self.in_row else np.bincount(labels, minlength=len(self.names))
+        return [name for name, count in zip(self.names, counts, strict=True) if not count]
+
+    def array(self, dataset: Dataset) -> np.ndarray:
+        """The labels of all windows: int64 `[windows]` for classes, else float64 `[windows]` or `[windows, names]`."""
+        return np.asarray(dataset["labels"][:], dtype=np.int64 if self.problem_type == ONE_CLASS else np.float64)
+
+
+def _infer(entries: Sequence[Any]) -> str:
+    """Classes, or labels in columns of 0 and 1; refuses what could be something else."""
+    if any(isinstance(entry, (tuple, list)) for entry in entries):
+        if all(
+            isinstance(entry, tuple) and all(str(cell).lower() in YES_OR_NO for cell in entry) for entry in entries
+        ):
+            return SEVERAL
+        raise ValueError(f"Labels such as {entries[0]} may be labels or numbers. {CHOICE}")
+    texts = sorted(set(map(str, entries)))
+    if several := [text for text in texts if SEPARATOR in text]:
+        raise ValueError(f"A label such as {several[0]!r} may be one class or several labels. {CHOICE}")
+    if all(map(_is_number, texts)) and (real := [text for text in texts if not float(text).is_integer()]):
+        raise ValueError(f"Labels such as {real[0]} may be classes or numbers to predict. {CHOICE}")
+    return ONE_CLASS
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _number(cell: Any) -> float:
+    if not _is_number(str(cell)):
+        raise ValueError(f"{cell!r} is not a number to predict. {CHOICE}")
+    return float(cell)
+
+
+def _yes_or_no(cell: Any) -> bool:
+    if str(cell).lower() not in YES_OR_NO:
+        raise ValueError(f"A column of a label must hold 1 for recordings that have it, else 0, but holds {cell!r}.")
+    return YES_OR_NO[str(cell).lower()]
+
+
+def _labels(entry: Any) -> list[str]:
+    """The labels of a text such as `"eye;muscle"`, or of a row; none of `";"`."""
+    return [name for name in (str(cell).strip() for cell in _cells(entry)) if name]
+
+
+def _cells(entry: Any) -> Sequence[Any]:
+    return entry if isinstance(entry, (tuple, list)) else str(entry).split(SEPARATOR)
+
+
+__all__ = ["PROBLEM_TYPES", "Targets"]
