@@ -56,15 +56,33 @@ _PREFIX = re.compile(
     rf"^(?:(?:EEG|POL|RAW|CH(?:AN(?:NEL)?)?\s?\d*|BRAINVISION RDA|LIVEAMP|ACTICHAMP|UNICORN|MUSE|OPENBCI){_SEPARATOR}+"
     rf"(?:(?:FRONT|CENT|PAR|OCC|TEMP)[A-Z]*{_SEPARATOR}+)?|EEG(?=\())+"
 )
-_UNIT = re.compile(rf"{_SEPARATOR}*[(\[][UMN]?V[)\]]$|{_SEPARATOR}+(?:UV|EEG)$")
+_UNIT = re.compile(rf"{_SEPARATOR}*[(\[](?:[UMN]?V|EEG)[)\]]$|{_SEPARATOR}+(?:UV|EEG)$")
+# A blank inside an electrode (CP 6, F p1); A, I, M and N with a number are as likely inputs of an amplifier.
+_WITH_BLANKS = "|".join(
+    " ?".join(re.findall(r"\d+H?$|[A-Z]", name))
+    for name in sorted(CANONICAL, key=len, reverse=True)
+    if re.fullmatch(r"(?![AIMN]\d)[A-Z]+(\d+H?|(?<=[A-Z])ZH?)", name)
+)
+_BLANK_INSIDE = re.compile(rf"(?<![A-Z\d])(?:{_WITH_BLANKS})(?![A-Z\d])")
+# Ear lobes and mastoids in words.
+_SIDE = {"A1": "LEFT|L", "A2": "RIGHT|R", "M1": "LEFT|L", "M2": "RIGHT|R"}
+_PLACE = {"A": rf"EAR(?:{_SEPARATOR}*LOBE)?", "M": r"MASTOID"}
+_IN_WORDS = {
+    name: re.compile(
+        rf"(?<![A-Z\d])(?:(?:{side}){_SEPARATOR}+{_PLACE[name[0]]}|{_PLACE[name[0]]}{_SEPARATOR}+(?:{side}))(?![A-Z\d])"
+    )
+    for name, side in _SIDE.items()
+}
+# The number of a channel before its name (01-Fp1, 2: F3).
+_NUMBERED = re.compile(r"\s*#?0*(\d{1,3})[\s\-_:.)]+(\S.*)")
 # Suffixes of an electrode: the reference that all channels share, by kind.
 _LINKED_EARS, _LINKED_MASTOIDS = (rf"\(*{ear}1[\W_]*{ear}2\)*(?:/2)?|\(*{ear}2[\W_]*{ear}1\)*(?:/2)?" for ear in "AM")
 _REFERENCES = {
-    "average": r"C?AR|AVE?|AVG\w*|AVE?R\w*|MEAN",
-    "linked ears": rf"C?LE|LER|EARS?|LINKED\w*|{_LINKED_EARS}",
-    "linked mastoids": rf"MAST\w*|{_LINKED_MASTOIDS}|TP9[\W_]*TP10",
+    "average": r"C?AR|(?:COMMON[ _]?)?AV(?:E|G|E?R)?(?:AGE)?(?:[ _]?REF)?|AVG\w*|AVE?R\w*|MEAN",
+    "linked ears": rf"C?LE|LER|EARS?|LINKED(?:[ _]?EARS?)?|{_LINKED_EARS}",
+    "linked mastoids": rf"(?:LINKED[ _]?)?MAST\w*|{_LINKED_MASTOIDS}|TP9[\W_]*TP10",
     # a reference of unknown kind; A23456 is made of the contacts of a switch
-    "reference": r"[VC]?REF\w*|X|CS\d?|G\d?|GND|COM(?:MON)?|CMS|ORG|[AM][12]\d{2,}",
+    "reference": r"[VC]?REF\w*|RE|NOSE|X|CS\d?|G\d?|GND|COM(?:MON)?|CMS|ORG|[AM][12]\d{2,}",
 }
 _LABELS = "|".join(f"(?P<{kind.replace(' ', '_')}>{pattern})" for kind, pattern in _REFERENCES.items())
 _REFERENCED = re.compile(rf"^(?P<rest>.*?[A-Z\d])(?:{_SEPARATOR}+\(?|\()(?:{_LABELS})\)?$")
@@ -101,7 +119,7 @@ _NON_EEG = {
     "EOG": [
         _abbreviation("EOG"),
         _begins("(LOC|ROC|LUC|RLC|LLC|RUC)X?"),
-        rf"^[HV]EO|\bEYE|^E[12]({_SEPARATOR}*([AM][12]\d?|E[12]))?$|^(H[LR]|V[ABOU])$",
+        rf"^[HV]EO|(?:^|[^A-Z])EYE|^E[12]({_SEPARATOR}*([AM][12]\d?|E[12]))?$|^(H[LR]|V[ABOU])$",
     ],
     "EMG": [_abbreviation("EMG"), r"CHIN|TIBIAL|^TIB\b|SUBMENT|DELTOID|(^|[^A-Z])[LR]?LEGS?(?![A-Z])|^[DS]X\d?(-|$)"],
     "RESP": [
@@ -180,9 +198,10 @@ def resolve_channel(name: str, net: str | None = None) -> str:
     What a recording's channel name means, by itself.
 
     Case, dots, blanks, look-alike letters, prefixes (`EEG `, `POL `, `EEG:`), the name of a common reference (`-REF`,
-    `-LE`, `-A1A2`), old names (T3 T4 T5 T6), the sign between the electrodes of a pair, and the numbers that MNE gives
-    to duplicates (`T8-P8-0`) do not matter. F1-F3, F2-F4 and F1/A2 are taken for Fp1-F3, Fp2-F4 and Fp1-A2: sleep
-    laboratories spell them so, and nobody else records these pairs ([`read_channels`] checks the other names).
+    `-LE`, `-RE`, `-A1A2`), old names (T3 T4 T5 T6, T3/T7), the sign between the electrodes of a pair, and the numbers
+    that MNE gives to duplicates (`T8-P8-0`) do not matter. F1-F3, F2-F4 and F1/A2 are taken for Fp1-F3, Fp2-F4 and
+    Fp1-A2: sleep laboratories spell them so, and nobody else records these pairs ([`read_channels`] checks the other
+    names).
 
     Args:
         name: as the file has it.
@@ -208,7 +227,8 @@ def resolve_channels(names: Sequence[str], types: Sequence[str] | None = None, n
 def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net: str | None = None) -> ChannelNames:
     """
     What all names of a recording mean, each in the context of the others: a second electrode that all channels share
-    is the reference; labels of caps and of depth electrodes (A1 A2 A3 ..., E1 E2 E3 ...) are not ear lobes or eyes.
+    is the reference; labels of caps and of depth electrodes (A1 A2 A3 ..., E1 E2 E3 ...) are not ear lobes or eyes;
+    running numbers before the names (01-Fp1, 02-Fp2, 03-F3 ...) are no electrodes.
 
     Args:
         names: the recording's channels, as it spells them.
@@ -220,6 +240,8 @@ def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net:
         ValueError: for an unknown net.
     """
     net = None if net is None else net_name(net)
+    notes = []
+    names = _without_numbers(names, notes)
     readings = [_read(name, net) for name in names]
     meanings = [meaning for meaning, _ in readings]
     references = [reference for _, reference in readings]
@@ -228,7 +250,6 @@ def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net:
             meanings[index] = f"non-eeg:{'TRIG' if kind == 'stim' else kind.upper()}"
     texts = [_normalise(name) for name in names]
     cores = [_PREFIX.sub("", text) for text in texts]
-    notes = []
     if net is None:
         _doubt_labels(cores, meanings)
         _find_vertex(cores, meanings)
@@ -236,7 +257,18 @@ def read_channels(names: Sequence[str], types: Sequence[str] | None = None, net:
     _read_two_channel_sleep(texts, meanings, notes)
     _read_frontal_pole(cores, meanings, notes)
     _find_common_reference(meanings, references, notes)
+    _find_ears(texts, meanings, references, notes)
     return ChannelNames(meanings, references, notes)
+
+
+def _without_numbers(names: Sequence[str], notes: list[str]) -> list[str]:
+    """Names without the running numbers of their channels: 01-Fp1, 02-Fp2, 03-F3 are no pairs of O1 and O2."""
+    numbered = [_NUMBERED.fullmatch(str(name)) for name in names]
+    numbers = [int(match[1]) for match in numbered if match]
+    if len(numbers) < 3 or numbers not in (list(range(len(numbers))), list(range(1, len(numbers) + 1))):
+        return list(names)
+    notes.append("names: read without the running numbers before them")
+    return [match[2] if match else name for match, name in zip(numbered, names, strict=True)]
 
 
 def is_electrode(meaning: str) -> bool:
@@ -259,7 +291,10 @@ def _normalise(name: str) -> str:
     text = "".join(_plain(character) for character in text)
     text = re.sub(r"\s+", " ", text).strip(" .")
     quoted = re.fullmatch(r"\"(.*)\"|'(.*)'|\((.*)\)|\[(.*)\]", text)
-    return _UNIT.sub("", next(filter(None, quoted.groups()), "") if quoted else text)
+    text = _UNIT.sub("", next(filter(None, quoted.groups()), "") if quoted else text)
+    for name, words in _IN_WORDS.items():
+        text = words.sub(name, text)
+    return _BLANK_INSIDE.sub(lambda match: match[0].replace(" ", ""), text)
 
 
 def _plain(character: str) -> str:
@@ -336,9 +371,12 @@ def _electrode(text: str, padded: bool = False) -> str | None:
 
 
 def _pair(text: str) -> str | None:
-    """A pair, with a sign between the two or none at all."""
+    """A pair, with a sign between the two or none at all; or an electrode under its old and its new name."""
     if _FRONTAL_POLE.match(text):
         text = text.replace("F1", "FP1").replace("F2", "FP2")
+    twice = re.fullmatch(r"([A-Z]+\d) ?[/(=|] ?([A-Z]+\d)\)?", text)
+    if twice and twice[1] != twice[2] and CANONICAL.get(twice[1]) == CANONICAL.get(twice[2]):
+        return CANONICAL.get(twice[1])  # its old and its new name: T3/T7
     parts = [part.strip("()[] ") for part in re.split(rf"{_SEPARATOR}+(?:VS{_SEPARATOR}+)?", text)]
     if len(parts) == 1:
         # no name of the table is two others in a row, and no two can be cut in two ways
@@ -346,8 +384,8 @@ def _pair(text: str) -> str | None:
         parts = next((list(cut) for cut in cuts if cut[0] in CANONICAL and cut[1] in CANONICAL), [])
     if len(parts) != 2:
         return None
-    # a zero for the letter O, and the digit of a switch after an ear (A22)
-    names = [re.sub(r"^0(?=[12Z]$)", "O", re.sub(r"^([AM][12])\d$", r"\1", part)) for part in parts]
+    # a zero for the letter O, and the digit of a switch after an ear (A22); A12 may be both ears as well
+    names = [re.sub(r"^0(?=[12Z]$)", "O", re.sub(r"^(?![AM](?:12|21))([AM][12])\d$", r"\1", part)) for part in parts]
     first, second = (CANONICAL.get(name) for name in names)
     return f"{first}-{second}" if first and second and first != second else None
 
@@ -453,6 +491,16 @@ def _read_frontal_pole(cores: list[str], meanings: list[str], notes: list[str]) 
             notes.append(f"names: {cores[index]} taken as {meanings[index]}")
         else:
             meanings[index] = meanings[index].replace("Fp", "F")
+
+
+def _find_ears(texts: list[str], meanings: list[str], references: list[str], notes: list[str]) -> None:
+    """LE is linked ears and RE a reference, but in one recording they are the left and the right ear."""
+    sides = {index: re.search(rf"{_SEPARATOR}([LR])E$", text) for index, text in enumerate(texts)}
+    sides = {index: side[1] for index, side in sides.items() if side and is_electrode(meanings[index])}
+    if set(sides.values()) == {"L", "R"}:
+        for index, side in sides.items():
+            references[index] = "A1" if side == "L" else "A2"
+        notes.append("reference: LE and RE taken as the left and the right ear, A1 and A2")
 
 
 def _find_common_reference(meanings: list[str], references: list[str], notes: list[str]) -> None:

@@ -23,17 +23,22 @@ from neuript_hf.channel_names import (
 
 # Spellings in files vary in case, padding, prefix, reference, numbering, sign and script.
 SPELLINGS = {
-    "Cz": "Cz CZ cz Cz. Cz.. EEG_Cz EEG.CZ EEG-Cz EEG:Cz RAW_CZ EEGCz Cz-REF Cz_Ref CZREF Cz-LE Cz-CLE Cz-AVG Czx",
-    "Fp1": "FP1 FP01 EEG-Front-Fp1 Fp1-A1A2 Fp1-(A1+A2)/2 Fp1-AVGloro Fp1-AR Fp1,A1-A2 Fp1-A23456 Fp1-0 Fp1-REF-1",
-    "T7": "T7 T3 t3 EEG.T3.REF EEGT3REF T3-0 Т7 Τ3 Ｔ３ T₇",
+    "Cz": "Cz CZ cz Cz. Cz.. EEG_Cz EEG.CZ EEG-Cz EEG:Cz RAW_CZ EEGCz Cz-REF Cz_Ref CZREF Cz-LE Cz-CLE Cz-AVG Czx "
+    "Cz-RE CzRE EEG(Cz) Cz(EEG) Cz-Nose Cz–REF",
+    "Fp1": "FP1 FP01 EEG-Front-Fp1 Fp1-A1A2 Fp1-(A1+A2)/2 Fp1-AVGloro Fp1-AR Fp1,A1-A2 Fp1-A23456 Fp1-0 Fp1-REF-1 "
+    "Fp1-RE Fp1-LE Fp1-REF Fp1-Avg FP1. Fp1_REF EEG-Fp1 POL_Fp1 Fp1-RE-0 EEG_Fp1-RE fp1",
+    "T7": "T7 T3 t3 EEG.T3.REF EEGT3REF T3-0 Т7 Τ3 Ｔ３ T₇ T3/T7 T7/T3 T3(T7) EEG_T3-RE T3=T7",
     "P8": "T6 T6-LE EEG-T6 Р8",
-    "M1": "M1 LM MA1 MASG",
+    "M1": "M1 LM MA1 MASG LEFT_MASTOID Mastoid_L",
+    "A1": "A1 LEFT_EAR Left-Ear EAR_L L_EAR left_ear_lobe LEFT_EAR-REF A1-RE",
+    "A2": "A2 RIGHT_EAR EAR_RIGHT R_EAR",
+    "C3-CPz": "C3-CPz EEG_C3-CPz C3–CPz",
     "POO8": "POO8 CB2",
     "I1": "I1 O9",
     "Fp1-F7": "Fp1-F7 FP1F7 Fp1_F7 Fp1:F7 Fp1/F7 Fp1>F7 Fp1–F7 Fp1—F7 Fp1−F7 Fp1‑F7 Fp1－F7 Fp1\u00adF7 EEG_FP1-F7-0",
     "C3-A2": "C3A2 C3:A2 C3/A2 C3-A22 EEG-C3-A2 (C3-A2) EEG(C3-A2) С3-А2",
     "O1-M2": "O1M2 01-M2 01/M2 O1-M2-1 О1-М2",
-    "non-eeg:EOG": "EOG HEOG vEOGu REOG EOGD L-EOG EOG1 LOC ROC-A1 E1 E2-M1 E1/M2 VEO HL 左眼 ЭОГ",
+    "non-eeg:EOG": "EOG HEOG vEOGu REOG EOGD L-EOG EOG1 LOC ROC-A1 E1 E2-M1 E1/M2 VEO HL 左眼 ЭОГ LEFT_EYE",
     "non-eeg:ECG": "ECG EKG1 ECG-V1 EKG-RLeg ECG_II ЭКГ",
     "non-eeg:EMG": "EMG zEMG EMGright EMG_SM CHIN1 Chin1-Chin2 LLeg RLEG- DX1-DX2",
     "non-eeg:TRIG": "Status STI STI014 TRIGGER Trig1 MARKER stim DIN1 GateIn PAT MK",
@@ -44,16 +49,21 @@ SPELLINGS = {
     "non-eeg:DUMMY": "- -- --0 --12 . ..",
     "non-eeg:CO2": "CO2 EtCO2 CO2WAVE",
     "non-eeg:AUX": "PressureO2 EXG1 GYROX Snore_DR BIP1 AUX_RIGHT",
-    "unknown": "T1 SP2 PG1 X1 A'1 P01 T01 LAMY1 RHC3 C3P-REF CFC5 PCP1 squarewave ECGlike-noise C3-C3 1A 26-LE F7-T1",
+    "unknown": "T1 SP2 PG1 X1 A'1 P01 T01 LAMY1 RHC3 C3P-REF CFC5 PCP1 squarewave ECGlike-noise C3-C3 1A 26-LE F7-T1 "
+    "Ch1 CH1 EEG1 LEAR REAR EAR EARTH T3-T7 Fp-1 C-3 C3-A12 RE LE 1-C3 C3+",
     "ambiguous": "A3 B32 C16 D7 E22 E129 G01 H4 F12 Z13 LL4 RB3 7 001 EEG001 EEG EEG-0 F7a C3' C3'' pC5 Bz",
 }
 # The same with blanks in them.
 SPACED = {
     "Cz": 'EEG  Cz|POL  Cz| Cz |Cz\u00a0|C\u200bz|\ufeffCz|Cz\x00\x00|Cz - Ref|Cz (uV)|Cz EEG|"Cz"',
-    "Fp1": "BrainVision RDA_Fp1",
-    "C3": "C3 - (M1+M2)|EEG C03-Ref",
+    "Fp1": "BrainVision RDA_Fp1|EEG Fp1-RE|F p1|Fp 1|POL Fp1|Fp1 RE|EEG FP1-RE.",
+    "C3": "C3 - (M1+M2)|EEG C03-Ref|C 3|EEG C 3|C 3-REF|C3-linked ears|C3-linked mastoids|C3-AVG REF|C3-common av",
+    "CP6": "CP 6|EEG CP 6|CP 6-REF|C P 6|cp 6",
+    "T7": "T 3|T7 (T3)",
+    "FT10": "FT 10",
+    "A2": "EEG Right Ear|RIGHT EAR LOBE|EEG A2-RE",
     "F1": "EEG F1-Ref-1",
-    "Fp1-F7": "EEG Fp1 - F7|Fp1 F7",
+    "Fp1-F7": "EEG Fp1 - F7|Fp1 F7|Fp 1-F 7|Fp 1 F 7",
     "T7-P7": "EEG T3-T5",
     "C4-A1": "EEG (C4-A1)",
     "non-eeg:DC": "POL DC09",
@@ -65,7 +75,7 @@ SPACED = {
     "non-eeg:TEMP": "Temp rectal",
     "non-eeg:SpO2": "SaO2 X9",
     "non-eeg:DUMMY": "",
-    "unknown": "POL A3|EEG 26-REF|EXG Channel 7",
+    "unknown": "POL A3|EEG 26-REF|EXG Channel 7|Ch. 1|A 1|I 1|EEG 1|1 Fp1",
     "ambiguous": "EEG 001",
 }
 CASES = [(spelling, meaning) for meaning, spellings in SPELLINGS.items() for spelling in spellings.split()]
@@ -155,9 +165,37 @@ def test_a_shared_second_electrode_is_the_reference():
 
 
 def test_references_by_kind():
-    names = ["Fp1-AVG", "Fp2-AR", "C3-LE", "C4-A1A2", "O1-(M1+M2)", "O2-REF", "Cz"]
-    kinds = ["average", "average", "linked ears", "linked ears", "linked mastoids", "reference", "reference"]
-    assert read_channels(names).references == kinds
+    names = ["Fp1-AVG", "Fp2-AR", "F3-common average", "C3-LE", "C4-A1A2", "P3-linked mastoids", "O1-(M1+M2)"]
+    kinds = ["average"] * 3 + ["linked ears"] * 2 + ["linked mastoids"] * 2
+    assert read_channels([*names, "O2-REF", "P4-Nose", "Cz"]).references == [*kinds, *["reference"] * 3]
+    assert read_channels(["F3-RE", "F4-RE", "Cz-RE"]).references == ["reference"] * 3
+
+
+def test_left_and_right_ears_as_references():
+    """LE and RE in one recording are not one reference."""
+    read = read_channels(["F3-LE", "EEG F4-RE", "Cz-RE", "ECG"])
+    assert read.meanings == ["F3", "F4", "Cz", "non-eeg:ECG"]
+    assert read.references[:3] == ["A1", "A2", "A2"] and "left and the right ear" in read.notes[0]
+
+
+def test_running_numbers_before_names_are_no_electrodes():
+    read = read_channels(["01-Fp1", "02-Fp2", "03-F3", "04: F4", "ECG"])
+    assert read.meanings == ["Fp1", "Fp2", "F3", "F4", "non-eeg:ECG"]
+    assert read.notes == ["names: read without the running numbers before them"]
+    assert resolve_channels(["01-M2", "02-M1", "C3-M2"]) == ["O1-M2", "O2-M1", "C3-M2"]
+
+
+@settings(deadline=None)
+@given(
+    name=st.sampled_from(sorted(CANONICAL)),
+    blank=st.integers(1, 4),
+    prefix=st.sampled_from(["", "EEG ", "POL ", "eeg:"]),
+    suffix=st.sampled_from(["", "-RE", "-REF", " - Ref", "-LE", "-AVG", "-linked ears", "..", "-0", " (uV)"]),
+)
+def test_a_dressed_electrode_is_that_electrode_or_nothing_certain(name, blank, prefix, suffix):
+    """A blank inside never makes another electrode of it."""
+    spelling = f"{prefix}{name[:blank]} {name[blank:]}{suffix}"
+    assert resolve_channel(spelling) in {CANONICAL[name], "unknown", "ambiguous"}, spelling
 
 
 def test_numbers_gases_rates_and_frontal_poles_by_context():
