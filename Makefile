@@ -29,13 +29,16 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA)) $(if $(MONTAGE),--montage $(MONTAGE))
 
+# Two files of tests at a time, each on one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 # The network is used once, for transformers' own tests of a model; without them they are skipped.
 test: .venv/installed
 	-$(BIN)/python tests/fetch_common_tests.py
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: .venv/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 hub: .venv/installed
 	$(BIN)/python -m neuript_hf.checkpoints.links hub/*

@@ -2,8 +2,9 @@
 What users ask first, from the command line.
 
     neuript inspect recording.edf                                # its channels, and which of them would be used
+    neuript inspect recording.edf --model FOLDER                 # what this model would see of it
     neuript embed recording.edf --model FOLDER -o table.parquet  # one vector for each window
-    neuript predict recording.edf --model FOLDER                 # one class for each window
+    neuript predict *.edf --model FOLDER --on_error skip         # one class for each window; failures in a table
     neuript export-hub hub/neuript-tiny OUT                      # a checkpoint as a folder that works anywhere
     neuript push hub/neuript-tiny ORG/NAME                       # the same, uploaded to the Hub
 
@@ -13,14 +14,18 @@ What users ask first, from the command line.
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 
 from .checkpoints.export import export_checkpoint, push_checkpoint
-from .data.atomic import atomic_write
+from .data.atomic import atomic_write, write_json
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
+from .formats.files import open_recording
+from .recordings import Recording
 from .training.cpu import keep_memory
 
 
@@ -32,20 +37,32 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="neuript", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     recording = argparse.ArgumentParser(add_help=False)
-    recording.add_argument("source", metavar="recording", help="a file with EEG")
+    recording.add_argument("sources", metavar="recording", nargs="+", help="a file with EEG, or several")
     recording.add_argument("--montage", nargs="+", help="name of a montage, as_recorded, or electrodes and pairs")
     recording.add_argument("--net", help="cap whose own site names the recording uses, e.g. biosemi64")
     recording.add_argument("--on_missing", choices=["raise", "drop", "interpolate"], help="if a channel is missing")
+    recording.add_argument("--drop", nargs="+", default=[], help="channels to leave out, as the file spells them")
     recording.add_argument("--channel_names", nargs="+", help="if the file has none")
     recording.add_argument("--sampling_rate", type=float, help="in hertz, if the file has none")
     recording.add_argument("--unit", choices=["uV", "mV", "V"], help="if the file has none, or a wrong one")
+    recording.add_argument("--variable", help="array to read, if the file has several")
+    recording.add_argument("--trial", type=int, help="trial to read, from 0, if the file has several")
+    recording.add_argument(
+        "--keep_bad_time", action="store_true", help="also make windows where annotations begin with BAD or EDGE"
+    )
+    recording.add_argument(
+        "--on_error", choices=["raise", "skip"], default="raise", help="what to do with a file that fails"
+    )
     checkpoint = argparse.ArgumentParser(add_help=False)
-    checkpoint.add_argument("source", metavar="folder", help="a checkpoint folder")
+    checkpoint.add_argument("folder", help="a checkpoint folder")
     checkpoint.add_argument("--features", help="result file of research/evaluate_features.py, for a new card")
     checkpoint.add_argument("--reconstruction", help="result file of research/evaluate_reconstruction.py")
 
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", parents=[recording], help="print the channel report; needs no weights")
+    inspect.add_argument(
+        "--model", help="checkpoint whose view to show; default: all channels"
+    )
     inspect.add_argument("--json", action="store_true", help="the report as JSON")
     for name, what in (("embed", "one vector for each window"), ("predict", "one class for each window")):
         command = commands.add_parser(name, parents=[recording], help=what)
@@ -63,80 +80,129 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; 0, or 1 if it fails, with the reason on standard error or printed."""
+    """Runs one command; 0, or 1 if it fails, with the reason on standard error or in the report that is printed."""
     options = parse(arguments)
     try:
-        if options.command == "inspect":
-            return inspect(options)
-        print(COMMANDS[options.command](options))
+        return COMMANDS[options.command](options)
     except (ValueError, OSError, ImportError) as error:
-        print(f"{options.source}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
-    return 0
 
 
-def about_recording(options: argparse.Namespace) -> dict:
-    """What the user says about the file, as arguments of feature extractor and pipeline."""
-    names = ("channel_names", "sampling_rate", "unit")
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+def open_source(path: str, options: argparse.Namespace) -> Recording:
+    """The recording with what the user says about it."""
+    given = {name: getattr(options, name) for name in ("channel_names", "sampling_rate", "unit", "variable", "trial")}
+    recording = open_recording(path, **given)
+    recording.drop_channels(options.drop)
+    return recording
 
 
-def about_channels(options: argparse.Namespace) -> dict:
-    """The feature extractor's settings that the user gives."""
+def make_extractor(options: argparse.Namespace) -> NeurIPTFeatureExtractor:
+    """The checkpoint's, or one that takes the recording's own channels, with the settings that the user gives."""
     settings = {name: getattr(options, name) for name in ("net", "on_missing") if getattr(options, name) is not None}
     if options.montage is not None:
         settings["montage"] = options.montage[0] if len(options.montage) == 1 else options.montage
-    return settings
+    if options.keep_bad_time:
+        settings["reject_by_annotation"] = False
+    if options.model is None:
+        return NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | settings))
+    return NeurIPTFeatureExtractor.from_pretrained(options.model, **settings)
+
+
+@contextmanager
+def naming(path: str, options: argparse.Namespace, failures: dict[str, str]) -> Iterator[None]:
+    """An error inside names the file; with `--on_error skip` it is kept in `failures`, and the work goes on."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        message = str(error) if path in str(error) else f"{path}: {error}"
+        if options.on_error == "raise":
+            raise ValueError(message) from error
+        failures[path] = message
+        print(message, file=sys.stderr)
 
 
 def inspect(options: argparse.Namespace) -> int:
-    extractor = NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | about_channels(options)))
-    report = extractor.inspect(options.source, **about_recording(options))
-    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if options.json else report)
-    return 1 if report.problems else 0
+    extractor, reports, failures = make_extractor(options), {}, {}
+    for path in options.sources:
+        with naming(path, options, failures):
+            reports[path] = extractor.inspect(open_source(path, options))
+            if not options.json:
+                print(f"{path}: {reports[path]}")
+    if options.json:
+        found = [{"recording": path} | report.to_dict() for path, report in reports.items()]
+        print(json.dumps(found if len(options.sources) > 1 else found[0], indent=2, ensure_ascii=False))
+    return 1 if failures or any(report.problems for report in reports.values()) else 0
 
 
-def run_model(options: argparse.Namespace) -> str:
-    suffix = Path(options.output).suffix if options.output else None
-    if options.output and suffix not in WRITERS:
-        raise ValueError(f"--output must end in {', '.join(WRITERS)}, but is {options.output}.")
+def run_model(options: argparse.Namespace) -> int:
+    output = Path(options.output) if options.output else None
+    if output and output.suffix not in WRITERS:
+        raise ValueError(f"--output must end in {', '.join(WRITERS)}, but is {output}.")
     if options.command == "embed":
         task, model_class = "eeg-embedding", AutoModel
     else:
         task, model_class = "eeg-classification", AutoModelForSequenceClassification
     keep_memory()
-    extractor = NeurIPTFeatureExtractor.from_pretrained(options.model, **about_channels(options))
-    run = pipeline(task, model=model_class.from_pretrained(options.model), feature_extractor=extractor)
+    model = model_class.from_pretrained(options.model)
+    run = pipeline(task, model=model, feature_extractor=make_extractor(options))
     windows = {name: getattr(options, name) for name in ("window_seconds", "stride_seconds")}
     windows = {name: value for name, value in windows.items() if value is not None}
-    table = pd.DataFrame(run(options.source, **about_recording(options), **windows))
-    print(run.reports[0])
-    if options.output is None:
-        return table.to_string(index=False, max_colwidth=60)
-    table = table.drop(columns="scores", errors="ignore") if suffix == ".csv" else table
-    if options.command == "embed" and suffix == ".csv":
-        vectors = pd.DataFrame(table.pop("embedding").tolist()).add_prefix("embedding_")
-        table = pd.concat([table, vectors], axis=1)
-    write(table, Path(options.output))
-    return f"wrote {len(table)} windows to {options.output}"
+    tables, reports, failures = [], {}, {}
+    for path in options.sources:
+        with naming(path, options, failures):
+            table = pd.DataFrame(run(open_source(path, options), **windows))
+            table.insert(0, "recording", path)
+            tables.append(in_columns(table))
+            reports[path] = [report.to_dict() for report in run.reports]
+            print(f"{path}: {run.reports[0] if len(options.sources) == 1 else run.reports[0].summary}")
+    if not tables:
+        raise ValueError("No recording could be read, so there is nothing to write.")
+    table = pd.concat(tables, ignore_index=True)
+    if output is None:
+        print(table.drop(columns="recording").to_string(index=False, max_colwidth=60) if len(tables) == 1 else table)
+    else:
+        write(table, output)
+        write_json(output.with_suffix(".reports.json"), reports)
+        print(f"wrote {len(table)} windows to {output}, reports to {output.with_suffix('.reports.json')}")
+    if failures and output:
+        failed = output.with_suffix(".failures.csv")
+        write(pd.DataFrame({"recording": failures.keys(), "reason": failures.values()}), failed)
+        print(f"wrote {len(failures)} failures to {failed}")
+    return 1 if failures else 0
+
+
+def in_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A column for each class or number, in place of a dictionary in each row."""
+    for column, prefix in (("scores", "score_"), ("values", "value_")):
+        if column in table:
+            table = pd.concat([table, pd.DataFrame(table.pop(column).tolist()).add_prefix(prefix)], axis=1)
+    return table
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
+    if path.suffix == ".csv" and "embedding" in table:
+        vectors = pd.DataFrame(table["embedding"].tolist()).add_prefix("embedding_")
+        table = pd.concat([table.drop(columns="embedding"), vectors], axis=1)
+    if path.suffix == ".csv" and "labels" in table:
+        table = table.assign(labels=table["labels"].str.join(";"))
     options = {".jsonl": {"orient": "records", "lines": True}}.get(path.suffix, {"index": False})
     with atomic_write(path) as partial:
         WRITERS[path.suffix](table, partial, **options)
 
 
-def export(options: argparse.Namespace) -> str:
-    return f"wrote {export_checkpoint(options.source, options.output, options.features, options.reconstruction)}"
+def export(options: argparse.Namespace) -> int:
+    print(f"wrote {export_checkpoint(options.folder, options.output, options.features, options.reconstruction)}")
+    return 0
 
 
-def push(options: argparse.Namespace) -> str:
+def push(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name) for name in ("private", "revision", "features", "reconstruction")}
-    return f"uploaded to {push_checkpoint(options.source, options.repository, **given)}"
+    print(f"uploaded to {push_checkpoint(options.folder, options.repository, **given)}")
+    return 0
 
 
-COMMANDS = {"embed": run_model, "predict": run_model, "export-hub": export, "push": push}
+COMMANDS = {"inspect": inspect, "embed": run_model, "predict": run_model, "export-hub": export, "push": push}
 
 
 __all__ = ["main"]

@@ -6,7 +6,7 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_config, start_python
+from conftest import make_raw, small_config, start_python
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
 from neuript_hf.__main__ import main
@@ -31,6 +31,9 @@ def checkpoint(tmp_path_factory):
 def test_inspect(recording, capsys):
     assert main(["inspect", recording, "--montage", "C3-Cz", "Cz-C4"]) == 0
     printed = capsys.readouterr().out
+    first = printed.splitlines()[0]
+    assert first.startswith(f"{recording}: the model sees 2 channels made from 3 of ")
+    assert " windows of 4 s; recorded at " in first
     assert "derived pair" in printed and "C3-Cz" in printed and "not in the montage" in printed
 
 
@@ -43,6 +46,29 @@ def test_inspect_says_what_is_wrong(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "problem: Taken as uV" in printed and "C3" in printed
     assert main(["inspect", str(tmp_path / "quiet.csv"), "--unit", "V"]) == 0
+
+
+def test_inspect_shows_what_a_checkpoint_sees(recording, checkpoint, capsys):
+    """Its montage, less the channels that the user drops; a channel that the recording does not have is an error."""
+    assert main(["inspect", recording, "--model", checkpoint]) == 0
+    assert "the model sees 3 of " in capsys.readouterr().out
+    assert main(["inspect", recording, "--model", checkpoint, "--on_missing", "drop", "--drop", "Cz"]) == 0
+    printed = capsys.readouterr().out
+    assert "the model sees 2 of " in printed and "left out, as you asked: Cz" in printed
+    assert main(["inspect", recording, "--drop", "Cz", "F99"]) == 1
+    assert "There is no channel F99 to drop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bads", "problem"),
+    [(3.0, [], "too short: the recording lasts 3 s"), (20.0, ["C3", "C4"], "All channels are bad (marked as bad)")],
+)
+def test_inspect_fails_where_nothing_is_left(tmp_path, capsys, seconds, bads, problem):
+    raw = make_raw(np.random.default_rng(0).normal(0, 1e-5, (2, int(seconds * 128))), ["C3", "C4"])
+    raw.info["bads"] = bads
+    raw.save(tmp_path / "rest_raw.fif")
+    assert main(["inspect", str(tmp_path / "rest_raw.fif")]) == 1
+    assert f"problem: {problem}" in capsys.readouterr().out.replace("The recording is t", "t")
 
 
 def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
@@ -76,9 +102,28 @@ def test_predict(recording, checkpoint, tmp_path, capsys):
     assert "companding" in capsys.readouterr().out  # the report comes with it
     table = pd.read_csv(output)
     assert set(table["label"]) <= {"left", "right"} and table["score"].between(0.5, 1).all()
+    assert np.allclose(table["score_left"] + table["score_right"], 1)
     assert main(["predict", recording, "--model", checkpoint]) == 0
     printed = capsys.readouterr().out
     assert printed.count("left") + printed.count("right") >= len(table)
+
+
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_several_files_one_of_them_broken(recording, checkpoint, tmp_path, command, capsys):
+    """The error names the file; with `skip` the others are done, and what failed is in a table."""
+    broken = tmp_path / "broken.edf"
+    broken.write_text("nothing of the kind")
+    output = tmp_path / "table.csv"
+    arguments = [command, recording, str(broken), recording, "--model", checkpoint, "-o", str(output)]
+    assert main(arguments) == 1 and not output.exists()
+    error = capsys.readouterr().err
+    assert error.count(str(broken)) == 1 and "Traceback" not in error
+    assert main([*arguments, "--on_error", "skip"]) == 1
+    assert set(pd.read_csv(output)["recording"]) == {recording}
+    failures = pd.read_csv(tmp_path / "table.failures.csv")
+    assert list(failures["recording"]) == [str(broken)] and failures["reason"].str.contains("broken.edf").all()
+    reports = json.loads((tmp_path / "table.reports.json").read_text())
+    assert list(reports) == [recording] and reports[recording][0]["channels"]
 
 
 def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
