@@ -1,5 +1,6 @@
 """Tables of recordings: a manifest or a folder -> one row for each recording, each person on one side of the split."""
 
+import glob
 import json
 import math
 import re
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 from transformers.utils import logging
@@ -271,17 +273,22 @@ def _refuse_repeated(table: pd.DataFrame) -> None:
 
 
 def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: int) -> dict[str, str]:
-    """Subject -> split, stratified by class if every person has one class and each class has three people or more."""
+    """
+    Subject -> split, stratified by class if every person has one class and each class has three people or more. Where
+    that cannot be done, or leaves a class of at least two people out of train, the people of each class are dealt out.
+    """
     subjects = sorted(table["subject"].unique())
     if abs(sum(shares) - 1) > 1e-6 or min(shares) < 0:
         raise ValueError(f"split_shares must be three shares that sum to 1, but are {shares}.")
     if len(subjects) < sum(share > 0 for share in shares):
         raise ValueError(f"{len(subjects)} people cannot be split into {shares}. Give a column 'split' instead.")
-    strata = None
+    classes, fewest = pd.Series("", index=subjects), 0
     if "label" in table and (table.groupby("subject")["label"].nunique() == 1).all():
-        of_subject = table.groupby("subject")["label"].first()
-        if of_subject.value_counts().min() >= 3:
-            strata = of_subject.astype(str)
+        of_subject = table.groupby("subject")["label"].first().astype(str)
+        fewest = of_subject.value_counts().min()
+        if fewest >= 2:  # else they may be numbers
+            classes = of_subject
+    strata = classes if fewest >= 3 else None
 
     def divide(people: list[str], share: float) -> tuple[list[str], list[str]]:
         """Those who stay, and the share that is drawn."""
@@ -293,10 +300,38 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
 
     train, validation, test = shares
     rest = validation + test
-    for_train, others = divide(subjects, rest if train else 1)
-    for_validation, for_test = divide(others, test / rest if rest else 0)
+    try:
+        for_train, others = divide(subjects, rest if train else 1)
+        for_validation, for_test = divide(others, test / rest if rest else 0)
+    except ValueError:  # too few people, of a class or in all
+        return _deal_people(classes, shares, seed)
+    if train and classes[for_train].nunique() < classes.nunique():
+        return _deal_people(classes, shares, seed)
     drawn = {"train": for_train, "validation": for_validation, "test": for_test}
     return {person: split for split, people in drawn.items() for person in people}
+
+
+def _deal_people(classes: pd.Series, shares: tuple[float, float, float], seed: int) -> dict[str, str]:
+    """Subject -> split, class by class, so that train has people of every class; `classes` has each person's."""
+    rng, (share, *others) = np.random.default_rng(seed), shares
+    wanted = sum(other > 0 for other in others)
+    if len(classes) < classes.nunique() + wanted:
+        raise ValueError(
+            f"{len(classes)} people of {classes.nunique()} classes are too few: train needs a person of each class, "
+            f"and each of the other splits a person. Give a column 'split', or one of split_shares {shares} as 0."
+        )
+    decks = [rng.permutation(people.index).tolist() for _, people in classes.groupby(classes)]
+    train = [deck[: max(1, round(share * len(deck)))] for deck in decks]
+    while sum(map(len, decks)) - sum(map(len, train)) < wanted:
+        max(train, key=len).pop()
+    rest = [person for deck, kept in zip(decks, train, strict=True) for person in deck[len(kept) :]]
+    tested = round(len(rest) * others[1] / sum(others)) if rest else 0
+    tested = min(max(tested, int(others[1] > 0)), len(rest) - int(others[0] > 0))
+    drawn = {person: "train" for kept in train for person in kept}
+    for number, person in enumerate(rest):  # evenly among the others, so of every class
+        is_tested = (number + 1) * tested // len(rest) > number * tested // len(rest)
+        drawn[person] = "test" if is_tested else "validation"
+    return drawn
 
 
 def label_columns(label_column: str | Sequence[str]) -> list[str]:
@@ -355,6 +390,12 @@ def open_row(row: Mapping[str, str]) -> Recording:
     return source
 
 
+def last_change(path: Path) -> int:
+    """Time of the last change to a recording or a file that belongs to it: BIDS's table of events, a later part."""
+    stem = re.sub(r"(_eeg)?\.[^/]*$", "", path.name)
+    return max(other.stat().st_mtime_ns for other in path.parent.glob(f"{glob.escape(stem)}[._-]*"))
+
+
 def _part_trials(source: Recording, seconds: float) -> None:
     """Makes each trial a segment, as if there were a gap between any two."""
     check_positive("trial_seconds", seconds)
@@ -377,6 +418,7 @@ __all__ = [
     "assign_splits",
     "label_columns",
     "find_recordings",
+    "last_change",
     "open_row",
     "read_table",
     "table_targets",

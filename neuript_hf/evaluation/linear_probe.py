@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from datasets import Dataset
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, is_regressor
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -20,6 +20,10 @@ from ..modeling_neuript import NeurIPTForSequenceClassification, NeurIPTPreTrain
 
 # Candidates, the strongest first: it wins where several are equally good.
 PENALTIES = (10.0, 1.0, 0.1, 0.01, 0.001)
+NO_FOLDS = (
+    "The penalty is chosen by folds over people. Train on more people, or do without the choice: penalty=1.0, "
+    "linear_probe.py --penalty 1, finetune.py --head_start false."
+)
 
 
 @torch.no_grad()
@@ -27,7 +31,8 @@ def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size:
     """The pooled vectors (`pooler_output`) of all windows from the frozen encoder, `[windows, features]`."""
     encoder, training = model.base_model, model.training
     model.eval()
-    loader = DataLoader(dataset.remove_columns("labels"), batch_size=batch_size, collate_fn=DataCollatorForEEG())
+    dataset = dataset.remove_columns([name for name in dataset.column_names if name == "labels"])
+    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=DataCollatorForEEG())
     features = []
     for batch in tqdm(loader, desc="frozen features", leave=False):
         batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
@@ -74,11 +79,11 @@ def fit_logistic(
         seed: of the folds.
         penalty: weight of the squared coefficients relative to the sum of the windows' losses, as a multiple of the
             number of features, so that it means the same for models of any size; default: the best of `PENALTIES`
-            by folds over these people.
+            by folds over these people, as many as five as long as some have every class on both sides.
 
     Raises:
-        ValueError: for fewer than two people or classes, or where the penalty has to be chosen and no fold over people
-            has every class on both sides.
+        ValueError: for fewer than two classes, or where the penalty has to be chosen and there are fewer than two
+            people or no fold over people has every class on both sides.
     """
 
     def regression(penalty: float) -> LogisticRegression:
@@ -130,22 +135,15 @@ def _fit(
 ) -> Pipeline:
     """The classifier with the given penalty, or the best one on people left out, fitted to everybody."""
     people, classes = len(set(subjects)), len(set(labels))
-    if people < 2 or classes < 2:
-        raise ValueError(f"A fit needs at least two people and two classes, but has {people} and {classes}.")
+    if classes < 2 or (people < 2 and penalty is None):
+        raise ValueError(
+            f"A fit needs at least two people and two classes, but has {people} and {classes}. {NO_FOLDS}"
+        )
     scaler = StandardScaler()
     scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
     if penalty is None:
-        # with few people some folds may be without one of the classes, and cannot be scored
-        folds = [
-            (fit, check)
-            for fit, check in people_folds(labels, subjects, seed=seed)
-            if len(set(labels[fit])) == len(set(labels[check])) == classes
-        ]
-        if not folds:
-            raise ValueError(
-                "No fold over people has every class on both sides: each person has only some of the classes."
-            )
-        turned = _turned(scaled)
+        folds = _scorable_folds(labels, subjects, seed)
+        turned = fewer_columns(scaled)
         scores = [
             cross_val_score(classifier(penalty), turned, labels, cv=folds, scoring="balanced_accuracy").mean()
             for penalty in PENALTIES
@@ -154,7 +152,23 @@ def _fit(
     return make_pipeline(scaler, classifier(penalty).fit(scaled, labels))
 
 
-def _turned(features: np.ndarray) -> np.ndarray:
+def _scorable_folds(labels: np.ndarray, subjects: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Those of the folds over people that have every class on both sides; where none has, of fewer folds."""
+    classes = set(labels)
+    for count in (5, 4, 3, 2):
+        folds = people_folds(labels, subjects, count, seed)
+        folds = [(fit, check) for fit, check in folds if set(labels[fit]) == set(labels[check]) == classes]
+        if folds:
+            return folds
+    alone = [str(name) for name in sorted(classes) if len(set(subjects[labels == name])) == 1]
+    raise ValueError(
+        "No fold over people has every class on both sides: each person has only some of the classes"
+        + (f", and there is a single person of class {', '.join(alone)}. " if alone else ". ")
+        + NO_FOLDS
+    )
+
+
+def fewer_columns(features: np.ndarray) -> np.ndarray:
     """
     At most as many columns as windows, with the same inner products between windows. Classifiers with a squared
     penalty, or that depend on distances alone, make the same decisions on them, several times as fast.
@@ -166,8 +180,11 @@ def _turned(features: np.ndarray) -> np.ndarray:
 def class_scores(fit: ClassifierMixin | Pipeline, features: np.ndarray) -> np.ndarray:
     """
     Scores of the classes from a fitted classifier, `[windows, classes]`, higher for likelier classes; for two classes
-    the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities.
+    the pair (-z/2, z/2). Softmax turns the scores of a logistic regression into its probabilities. Of a regression
+    the numbers, `[windows, numbers]`.
     """
+    if is_regressor(fit):
+        return fit.predict(features).reshape(len(features), -1)
     if not hasattr(fit, "decision_function"):
         return fit.predict_log_proba(features)
     # finite even where the classifier is so certain that log probabilities are not
@@ -177,15 +194,22 @@ def class_scores(fit: ClassifierMixin | Pipeline, features: np.ndarray) -> np.nd
 
 def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:
     """
-    Writes a fit of [`fit_logistic`] into the model's linear head, with the standardisation folded into its weights, so
-    that the model predicts the probabilities of the fit. For two classes the logits are the pair (-z/2, z/2).
+    Writes a linear fit into the model's head, with the standardisation folded into its weights, so that the model
+    predicts what the fit does. For two classes the logits are the pair (-z/2, z/2).
+
+    Args:
+        model: its head has as many labels as the fit.
+        fit: of [`fit_logistic`] or of target_fits.py.
     """
     scaler, regression = fit[0], fit[-1]
-    weight, bias = regression.coef_, np.atleast_1d(regression.intercept_)
-    if len(weight) == 1:
+    weight, bias = np.atleast_2d(regression.coef_), np.atleast_1d(regression.intercept_)
+    if len(weight) == 1 and model.config.num_labels == 2:
         weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
     weight = weight / scaler.scale_
     bias = bias - weight @ scaler.mean_
+    if model.config.target_scale is not None:
+        mean, scale = np.array(model.config.target_mean), np.array(model.config.target_scale)
+        weight, bias = weight / scale[:, None], (bias - mean) / scale
     with torch.no_grad():
         model.classifier.weight.copy_(torch.as_tensor(weight))
         model.classifier.bias.copy_(torch.as_tensor(bias))
@@ -194,6 +218,7 @@ def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:
 __all__ = [
     "FITS",
     "class_scores",
+    "fewer_columns",
     "fit_logistic",
     "fit_ridge",
     "fit_svm",
