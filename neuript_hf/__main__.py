@@ -60,9 +60,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", parents=[recording], help="print the channel report; needs no weights")
-    inspect.add_argument(
-        "--model", help="checkpoint whose view to show; default: all channels"
-    )
+    inspect.add_argument("--model", help="checkpoint whose view to show; default: all channels")
     inspect.add_argument("--json", action="store_true", help="the report as JSON")
     for name, what in (("embed", "one vector for each window"), ("predict", "one class for each window")):
         command = commands.add_parser(name, parents=[recording], help=what)
