@@ -6,7 +6,7 @@ Exports a checkpoint to ONNX, to run it without torch, and checks the file again
 
 The outputs are the `logits` of a classifier, or the `last_hidden_state` and `pooler_output` of any other checkpoint's
 encoder. The number of windows is free; the numbers of channels and samples are fixed, by default those of the
-checkpoint's feature extractor. The file has no masks: windows must not be padded.
+checkpoint's feature extractor, or 19 electrodes of the 10-20 system if it takes channels as recorded. The file has no masks: windows must not be padded.
 """
 
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, HfArgumentParser, PreTrainedModel
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel
+from neuript_hf.checkpoints.saving import without_adapters
+from neuript_hf.electrodes import TEN_TWENTY
 
 
 INPUTS = ("input_values", "electrode_positions", "lobe_mask")
@@ -36,7 +38,8 @@ class ExportArguments:
         default=False, metadata={"help": "Also write OUTPUT with .int8 in its name, a file with 8-bit weights."}
     )
     channels: list[str] = field(
-        default_factory=list, metadata={"help": "Electrodes or bipolar pairs; default: the extractor's montage."}
+        default_factory=list,
+        metadata={"help": "Electrodes or bipolar pairs; default: the extractor's montage, or 19 electrodes."},
     )
     samples: int | None = field(default=None, metadata={"help": "Samples of a window; default: the extractor's."})
     seed: int = field(default=0, metadata={"help": "Seed of the random windows of the check."})
@@ -61,18 +64,25 @@ def output_names(model: PreTrainedModel) -> list[str]:
 
 
 def load(folder: str) -> PreTrainedModel:
-    """The classifier if the checkpoint is one, else the encoder; in float32, for inference."""
+    """
+    The classifier if the checkpoint is one, else the encoder; in float32, for inference, with adapters merged.
+
+    Raises:
+        ValueError: if the checkpoint's head was never trained.
+    """
     architectures = AutoConfig.from_pretrained(folder).architectures or []
     classifies = NeurIPTForSequenceClassification.__name__ in architectures
     model_class = NeurIPTForSequenceClassification if classifies else NeurIPTModel
-    return model_class.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager").eval()
+    model = model_class.from_pretrained(folder, dtype=torch.float32, experts_implementation="eager").eval()
+    model.refuse_untrained()
+    return without_adapters(model, merge=True)
 
 
 def random_windows(
     extractor: NeurIPTFeatureExtractor, channels: list[str], samples: int | None, count: int, seed: int
 ) -> dict[str, Tensor]:
     """Noise at the montage's positions, with the variance of companded EEG."""
-    features = extractor.channel_features(channels or None)
+    features = extractor.channel_features(channels or (TEN_TWENTY if extractor.montage == "as_recorded" else None))
     samples = samples or round(extractor.window_seconds * extractor.sampling_rate)
     generator = torch.Generator().manual_seed(seed)
     places = {name: torch.from_numpy(np.stack([values] * count)) for name, values in features.items()}

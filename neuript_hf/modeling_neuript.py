@@ -768,6 +768,16 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         self.classifier = NeurIPTReadout(features, config.num_labels)
         self.post_init()
 
+    @property
+    def groups_read(self) -> Tensor:
+        """
+        The pooling groups that the head reads, bool `[G]`. Where no training window had a channel in a group, such as
+        a lobe, a head that starts from a regression has weights of exactly 0 for it.
+        """
+        weights = self.classifier.weight.detach()
+        weights = weights.unflatten(1, (-1, self.config.num_pooling_groups, self.config.hidden_size))
+        return (weights != 0).any(dim=3).any(dim=1).any(dim=0).cpu()
+
     @can_return_tuple
     def forward(
         self,

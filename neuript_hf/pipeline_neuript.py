@@ -12,8 +12,10 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils.logging import tqdm
 
 from .channels import ChannelReport
+from .electrodes import LOBES
 from .link_safe_saving import LinkSafeSaving
 from .losses import problem_type_of
+from .pooling import channel_groups
 from .recordings import Recording, as_recording, is_recording
 
 
@@ -125,6 +127,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         if not alone and not lazy and not len(recordings):
             raise ValueError("Expected at least one recording, but got none.")
         named = ((None, item) for item in [recordings]) if alone else _named(recordings)
+        embeds = self.task == "eeg-embedding"
+        (self._bare_model.base_model if embeds else self._bare_model).refuse_untrained()
+        self._groups_read = None if embeds else getattr(self._bare_model, "groups_read", None)
         self.reports, self.failures = reports, failures = [], []
         results = super().__call__(named, num_workers=num_workers, batch_size=1, **kwargs)
         results = _unpack(results, reports, failures)
@@ -187,6 +192,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             duration = window_seconds or self.feature_extractor.window_seconds
             blocks = self._blocks(source, duration, stride_seconds, block_seconds)
         for features in blocks:
+            self._note_unread(features)
             report = features.report
             for start in range(0, len(features.onsets), windows_per_batch):
                 rows = slice(start, start + windows_per_batch)
@@ -214,6 +220,36 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 steps.append(f"block: {block[0]:g} to {last:g} s, {len(block)} of these {len(onsets)} windows")
             features.report.steps = steps
             yield features
+
+    def _note_unread(self, features: Any) -> None:
+        """
+        Says which channels the head does not read, as no training window had a channel in their lobe.
+
+        Raises:
+            ValueError: for a window of which the head reads no channel. The answer would not depend on it.
+        """
+        if self._groups_read is None or self._groups_read.all():
+            return
+        config, good = self._bare_model.config, features.get("channel_mask")
+        positions, count = features["electrode_positions"], features["input_values"].shape[1]
+        groups = channel_groups(config, features["lobe_mask"], positions, count, good)
+        read = (groups & self._groups_read).any(dim=-1).expand(len(positions), -1)
+        names = [channel.name for channel in features.report.channels]
+        unread = [name for name, is_read in zip(names, read.any(dim=0).tolist(), strict=True) if not is_read]
+        if not (read if good is None else read & good.bool()).any(dim=1).all():
+            expected = "channels as in its training"
+            if config.pooling == "lobes" and len(self._groups_read) == len(LOBES):
+                lobes = (lobe for lobe, is_read in zip(LOBES, self._groups_read, strict=True) if is_read)
+                expected = f"channels of the lobes {', '.join(lobes)}"
+            raise ValueError(
+                f"The model reads none of the good channels, so its answer would not depend on the recording: no "
+                f"training window had channels such as {', '.join(unread)}. Expected {expected}. Take a recording "
+                "that has them, or train the model on channels like these."
+            )
+        if unread:
+            features.report.steps.append(
+                f"not read by the model: {', '.join(unread)} (it was trained without channels of their lobes)"
+            )
 
     def _features(self, source: Recording, window_seconds: float | None, **where: Any) -> Any:
         return self.feature_extractor(source, window_seconds=window_seconds, return_tensors="pt", **where)
