@@ -3,9 +3,12 @@ Fine-tunes NeurIPT on labelled EEG with `Trainer`, and scores it on people who w
 
     python examples/finetune.py --data manifest.csv --rows set=eegmat --output_dir runs/eegmat
     python examples/finetune.py --data folder --events left right --model hub/neuript-tiny --output_dir runs/hands
+    python examples/finetune.py --data manifest.csv --label_column artefacts --output_dir runs/artefacts \
+        --problem_type multi_label_classification
+    python examples/finetune.py --data manifest.csv --label_column age --problem_type regression --output_dir runs/age
     python examples/finetune.py research/settings/tasks/eyes.yaml --data manifest.csv
 
-Recordings -> feature extractor -> windows, split by person -> a head that starts from a logistic regression ->
+Recordings -> feature extractor -> windows, split by person -> a head that starts from a linear fit ->
 fine-tuning -> scores of windows, recordings and people, beside chance and a classical method on the same windows.
 Writes a complete checkpoint with `training.json`, which lists the people the weights have seen, and `results.json`.
 Scoring a checkpoint on people it was trained on is refused. People on whom something is chosen, as by
@@ -14,8 +17,8 @@ Scoring a checkpoint on people it was trained on is refused. People on whom some
 """
 
 import sys
+from functools import partial
 
-import numpy as np
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import save_checkpoint
@@ -23,10 +26,12 @@ from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.provenance import write_results
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
+from neuript_hf.data.targets import Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
-from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.linear_probe import class_scores, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
+from neuript_hf.evaluation.target_fits import fit_targets
 from neuript_hf.training.arguments import parse_with_file
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
@@ -44,16 +49,16 @@ def main():
     extractor = make_extractor(task, start.model)
     train, scored, splits = load_task(scored_task, extractor, training.seed)
     train = draw_windows(train, max(1, round(start.train_share * len(train))), training.seed)
+    targets = Targets.of(train)
     model = make_classifier(start, train, extractor)
 
     results = {"windows": {"train": len(train), "scored": len(scored)}, "seen_people": seen}
     if start.head_start:
-        labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
-        fit = fit_logistic(pooled_features(model, train), labels, people, training.seed)
+        fit = fit_targets(pooled_features(model, train), train, training.seed)
         record = model.training_record
         start_head(model, fit)
         model.keep_record(record)  # the people of this fit are those of the training that follows
-        results["head_start"] = scores_of(fit.predict_log_proba(pooled_features(model, scored)), scored)
+        results["head_start"] = scores_of(class_scores(fit, pooled_features(model, scored)), scored)
     if start.freeze_encoder:
         model.neuript.requires_grad_(False)
     results["trainable_parameters"] = model.num_parameters(only_trainable=True)
@@ -68,12 +73,10 @@ def main():
         train_dataset=train,
         eval_dataset=splits.get("validation"),
         processing_class=extractor,
-        compute_metrics=compute_metrics,
+        compute_metrics=partial(compute_metrics, problem_type=targets.problem_type),
     )
     trainer.recorder.describe(
-        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
-        seen=seen_in_training(task, train, extractor),
-        recipe=vars(start),
+        kind=f"fine-tuning {targets.aim}", seen=seen_in_training(task, train, extractor), recipe=vars(start)
     )
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     predictions = trainer.predict(scored).predictions  # each process predicts a part

@@ -1,5 +1,5 @@
 """
-Linear probe: logistic regression on frozen embeddings, scored on people who were not trained on.
+Linear probe: a linear fit on frozen embeddings, scored on people who were not trained on.
 
     python examples/linear_probe.py --data manifest.csv --rows set=eegmat --output_dir runs/probe
     python examples/linear_probe.py --data folder --events rest task --model hub/neuript-tiny --output_dir runs/probe
@@ -10,7 +10,6 @@ The penalty is chosen by folds over the training people. A classical method is s
 import json
 from dataclasses import dataclass, field
 
-import numpy as np
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTConfig, NeurIPTModel
@@ -19,8 +18,9 @@ from neuript_hf.checkpoints.tested_people import TestedPeople
 from neuript_hf.checkpoints.training_record import refuse_seen
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
-from neuript_hf.evaluation.linear_probe import class_scores, fit_logistic, pooled_features
+from neuript_hf.evaluation.linear_probe import class_scores, pooled_features
 from neuript_hf.evaluation.metrics import print_scores, scores_of
+from neuript_hf.evaluation.target_fits import fit_targets
 from neuript_hf.training.cpu import keep_memory
 
 
@@ -51,8 +51,7 @@ def main():
         model = NeurIPTModel(getattr(NeurIPTConfig, probe.size)(**fields))
     else:
         model = AutoModel.from_pretrained(probe.model, **fields)
-    labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
-    fit = fit_logistic(pooled_features(model, train), labels, people, probe.seed, probe.penalty)
+    fit = fit_targets(pooled_features(model, train), train, probe.seed, probe.penalty)
 
     scores = scores_of(class_scores(fit, pooled_features(model, scored)), scored)
     baseline = baseline_scores(task.baseline, train, scored, extractor, task.baseline_frequencies)

@@ -9,16 +9,17 @@ Adapters sit on the attention and on the experts; the head is trained in full. N
 
 from dataclasses import dataclass, field
 
-import numpy as np
 from peft import LoraConfig, get_peft_model
 from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint, verify
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
+from neuript_hf.data.targets import Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
-from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
+from neuript_hf.evaluation.linear_probe import pooled_features, start_head
 from neuript_hf.evaluation.metrics import print_scores, scores_of
+from neuript_hf.evaluation.target_fits import fit_targets
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
@@ -42,9 +43,8 @@ def main():
     train, scored, splits = load_task(scored_task, extractor, training.seed)
     model = NeurIPTForSequenceClassification.from_pretrained(adapter.model, **task_config(train, extractor))
 
-    labels, people = np.asarray(train["labels"]), np.asarray(train["subject"])
     record = model.training_record
-    start_head(model, fit_logistic(pooled_features(model, train), labels, people, training.seed))
+    start_head(model, fit_targets(pooled_features(model, train), train, training.seed))
     model.keep_record(record)  # the people of this fit are those of the training that follows
     adapted = get_peft_model(
         model,
@@ -64,7 +64,7 @@ def main():
         processing_class=extractor,
     )
     trainer.recorder.describe(
-        kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
+        kind=f"fine-tuning {Targets.of(train).aim}",
         seen=seen_in_training(task, train, extractor),
         recipe=vars(adapter),
     )

@@ -19,8 +19,8 @@ from neuript_hf.evaluation.baselines import (
 from neuript_hf.evaluation.linear_probe import (
     FITS,
     PENALTIES,
-    _turned,
     class_scores,
+    fewer_columns,
     fit_logistic,
     people_folds,
     pooled_features,
@@ -119,13 +119,13 @@ def test_more_features_than_windows_change_nothing_but_the_time(method):
     labels, subjects = np.tile([0, 1], 30), np.repeat(np.arange(6), 10)
     few = rng.normal(size=(60, 10)) + 0.8 * labels[:, None] * (np.arange(10) < 2)
     many = few @ rng.normal(size=(10, 300)) + 3 * rng.normal(size=(60, 300))
-    turned = _turned(many)
+    turned = fewer_columns(many)
     assert turned.shape == (60, 60)
     np.testing.assert_allclose(turned @ turned.T, many @ many.T, atol=1e-6 * np.abs(many @ many.T).max())
     scaled = (many - many.mean(axis=0)) / many.std(axis=0)
     classifier = FITS[method](many, labels, subjects)[-1]
     fit, check = people_folds(labels, subjects)[0]
-    turned = _turned(scaled)
+    turned = fewer_columns(scaled)
     decisions = [clone(classifier).fit(X[fit], labels[fit]).decision_function(X[check]) for X in (scaled, turned)]
     np.testing.assert_allclose(*decisions, atol=1e-2 * np.abs(decisions[0]).max())
 

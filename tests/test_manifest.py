@@ -1,10 +1,12 @@
 """Tables of recordings: manifests and folders, rows and classes, people and their splits."""
 
+import mne
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_raw
 
-from neuript_hf.data.manifest import assign_splits, open_row, read_table
+from neuript_hf.data.manifest import assign_splits, find_recordings, open_row, read_table
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_rows_are_selected(manifest):
 
 def test_what_is_missing_in_a_manifest_is_named(manifest):
     table = pd.read_csv(manifest, dtype=str)
-    with pytest.raises(ValueError, match="needs a class in the column 'age'"):
+    with pytest.raises(ValueError, match="needs a label in the column 'age'"):
         read_table(manifest, label_column="age")
     table.assign(file="gone_raw.fif").to_csv(manifest, index=False)
     with pytest.raises(FileNotFoundError, match="gone_raw.fif"):
@@ -121,3 +123,69 @@ def test_a_row_describes_its_file(tmp_path):
     for name in ("step", "trial_seconds"):
         with pytest.raises(ValueError, match=f"{name} must be a positive number"):
             open_row(row | {name: "-1"})
+
+
+# Folders
+
+
+def raw_file(path, seconds=8, split=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = make_raw(np.random.default_rng(0).normal(0, 1e-5, (4, seconds * 128)), ["C3", "Cz", "C4", "Pz"])
+    raw.save(path, **({"split_size": split, "buffer_size_sec": 1} if split else {}))
+    return raw
+
+
+def names_below(folder):
+    return [path.relative_to(folder).as_posix() for path in find_recordings(folder)]
+
+
+def test_parts_of_a_split_recording_are_one_row(tmp_path):
+    raw_file(tmp_path / "rest" / "sub-01_raw.fif", seconds=2500, split="2MB")
+    raw_file(tmp_path / "rest" / "sub-02_run-1_raw.fif")
+    raw_file(tmp_path / "rest" / "sub-02_raw-2.fif")  # a name that looks like a part, of a whole recording
+    assert (tmp_path / "rest" / "sub-01_raw-1.fif").is_file()
+    assert list(read_table(tmp_path)["file"]) == [
+        "rest/sub-01_raw.fif",
+        "rest/sub-02_raw-2.fif",
+        "rest/sub-02_run-1_raw.fif",
+    ]
+    rows = [{"file": f"rest/sub-01_raw{part}.fif", "subject": "01", "label": "rest"} for part in ("", "-1")]
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    with pytest.raises(ValueError, match="1 rows .* later parts .*sub-01_raw-1.fif.*Take these rows out"):
+        read_table(tmp_path)
+    pd.DataFrame(rows[:1]).to_csv(tmp_path / "manifest.csv", index=False)
+    assert list(read_table(tmp_path)["file"]) == ["rest/sub-01_raw.fif"]
+
+
+def test_what_lies_beside_recordings_is_none(tmp_path):
+    raw = raw_file(tmp_path / "sub-01_raw.fif")
+    for name in ("._sub-01_raw.fif", ".git/annex/objects/a/b.edf", "x.mff/signal1.fif", "x.ds/hz.ds/hz.fif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"anything")
+    epochs = mne.make_fixed_length_epochs(raw, 1.0, preload=True)
+    epochs.save(tmp_path / "sub-02-epo.fif")
+    epochs.average().save(tmp_path / "sub-01-ave.fif")
+    mne.compute_covariance(epochs).save(tmp_path / "sub-01-cov.fif")
+    raw.save(tmp_path / "sub-03-ave.fif")  # a raw, whatever its name
+    assert names_below(tmp_path) == ["sub-01_raw.fif", "sub-02-epo.fif", "sub-03-ave.fif", "x.ds", "x.mff"]
+
+
+def test_one_recording_in_two_formats_is_refused(tmp_path):
+    for name in ("sub-01.edf", "sub-01.set", "sub-02_raw.fif", "sub-02-epo.fif", "sub-03.edf"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="one name .*sub-01.edf and sub-01.set; sub-02-epo.fif and sub-02_raw.fif"):
+        find_recordings(tmp_path)
+    (tmp_path / "sub-01.set").unlink()
+    (tmp_path / "sub-02-epo.fif").unlink()
+    assert names_below(tmp_path) == ["sub-01.edf", "sub-02_raw.fif", "sub-03.edf"]
+
+
+def test_packed_recordings_are_not_left_out_silently(tmp_path):
+    for name in ("sub-01.edf", "sub-01.edf.gz", "sub-02.fif.gz"):
+        (tmp_path / name).touch()
+    assert names_below(tmp_path) == ["sub-01.edf", "sub-02.fif.gz"]
+    (tmp_path / "sub-03.edf.gz").touch()
+    with pytest.raises(ValueError, match=r"1 recordings below .* are packed, the first: \['sub-03.edf.gz'\]. Unpack"):
+        find_recordings(tmp_path)
+    (tmp_path / "sub-03.edf.gz").rename(tmp_path / "sub-03.edf")
+    assert len(names_below(tmp_path)) == 3

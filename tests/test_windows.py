@@ -133,7 +133,7 @@ def test_offset_before_the_annotation(events_manifest, caplog):
     splits = load_recordings(events_manifest, EXTRACTOR, events=["left", "right"], event_offset_seconds=-1.5)
     # the first would start before the recording, the last now ends inside it
     assert splits["test"]["onset"] == [4.5, 9.5, 17.5]
-    assert "Left out 1 windows at annotations" in caplog.text
+    assert "left out 1 windows at annotations" in caplog.text
 
 
 def test_annotations_that_do_not_exist(events_manifest):

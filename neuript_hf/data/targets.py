@@ -90,6 +90,7 @@ class Targets:
         """
         feature = dataset.features.get("labels")
         if isinstance(feature, ClassLabel):
+            _check_kind(problem_type, (ONE_CLASS,), feature)
             return cls(ONE_CLASS, list(feature.names), False)
         in_row = isinstance(feature, List)
         value = feature.feature if in_row else feature
@@ -100,15 +101,23 @@ class Targets:
                 f"{feature}. Of a column of names dataset.class_encode_column('labels') makes classes."
             )
         names = json.loads(value.id) if value.id else None
-        if problem_type is None and not in_row:
-            problem_type = NUMBERS if kind == "f" else ONE_CLASS
-        elif problem_type is None:
-            problem_type = NUMBERS if names and kind == "f" else SEVERAL
+        if in_row:
+            possible = (SEVERAL,) if kind == "b" else (NUMBERS, SEVERAL) if names else (SEVERAL, NUMBERS)
+        else:
+            possible = (NUMBERS,) if kind == "f" else (ONE_CLASS, NUMBERS)
+        _check_kind(problem_type, possible, feature)
+        problem_type = problem_type or possible[0]
         if names is None:
             rows = dataset["labels"][:]
             count = len(rows[0]) if in_row else 1 if problem_type == NUMBERS else max(rows) + 1
             names = [f"LABEL_{index}" for index in range(count)]
         return cls(problem_type, names, in_row)
+
+    @property
+    def aim(self) -> str:
+        """What a model is trained for, such as "to distinguish left, right"."""
+        verb = {ONE_CLASS: "distinguish", SEVERAL: "find", NUMBERS: "predict"}[self.problem_type]
+        return f"to {verb} {', '.join(self.names)}"
 
     @property
     def feature(self) -> ClassLabel | Value | List:
@@ -147,6 +156,14 @@ class Targets:
     def array(self, dataset: Dataset) -> np.ndarray:
         """The labels of all windows: int64 `[windows]` for classes, else float64 `[windows]` or `[windows, names]`."""
         return np.asarray(dataset["labels"][:], dtype=np.int64 if self.problem_type == ONE_CLASS else np.float64)
+
+
+def _check_kind(problem_type: str | None, possible: Sequence[str], feature: Any) -> None:
+    if problem_type not in (None, *possible):
+        raise ValueError(
+            f"The column labels is {feature}, which is for problem_type {' or '.join(possible)}, not {problem_type}. "
+            "Load the recordings with load_recordings(..., problem_type=...), in programs --problem_type."
+        )
 
 
 def _infer(entries: Sequence[Any]) -> str:

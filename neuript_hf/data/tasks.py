@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .identity import dataset_of
 from .manifest import SPLIT_NAMES, assign_splits, read_table
+from .targets import ONE_CLASS, Targets
 from .windows import load_recordings
 
 
@@ -20,7 +21,17 @@ class TaskArguments:
     rows: list[str] = field(
         default_factory=list, metadata={"help": "Rows of the manifest to use, as column=value, e.g. set=eegmat."}
     )
-    label_column: str | None = field(default="label", metadata={"help": "Column with the class of a whole recording."})
+    label_column: list[str] = field(
+        default_factory=lambda: ["label"],
+        metadata={"help": "Column, or columns, with the labels of a whole recording."},
+    )
+    problem_type: str | None = field(
+        default=None,
+        metadata={
+            "help": "What the labels are: single_label_classification (classes, the default), "
+            "multi_label_classification (several at once, eye;muscle or columns of 0 and 1) or regression (numbers)."
+        },
+    )
     events: list[str] = field(
         default_factory=list,
         metadata={
@@ -119,6 +130,7 @@ def load_splits(task: TaskArguments, extractor: NeurIPTFeatureExtractor) -> Data
         extractor,
         rows=task.chosen_rows,
         label_column=task.label_column,
+        problem_type=task.problem_type,
         events=task.event_classes,
         event_offset_seconds=task.event_offset_seconds,
         split_column=task.split_column,
@@ -139,14 +151,20 @@ def load_task(
     """
     if "train" in task.evaluate_on:
         raise ValueError("The people of train are trained on, so evaluate_on must not name train.")
-    splits = load_splits(task, extractor)
+    present = set(task_table(task)["split"])
     for names in (["train"], task.evaluate_on):
-        if not set(names) & set(splits):
+        if not set(names) & present:
             raise ValueError(
-                f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in {', '.join(splits)}. Change "
-                f"the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
+                f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in {', '.join(sorted(present))}. "
+                f"Change the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
             )
+    splits = load_splits(task, extractor)
     train = splits["train"]
+    if task.baseline == "eegnet" and (problem_type := Targets.of(train).problem_type) != ONE_CLASS:
+        raise ValueError(
+            f"The baseline eegnet is for one class for each window, not for {problem_type}. Choose band_power, "
+            "tangent_space or none."
+        )
     if task.max_train_windows is not None and task.max_train_windows < len(train):
         train = train.shuffle(seed=seed).select(range(task.max_train_windows))
     unseen = concatenate_datasets([splits[name] for name in task.evaluate_on if name in splits])

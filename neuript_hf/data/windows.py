@@ -1,21 +1,21 @@
 """Recordings and their labels -> windows in a `datasets.DatasetDict`, split by person."""
 
-import glob
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pandas as pd
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, DatasetDict, Features, List, Value
 from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
 from .identity import overlapping_windows, shared_windows
-from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, class_names, open_row, read_table
+from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, last_change, open_row, read_table, table_targets
+from .targets import SEVERAL
 
 
 logger = logging.get_logger(__name__)
@@ -26,8 +26,9 @@ def load_recordings(
     extractor: NeurIPTFeatureExtractor,
     *,
     rows: Mapping[str, str] | None = None,
-    label_column: str | None = "label",
-    events: Mapping[str, str] | Sequence[str] | None = None,
+    label_column: str | Sequence[str] | None = "label",
+    events: Mapping[str, Any] | Sequence[str] | None = None,
+    problem_type: str | None = None,
     event_offset_seconds: float = 0.0,
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
@@ -42,9 +43,16 @@ def load_recordings(
     """
     Reads recordings, cuts labelled windows and puts each person into one split.
 
-    Classes come from one of three places: annotations inside the recordings (`events`), a column of the manifest
-    (`label_column`, one class for the whole file), or, in a folder without a manifest, the name of the folder that
-    holds the file. `label_column=None` gives windows without labels.
+    Labels come from one of three places: annotations inside the recordings (`events`), columns of the manifest
+    (`label_column`, for the whole file), or, in a folder without a manifest, the name of the folder that holds the
+    file. `label_column=None` gives windows without labels. `problem_type` says what they are, as in the configuration
+    of a model:
+
+    | `problem_type` | a label is | column `labels` of the result |
+    |---|---|---|
+    | `"single_label_classification"` | a class, any text | `ClassLabel` |
+    | `"multi_label_classification"` | labels: `eye;muscle`, or columns of 0 and 1 | a row of true and false |
+    | `"regression"` | a number to predict, or columns of numbers | a number, or a row of them |
 
     Each example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, `subject`,
     `recording` and `onset` (seconds from the start of the recording). The first example of each recording also holds
@@ -59,9 +67,13 @@ def load_recordings(
             `manifest.csv`.
         extractor: turns recordings into windows.
         rows: selects the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
-        label_column: column with the class of a whole recording, or `None`.
-        events: annotation names -> class names (a list: each name is its own class). One window starts at each such
-            annotation; with `stride_seconds`, more follow inside a long annotation.
+        label_column: column, or columns, with the labels of a whole recording, or `None`. A recording with none of
+            several labels has `;`.
+        events: annotation names -> labels (a list: each name is its own class). One window starts at each such
+            annotation; with `stride_seconds`, more follow inside a long annotation. Where windows have several labels
+            at once, a window has those of all these annotations that it overlaps.
+        problem_type: what the labels are. By default texts are classes and columns of 0 and 1 are several labels;
+            what could be something else (`eye;muscle`, 23.5) is refused, with the choice.
         event_offset_seconds: start of the first window relative to the annotation's onset.
         window_seconds: length of a window; default the extractor's.
         stride_seconds: time between window starts; for whole recordings the default is the window's length.
@@ -84,7 +96,7 @@ def load_recordings(
     """
     table = read_table(Path(source), rows, label_column, events, subject_pattern)
     table = assign_splits(table, split_column, split_shares, split_seed, within_subject, trust_manifest)
-    classes = class_names(table, events)
+    targets = table_targets(table, label_column, problem_type)
 
     features = {
         "input_values": List(List(Value("float32"))),
@@ -97,15 +109,19 @@ def load_recordings(
         "onset": Value("float64"),
         "report": Value("string"),
     }
-    if classes:
-        features["labels"] = ClassLabel(names=classes)
+    if targets is not None:
+        features["labels"] = targets.feature
+        if table["events"].notna().any():
+            table["events"] = [{name: targets.encode(entry) for name, entry in row.items()} for row in table["events"]]
+        else:
+            table["label"] = [targets.encode(entry) for entry in table["label"]]
 
     splits = {}
     for split in ("train", "validation", "test"):
         part = table[table["split"] == split]
         if part.empty:
             continue
-        recordings = [{**row, "modified": _last_change(Path(row["path"]))} for row in part.to_dict("records")]
+        recordings = [{**row, "modified": last_change(Path(row["path"]))} for row in part.to_dict("records")]
         try:
             splits[split] = Dataset.from_generator(
                 _windows_of_recordings,
@@ -116,6 +132,7 @@ def load_recordings(
                     "event_offset_seconds": event_offset_seconds,
                     "window_seconds": window_seconds or extractor.window_seconds,
                     "stride_seconds": stride_seconds,
+                    "several_labels": targets is not None and targets.problem_type == SEVERAL,
                 },
                 split=datasets.NamedSplit(split),
                 num_proc=num_proc,
@@ -125,9 +142,12 @@ def load_recordings(
             if isinstance(error.__cause__, ValueError):
                 raise error.__cause__ from None
             raise
-        missing = set(classes) - {classes[label] for label in set(splits[split]["labels"])} if classes else set()
-        if missing and split == "train":
-            raise ValueError(f"The {split} split has no window of the classes {sorted(missing)}.")
+        if targets is not None and split == "train":
+            if absent := targets.absent(targets.array(splits[split])):
+                raise ValueError(
+                    f"The train split has no window of the classes or labels {absent}, which cannot be learned then. "
+                    "Leave them out, or split the people otherwise. Numbers to predict need problem_type='regression'."
+                )
     if not trust_manifest:
         _refuse_shared_samples(splits, table, window_seconds or extractor.window_seconds)
     return DatasetDict(splits)
@@ -162,6 +182,7 @@ def _windows_of_recordings(
     event_offset_seconds: float,
     window_seconds: float,
     stride_seconds: float | None,
+    several_labels: bool,
 ) -> Iterator[dict]:
     """The examples of a list of recordings. A plain function with plain arguments, so that `datasets` can hash it."""
     for recording in recordings:
@@ -173,7 +194,7 @@ def _windows_of_recordings(
             source = open_row(recording)
             if recording["events"] is not None:
                 onsets, labels, outside = _event_windows(
-                    source, recording["events"], event_offset_seconds, window_seconds, stride_seconds
+                    source, recording["events"], event_offset_seconds, window_seconds, stride_seconds, several_labels
                 )
                 if not onsets:
                     raise ValueError(
@@ -207,12 +228,18 @@ def _windows_of_recordings(
 
 def _event_windows(
     source: Recording,
-    events: Mapping[str, str],
+    events: Mapping[str, Any],
     offset_seconds: float,
     window_seconds: float,
     stride_seconds: float | None,
-) -> tuple[list[float], list[str], int]:
-    """Starts (seconds) and classes of the windows at annotations, and how many more do not fit."""
+    several_labels: bool,
+) -> tuple[list[float], list[Any], int]:
+    """
+    Starts (seconds) and labels of the windows at annotations, and how many more do not fit.
+
+    Raises:
+        ValueError: where windows that can have only one label begin at the same time with different ones.
+    """
     onsets, labels, outside = [], [], 0
     for first, duration, description in source.events:
         if description not in events:
@@ -228,13 +255,28 @@ def _event_windows(
                 continue
             onsets.append(float(start))
             labels.append(events[description])
+    at_onset: dict[float, Any] = {}
+    for onset, label in zip(onsets, labels, strict=True):
+        if several_labels:
+            rows = [at_onset.get(onset, label), label, *_within(source, events, onset, window_seconds)]
+            at_onset[onset] = [any(column) for column in zip(*rows, strict=True)]
+        elif at_onset.setdefault(onset, label) != label:
+            raise ValueError(
+                f"two annotations at {onset:g} s give one window different labels: {at_onset[onset]} and {label}. "
+                "Leave one out of `events`, or give problem_type='multi_label_classification' for several at once."
+            )
+    if several_labels:
+        onsets, labels = map(list, (at_onset.keys(), at_onset.values()))
     return onsets, labels, outside
 
 
-def _last_change(path: Path) -> int:
-    """Time of the last change to a recording or a file that belongs to it by name, such as BIDS's table of events."""
-    stem = re.sub(r"(_eeg)?\.[^/]*$", "", path.name)
-    return max(other.stat().st_mtime_ns for other in path.parent.glob(f"{glob.escape(stem)}[._]*"))
+def _within(source: Recording, events: Mapping[str, Any], start: float, seconds: float) -> list[Any]:
+    """Labels of the annotations that a window overlaps; one without duration is a point."""
+    return [
+        events[description]
+        for first, duration, description in source.events
+        if description in events and first < start + seconds and (first + duration > start or first == start)
+    ]
 
 
 __all__ = ["channel_reports", "load_recordings"]

@@ -11,10 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from ..data.targets import ONE_CLASS, Targets
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .eegnet import EEGNetClassifier
 from .linear_probe import class_scores
 from .metrics import scores_of
+from .target_fits import fit_targets
 
 
 # Hertz; the signals end at 30 Hz.
@@ -112,13 +114,27 @@ def baseline_scores(
 ) -> dict | None:
     """
     [`scores_of`] a classical method that is fitted to the windows `train` and scored on `unseen`; `None` for the name
-    `none`. The other arguments are those of [`make_baseline`].
+    `none`. The other arguments are those of [`make_baseline`]. Several labels at once and numbers have the same
+    features and, in place of the logistic regression, [`fit_targets`], whose penalty is chosen by folds over the
+    training people.
+
+    Raises:
+        ValueError: as [`make_baseline`], and for `eegnet` where windows do not have one class each.
     """
     if name == "none":
         return None
+    targets = Targets.of(train)
+    if name == "eegnet" and targets.problem_type != ONE_CLASS:
+        raise ValueError(f"The baseline eegnet is for one class for each window, not for {targets.problem_type}.")
     method = make_baseline(name, extractor.sampling_rate, frequencies)
-    method.fit(signals_in_microvolt(train, extractor), np.asarray(train["labels"]))
-    return scores_of(class_scores(method, signals_in_microvolt(unseen, extractor)), unseen)
+    fitted, scored = signals_in_microvolt(train, extractor), signals_in_microvolt(unseen, extractor)
+    if targets.problem_type == ONE_CLASS:
+        method.fit(fitted, targets.array(train))
+    else:
+        features = method[:-2]  # without standardisation and logistic regression
+        fitted, scored = features.fit_transform(fitted), features.transform(scored)
+        method = fit_targets(fitted, train)
+    return scores_of(class_scores(method, scored), unseen)
 
 
 __all__ = [

@@ -127,15 +127,25 @@ def compute_metrics(
     the problem type.
 
     Args:
-        eval_prediction: its `predictions` are logits `[n_windows, n_labels]`, or a tuple that begins with them.
+        eval_prediction: its `predictions` are logits `[n_windows, n_labels]`, or a tuple that begins with them, or a
+            list of either for each batch.
         recordings: see [`classification_scores`]; in the order of the evaluation set, which `Trainer` keeps:
             `functools.partial(compute_metrics, recordings=dataset["recording"])`.
         problem_type: `model.config.problem_type`. By default one logit is a number to predict, one label for several
             logits a class, and a row of labels several labels at once if all are 0 or 1, else numbers.
     """
-    predictions = eval_prediction.predictions
-    logits = predictions[0] if isinstance(predictions, tuple) else predictions
-    return window_scores(logits, eval_prediction.label_ids, problem_type, recordings)
+    logits, labels = whole(eval_prediction.predictions), whole(eval_prediction.label_ids)
+    return window_scores(logits, labels, problem_type, recordings)
+
+
+def whole(outputs: np.ndarray | tuple | list) -> np.ndarray:
+    """
+    What `Trainer` gathered as one array: of several outputs the first, of batches (`eval_do_concat_batches=False`)
+    one after the other.
+    """
+    if isinstance(outputs, list) and isinstance(outputs[0], np.ndarray | tuple):
+        return np.concatenate([whole(batch) for batch in outputs])
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def window_scores(
@@ -303,12 +313,12 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     checkpoints in `hub/` have intervals of 1,000 draws instead of 2,000.)
 
     Args:
-        logits: the model's, `[windows, labels]`.
+        logits: the model's, `[windows, labels]`, also as `Trainer.predict` gives them.
         dataset: the windows, with `labels`, `subject` and `recording`.
         problem_type: by default that of the column `labels`, see [`Targets.of`].
     """
     targets = Targets.of(dataset, problem_type)
-    labels, values = targets.array(dataset), np.asarray(logits, dtype=np.float64)
+    labels, values = targets.array(dataset), np.asarray(whole(logits), dtype=np.float64)
     scores = window_scores(values, labels, targets.problem_type, list(dataset["recording"]))
     people, person = np.unique(np.asarray(dataset["subject"]), return_inverse=True)
     common = {"problem_type": targets.problem_type, "people": len(people), "windows": len(values)}

@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ..configuration_neuript import NeurIPTConfig
+from ..data.targets import NUMBERS, Targets
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .optimization import layerwise_parameter_groups
@@ -22,8 +23,7 @@ class ModelArguments:
     size: str = field(default="tiny", metadata={"help": "Size of a model with random weights: tiny, small or base."})
     config: str = field(default="{}", metadata={"help": "Fields of the configuration to set, in JSON."})
     head_start: bool = field(
-        default=True,
-        metadata={"help": "Start the head from a logistic regression on frozen features of the training people."},
+        default=True, metadata={"help": "Start the head from a linear fit on frozen features of the training people."}
     )
     freeze_encoder: bool = field(default=False, metadata={"help": "Train only the head."})
     layer_decay: float = field(
@@ -41,21 +41,45 @@ class ModelArguments:
 
 def draw_windows(dataset: Dataset, count: int, seed: int) -> Dataset:
     """
-    Draws `count` windows, spread as evenly as possible over people, and over the classes of each person. A smaller
+    Draws `count` windows, spread as evenly as possible over people, and over the labels of each person. A smaller
     draw with the same seed is part of a larger one.
     """
-    rows = pd.DataFrame({"person": dataset["subject"], "label": dataset["labels"]}).sample(frac=1, random_state=seed)
+    labels = [tuple(label) if isinstance(label, list) else label for label in dataset["labels"]]
+    rows = pd.DataFrame({"person": dataset["subject"], "label": labels}).sample(frac=1, random_state=seed)
     rows = rows.iloc[rows.groupby(["person", "label"]).cumcount().argsort(kind="stable")]
     rows = rows.iloc[rows.groupby("person").cumcount().argsort(kind="stable")]
     return dataset.select(sorted(rows.index[:count]))
 
 
-def task_config(train: Dataset, extractor: NeurIPTFeatureExtractor) -> dict:
-    """Fields of the configuration that a task decides: the names of its classes, and the extractor's lobes."""
-    names = train.features["labels"].names
-    return {
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
+def task_config(train: Dataset, extractor: NeurIPTFeatureExtractor, problem_type: str | None = None) -> dict:
+    """
+    Fields of the configuration that a task decides: the problem type, the names of its classes, labels or numbers, the
+    mean and standard deviation of numbers to predict, and the extractor's lobes.
+
+    Args:
+        train: the training windows.
+        extractor: made them.
+        problem_type: see [`Targets.of`].
+
+    Raises:
+        ValueError: if the data set has no labels, labels that do not fit the problem type, or a number to predict that
+            is the same in all training windows.
+    """
+    targets = Targets.of(train, problem_type)
+    fields = {"target_mean": None, "target_scale": None}
+    if targets.problem_type == NUMBERS:
+        numbers = targets.array(train).reshape(len(train), -1)
+        fields = {"target_mean": numbers.mean(axis=0).tolist(), "target_scale": numbers.std(axis=0).tolist()}
+        same = [name for name, scale in zip(targets.names, fields["target_scale"], strict=True) if not scale > 0]
+        if same:
+            raise ValueError(
+                f"{', '.join(same)} is the same number in all {len(train)} training windows, so there is nothing to "
+                "learn. Train on recordings with different numbers."
+            )
+    return fields | {
+        "problem_type": targets.problem_type,
+        "id2label": dict(enumerate(targets.names)),
+        "label2id": {name: index for index, name in enumerate(targets.names)},
         "num_lobes": extractor.num_lobes,
     }
 
@@ -63,8 +87,14 @@ def task_config(train: Dataset, extractor: NeurIPTFeatureExtractor) -> dict:
 def make_classifier(
     arguments: ModelArguments, train: Dataset, extractor: NeurIPTFeatureExtractor
 ) -> NeurIPTForSequenceClassification:
-    """A classifier of the task's classes: a checkpoint with a new head, or random weights."""
-    fields = task_config(train, extractor) | json.loads(arguments.config)
+    """
+    A model with a head for the task's targets: a checkpoint with a new head, or random weights.
+
+    Raises:
+        ValueError: as [`task_config`].
+    """
+    given = json.loads(arguments.config)
+    fields = task_config(train, extractor, given.get("problem_type")) | given
     if arguments.model is None:
         return NeurIPTForSequenceClassification(getattr(NeurIPTConfig, arguments.size)(**fields))
     # a head for other classes or lobes starts anew
