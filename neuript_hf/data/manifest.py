@@ -368,26 +368,52 @@ def _cell(value: Any) -> str:
 def open_row(row: Mapping[str, str]) -> Recording:
     """
     Opens the recording of a manifest's row at `path`. Where the file itself does not say so, the row gives
-    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, `step` (the value of one integer step, in
-    that unit) and `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses
-    their borders).
+    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, `variable` and `trial` (what to read of a
+    file that holds several things, see [`open_recording`]), `step` (the value of one integer step, in that unit) and
+    `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses their borders).
 
     Raises:
-        FileNotFoundError, ValueError: as [`open_recording`], and if `step` or `trial_seconds` is not positive.
+        FileNotFoundError, ValueError: as [`open_recording`]; if a number is none, or `step` or `trial_seconds` is not
+            positive; if `step` has no unit, or `trial_seconds` is given for a file that has pieces of its own.
     """
+    numbers = {
+        name: _number(row, name) for name in ("sampling_rate", "trial", "step", "trial_seconds") if row.get(name)
+    }
+    for name in {"step", "trial_seconds"} & set(numbers):
+        check_positive(name, numbers[name])
+    if "step" in numbers and not row.get("unit"):
+        raise ValueError(
+            f"The manifest's row of {row['path']} has a step, but no unit of it: fill in the column unit."
+        )
     source = open_recording(
         row["path"],
-        sampling_rate=float(row["sampling_rate"]) if row.get("sampling_rate") else None,
+        sampling_rate=numbers.get("sampling_rate"),
         channel_names=row["channel_names"].replace(SEPARATOR, " ").split() if row.get("channel_names") else None,
         unit=row.get("unit") or None,
+        variable=row.get("variable") or None,
+        trial=int(numbers["trial"]) if "trial" in numbers else None,
     )
-    if row.get("step"):
-        check_positive("step", step := float(row["step"]))
-        source.microvolts = source.microvolts * step
-        source.notes.append(f"step: the numbers are in steps of {step:g} {source.unit}")
-    if row.get("trial_seconds"):
-        _part_trials(source, float(row["trial_seconds"]))
+    if "step" in numbers:
+        source.microvolts = source.microvolts * numbers["step"]
+        source.notes.append(f"step: the numbers are in steps of {numbers['step']:g} {source.unit}")
+    if "trial_seconds" in numbers:
+        if source.in_pieces:
+            raise ValueError(f"{row['path']} has pieces of its own: empty the column trial_seconds of its row.")
+        _part_trials(source, numbers["trial_seconds"])
     return source
+
+
+def _number(row: Mapping[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+        if column == "trial" and value % 1:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"The column {column} of the manifest should hold a number such as {'3' if column == 'trial' else '250'}, "
+            f"but has {row[column]!r} for {row['path']}."
+        ) from None
+    return value
 
 
 def last_change(path: Path) -> int:
@@ -398,7 +424,6 @@ def last_change(path: Path) -> int:
 
 def _part_trials(source: Recording, seconds: float) -> None:
     """Makes each trial a segment, as if there were a gap between any two."""
-    check_positive("trial_seconds", seconds)
     rate, trials = source.sampling_rate, []
     for segment in source.segments:
         count = math.ceil((segment.stop - segment.start) / rate / seconds - 1e-9)
