@@ -90,7 +90,7 @@ def from_variables(
     variables = {name: _plain(value) for name, value in variables.items()}
     chosen = _chosen(list(_candidates(variables)), variables, channel_names, variable)
     _refuse_unreadable(chosen)
-    found = ArrayFile(np.empty((0, 0)), notes=[f"signal: {chosen}"])
+    found = ArrayFile(np.empty((0, 0)), notes=[f"signal: the variable {chosen}"] * (len(variables) > 1))
     found.sampling_rate = _rate_of(chosen, sampling_rate)
     if channel_names is None and not _name_lists(chosen) and [array.ndim for array in chosen.arrays] == [2]:
         # names are needed and will be asked for, so the axes do not matter yet
@@ -98,7 +98,7 @@ def from_variables(
         return found
     names = _names_of(chosen, channel_names)
     found.names = [str(name) for name in names]
-    trials = _trials(chosen, len(names), pieces_first)
+    trials = _trials(chosen, len(names), pieces_first, found)
     _set_units(chosen, len(names), found)
     if trial is not None:
         if not 0 <= trial < len(trials):
@@ -338,7 +338,7 @@ def _names_of(chosen: _Candidate, channel_names: Sequence[str] | None) -> Sequen
     )
 
 
-def _trials(chosen: _Candidate, count: int, pieces_first: bool) -> list[np.ndarray] | np.ndarray:
+def _trials(chosen: _Candidate, count: int, pieces_first: bool, found: ArrayFile) -> list[np.ndarray] | np.ndarray:
     """
     The signal as a list of arrays `[C, T]`, or as one `[n, C, T]`.
 
@@ -354,13 +354,20 @@ def _trials(chosen: _Candidate, count: int, pieces_first: bool) -> list[np.ndarr
         )
         raise ValueError(f"{count} channel names fit no axis of {chosen}.{hint}")
     if arrays[0].ndim == 3:
-        return _pieces(chosen, arrays[0], count, pieces_first)
+        pieces = _pieces(chosen, arrays[0], count, pieces_first)
+        if pieces.shape != arrays[0].shape:
+            found.notes.append(
+                f"signal: read as {len(pieces)} trials of {count} channels and {pieces.shape[2]} samples"
+            )
+        return pieces
     axes = [axis for axis in (0, 1) if all(array.shape[axis] == count for array in arrays)]
     if chosen.layout:  # channels first, by the format
         axes = axes[:1] if axes[:1] == [0] else []
     if len(axes) != 1:
         raise ValueError(_unclear(chosen, "[C, T]"))
     trials, counted = [array if axes == [0] else array.T for array in arrays], _counted(chosen, _TRIAL_COUNTS)
+    if axes == [1]:
+        found.notes.append(f"signal: transposed, {count} channels of {trials[0].shape[1]} samples")
     if chosen.layout == "eeglab" and counted and len(trials) == 1 and max(counted) > 1:
         return np.moveaxis(trials[0].reshape(count, max(counted), -1), 1, 0)  # trial after trial
     return trials
