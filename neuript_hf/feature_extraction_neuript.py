@@ -473,6 +473,9 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         channels = _channels_to_read(plan)
         if source.in_pieces:
             signal = source.read_pieces(channels)
+            for piece, unjudged in zip(signal, bad.reshape(len(signal), -1), strict=True):
+                if unjudged.any():
+                    bridge(piece, unjudged, source.sampling_rate)
             survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
             survey.add(signal)
             stretches = [(0, 0, resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1])))]
@@ -610,8 +613,8 @@ def _read_stretch(
     bad: np.ndarray,
 ) -> np.ndarray:
     """
-    Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block. Those that
-    are `bad` are filtered with the rest, but not judged.
+    Samples `begin` to `end` of a segment at the output's rate, `[len(channels), T]`, read block by block. Those of the
+    recording that are `bad` are neither judged nor filtered.
     """
     segment = source.segments[number]
     length = segment.stop - segment.start
@@ -626,11 +629,16 @@ def _read_stretch(
         data = source.read(channels, segment.start + low, segment.start + high)
         unjudged = bad[segment.start + low : segment.start + high]
         if unjudged.any():
-            bridge(data, unjudged)
+            bridge(data, unjudged, source.sampling_rate)
         survey.add(data[None, :, start - low : stop - low], unjudged[start - low : stop - low])
         at = start // resampler.step * resampler.up - begin
         count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at
         signal[:, at : at + count] = resampler(data, start - low, stop - low, count)
+    # once more, as a block may have ended where time is bad
+    times = segment.start + np.arange(begin, end) * resampler.step // resampler.up
+    unjudged = bad[times] | bad[np.minimum(times + 1, segment.stop - 1)]
+    if unjudged.any():
+        bridge(signal, unjudged, resampler.target)
     return signal
 
 

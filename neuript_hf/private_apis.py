@@ -41,4 +41,12 @@ def raw_parts(raw: Any) -> list[tuple[Path | None, int, int]]:
     return [(path and Path(path), int(first), int(samples)) for path, first, samples in parts]
 
 
-__all__ = ["is_raw_edf", "raw_parts", "samples_per_record", "signal_numbers", "unit_factors"]
+def raw_of_epochs(epochs: Any) -> Any:
+    """
+    The Raw from which epochs are still to be read; something else once they are, or if they come from a file: no
+    public attribute leads to it.
+    """
+    return epochs._raw
+
+
+__all__ = ["is_raw_edf", "raw_of_epochs", "raw_parts", "samples_per_record", "signal_numbers", "unit_factors"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .private_apis import is_raw_edf, raw_parts
+from .private_apis import is_raw_edf, raw_of_epochs, raw_parts
 from .units import UNIT_NAMES, check_unit, microvolts_of
 
 
@@ -295,6 +295,7 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
         raise ValueError("The recording is empty: it has no channels.")
     in_pieces, notes = isinstance(source, mne.BaseEpochs), []
     if in_pieces:
+        breaks = _breaks_under_epochs(source)
         source, notes = _good_epochs(source)
     rate, samples = float(source.info["sfreq"]), len(source.times)
     recording = Recording(
@@ -310,7 +311,7 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
         notes=notes,
     )
     if in_pieces:
-        recording.events = _marks_in_pieces(source)
+        recording.events = _marks_in_pieces(source, *breaks)
     else:
         # MNE counts annotations from the amplifier's first sample, whether or not it was kept
         recording.events = [
@@ -332,12 +333,29 @@ def _good_epochs(epochs: Any) -> tuple[Any, list[str]]:
     return epochs, [f"epochs: {len(epochs)} kept, MNE dropped {lost}"] if lost else []
 
 
-def _marks_in_pieces(epochs: Any) -> list[tuple[float, float, str]]:
-    """Annotations of epochs that reject windows, by the clock on which the epochs follow each other."""
+def _breaks_under_epochs(epochs: Any) -> tuple[list[int], float]:
+    """
+    Where gaps are in the Raw of epochs that are still to be read, in samples as their events count them, and its rate:
+    MNE's epochs reach across gaps that no annotation marks.
+    """
+    raw = raw_of_epochs(epochs)
+    if not isinstance(raw, mne.io.BaseRaw):
+        return [], 1.0
+    below = recording_from_mne(raw, np.ones(len(raw.ch_names)), "V")
+    return [segment.start + raw.first_samp for segment in below.segments[1:]], below.sampling_rate
+
+
+def _marks_in_pieces(epochs: Any, breaks: list[int], rate: float) -> list[tuple[float, float, str]]:
+    """
+    Annotations of epochs that reject windows, and breaks of the Raw, by the clock on which the epochs follow each
+    other.
+    """
     marks, length = [], len(epochs.times) / epochs.info["sfreq"]
     for piece, annotations in enumerate(epochs.get_annotations_per_epoch()):
+        inside = ((at - epochs.events[piece, 0]) / rate for at in breaks)
+        annotations = annotations + [(at, 0.0, "boundary") for at in inside if 0 < at - epochs.tmin < length]
         for onset, duration, description in (annotation[:3] for annotation in annotations):
-            if description.lower().startswith(_REJECTED) or _hole(onset, duration, description):
+            if leaves_out_time(onset, duration, description):
                 start, end = (min(max(0.0, time - epochs.tmin), length) for time in (onset, onset + duration))
                 marks.append((piece * length + start, end - start, description))
     return marks
@@ -424,6 +442,11 @@ def cut_holes(recording: Recording) -> None:
     ]
 
 
+def leaves_out_time(onset: float, duration: float, description: str) -> bool:
+    """Whether an annotation marks time as bad or missing."""
+    return description.lower().startswith(_REJECTED) or _hole(onset, duration, description) is not None
+
+
 def _hole(onset: float, duration: float, description: str) -> tuple[float, float] | None:
     """Start and end of what an annotation says is missing; equal for a break between two samples."""
     if _BREAK.fullmatch(description):
@@ -436,7 +459,8 @@ def _hole(onset: float, duration: float, description: str) -> tuple[float, float
 
 def _sample_of(segment: Segment, time: float, rate: float) -> int:
     """The sample at a time by the clock; one in the middle of two samples (EEGLAB's boundaries) is the later one."""
-    return segment.start + math.floor((time - segment.onset) * rate + 0.5 + 1e-6)
+    # MNE rounds annotations to microseconds
+    return segment.start + math.floor((time - segment.onset + 2e-6) * rate + 0.5)
 
 
 def without(segments: list[Segment], start: int, stop: int, rate: float) -> list[Segment]:
@@ -508,6 +532,7 @@ __all__ = [
     "check_positive",
     "cut_holes",
     "is_recording",
+    "leaves_out_time",
     "recording_from_array",
     "recording_from_mne",
     "without",

@@ -189,19 +189,22 @@ class SignalSurvey:
         return copies
 
 
-def bridge(signal: np.ndarray, bad: np.ndarray) -> None:
+def bridge(signal: np.ndarray, bad: np.ndarray, rate: float) -> None:
     """
-    Puts a straight line where time marked as bad has no numbers, in place: filters would spread them.
+    Puts a straight line where time is marked as bad, in place: filters would spread what happened there.
 
     Args:
         signal: `[channels, T]`.
         bad: bool `[T]`.
+        rate: in hertz; the line joins the means of the second before and of the second after.
     """
-    finite = np.abs(signal) < ABSURD
-    for row, known in zip(signal, finite, strict=True):
-        lost = bad & ~known
-        if lost.any() and known.any():
-            row[lost] = np.interp(np.flatnonzero(lost), np.flatnonzero(known), row[known])
+    edges, second = np.flatnonzero(np.diff(bad, prepend=False, append=False)), max(1, round(rate))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        after = slice(stop, stop + second)
+        sides = [signal[:, max(0, start - second) : start], signal[:, after][:, ~bad[after]]]
+        means = [side.mean(axis=-1, keepdims=True) for side in sides if side.shape[-1]]
+        if means:
+            signal[:, start:stop] = means[0] + (means[-1] - means[0]) * np.linspace(0, 1, stop - start)
 
 
 def _median_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -105,10 +105,10 @@ def _windows_at(
     if not len(onsets):
         raise ValueError("onsets is empty: there is no window to cut.")
     onsets = np.asarray(onsets, dtype=float)
+    # the last sample of a segment may stand for half an output sample more
+    numbers = [source.segment_of(onset, (samples - 0.5) / rate) for onset in onsets]
     if source.in_pieces:
-        numbers = [0 if source.segment_of(onset, samples / rate) == 0 else None for onset in onsets]
-    else:
-        numbers = [source.segment_of(onset, samples / rate) for onset in onsets]
+        numbers = [0 if number == 0 else None for number in numbers]
     outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
     if outside:
         gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""

@@ -11,7 +11,14 @@ import pytest
 from conftest import make_raw, write_edf
 from transformers import Trainer
 
-from neuript_hf.private_apis import is_raw_edf, samples_per_record, signal_numbers, unit_factors
+from neuript_hf.private_apis import (
+    is_raw_edf,
+    raw_of_epochs,
+    raw_parts,
+    samples_per_record,
+    signal_numbers,
+    unit_factors,
+)
 
 
 @pytest.fixture(params=[".edf", ".bdf"])
@@ -34,6 +41,16 @@ def test_what_a_raw_keeps_of_the_header(raw):
     assert samples_per_record(raw) == 128
     # MNE does not know "Volt", takes it for volts, and is right by chance; it would do the same with "uVolt"
     np.testing.assert_allclose(unit_factors(raw), [1e-6, 1e-3, 1.0])
+
+
+def test_what_a_raw_and_epochs_keep_of_their_origin(raw):
+    path, rate = raw.filenames[0], raw.info["sfreq"]
+    both = mne.concatenate_raws([raw.copy().crop(1.0), raw.copy()], verbose="ERROR")
+    assert raw_parts(both) == [(path, rate, 3 * rate), (path, 0, 4 * rate)]
+    assert raw_parts(make_raw(np.zeros((1, 10)), ["C3"])) == [(None, 0, 10)]
+    epochs = mne.make_fixed_length_epochs(raw, 1.0, verbose="ERROR")
+    assert raw_of_epochs(epochs).filenames == raw.filenames
+    assert raw_of_epochs(epochs.load_data()) is None
 
 
 @pytest.mark.parametrize(

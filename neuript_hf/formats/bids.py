@@ -2,48 +2,97 @@
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..recordings import Recording
+from ..recordings import Recording, leaves_out_time
+
+
+# BIDS' types as MNE calls them, where its own name is another; the rest are the same in lower case.
+_TYPES = {
+    "megmag": "mag",
+    "meggradaxial": "grad",
+    "meggradplanar": "grad",
+    "megrefmag": "ref_meg",
+    "megrefgradaxial": "ref_meg",
+    "megrefgradplanar": "ref_meg",
+    "nirscwamplitude": "fnirs_cw_amplitude",
+    "nirscwopticaldensity": "fnirs_od",
+    "nirscwhbo": "hbo",
+    "nirscwhbr": "hbr",
+}
 
 
 def read_bids_tables(recording: Recording, path: Path) -> None:
     """
-    In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad and which are not EEG, and
-    `..._events.tsv` what happened when; its events replace the file's own.
+    In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad and what type each has, and
+    `..._events.tsv` what happened when. Its events replace the file's own, but for those that say which time to leave
+    out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note.
 
     Raises:
         ValueError: where an onset or a duration is not a number.
     """
     if rows := _bids_table(path, "channels"):
-        rows = {row.get("name"): row for row in rows}
-        for index, name in enumerate(recording.names):
-            row = rows.get(name, {})
-            if row.get("status") == "bad":
-                recording.marked_bad.add(name)
-            kind = row.get("type") or "n/a"
-            if kind not in ("EEG", "n/a"):
-                recording.types[index] = kind.lower()
-        recording.notes.append("bad channels and types: from the channels.tsv beside the file")
+        _read_channels(recording, rows)
     if rows := _bids_table(path, "events"):
-        try:
-            recording.events = [
-                (
-                    float(row["onset"]),
-                    float(_known(row, "duration") or 0),
-                    _known(row, "trial_type", "value") or "event",
-                )
-                for row in rows
-                if _known(row, "onset")
-            ]
-        except ValueError as error:
-            raise ValueError(f"The events.tsv beside the file is broken: {error}.") from error
-        recording.notes.append(f"events: {len(recording.events)} from the events.tsv beside the file")
+        _read_events(recording, rows)
+
+
+def _read_channels(recording: Recording, rows: list[dict[str, str]]) -> None:
+    by_name = {_known(row, "name"): row for row in rows}
+    changed: dict[str, list[str]] = {}
+    for index, name in enumerate(recording.names):
+        row = by_name.get(name, {})
+        if row.get("status") == "bad":
+            recording.marked_bad.add(name)
+        kind, before = (_known(row, "type") or "").lower(), recording.types[index]
+        kind = _TYPES.get(kind, kind)
+        # what is not a voltage in the file does not become one by its type
+        if kind and kind != before and not (kind == "eeg" and before.startswith("unit ")):
+            recording.types[index] = kind
+            changed.setdefault(f"{before} to {kind}", []).append(name)
+    notes = [f"types: {', '.join(names)} from {how}" for how, names in changed.items()]
+    recording.notes.append("; ".join(["bad channels and types: from the channels.tsv beside the file", *notes]))
+    known = [*recording.names, *recording.left_out]
+    for what, names in (
+        ("has no row for", [name for name in recording.names if name not in by_name]),
+        ("has rows for channels that the file does not have:", [str(name) for name in by_name if name not in known]),
+        ("has several rows, of which the last counts, for", _repeated([_known(row, "name") for row in rows])),
+    ):
+        if names:
+            recording.notes.append(f"note: the channels.tsv {what} {', '.join(names)}")
+
+
+def _read_events(recording: Recording, rows: list[dict[str, str]]) -> None:
+    own, placed = recording.events, [row for row in rows if _known(row, "onset")]
+    try:
+        events = [
+            (float(row["onset"]), float(_known(row, "duration") or 0), _known(row, "trial_type", "value") or "event")
+            for row in placed
+        ]
+    except ValueError as error:
+        raise ValueError(f"The events.tsv beside the file is broken: {error}.") from error
+    kept = [event for event in own if leaves_out_time(*event) and event not in events]
+    recording.events = sorted(events + kept)
+    replaced = f", in place of the file's own {len(own) - len(kept)}" if len(own) > len(kept) else ""
+    recording.notes.append(f"events: {len(events)} from the events.tsv beside the file{replaced}")
+    unnamed = sum(_known(row, "trial_type", "value") is None for row in placed)
+    for count, what in (
+        (len(kept), "of the file's own are kept, as they mark time to leave out"),
+        (len(rows) - len(placed), "rows without an onset are left out"),
+        (unnamed, "with neither trial_type nor value are called 'event'"),
+    ):
+        if count:
+            recording.notes.append(f"events: {count} {what}")
+
+
+def _repeated(names: Sequence[str | None]) -> list[str]:
+    return sorted({str(name) for name in names if names.count(name) > 1})
 
 
 def _bids_table(path: Path, what: str) -> list[dict[str, str]]:
     """Rows of the table that belongs to a recording; none if there is no such table."""
-    table = path.with_name(re.sub(r"_eeg\.[^/]+$", f"_{what}.tsv", path.name))
+    table = path.with_name(re.sub(r"_(eeg|ieeg|meg|nirs)\.[^/]+$", f"_{what}.tsv", path.name))
     if table == path or not table.is_file():
         return []
     with table.open(encoding="utf-8-sig", newline="") as file:

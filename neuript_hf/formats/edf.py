@@ -7,6 +7,7 @@ Sources: the EDF, EDF+ and BDF descriptions (edfplus.info, biosemi.com).
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import mne
@@ -36,6 +37,7 @@ class EDFHeader:
         promised_records: the number that the header gives; -1 = the recording was not closed.
         header_bytes, sample_bytes: sizes.
         continuous: whether it says that there are no gaps between records (not EDF+D or BDF+D).
+        corrected: whether `record_seconds` is not what the header says, but follows from the rate that the user gave.
     """
 
     labels: list[str]
@@ -49,6 +51,7 @@ class EDFHeader:
     header_bytes: int
     sample_bytes: int
     continuous: bool
+    corrected: bool = False
 
     @property
     def annotations(self) -> list[int]:
@@ -214,17 +217,29 @@ def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, i
         inside = [(sample - first, seconds) for sample, seconds in gaps.items() if first < sample < first + samples]
         breaks += [(begin + at, seconds) for at, seconds in inside]
         length = samples / rate + sum(seconds for _, seconds in inside)
+        if gaps and not first and samples < round(header.records * record):
+            recording.notes.append(
+                f"note: {path.name} has gaps and goes on after the end of this Raw; if it was cropped with "
+                "reset_first_samp=True, nobody can tell any more where they are"
+            )
         for onset, duration, description in _annotations(path):
-            in_raw = begin / rate + onset - first / rate  # where MNE puts it
-            same = [
-                k for k, event in enumerate(joined) if event[2] == description and abs(event[0] - in_raw) < 0.5 / rate
-            ]
-            from_file.update(same)
-            onset += clock - first / rate - before
+            in_raw = begin / rate + onset - first / rate  # where MNE puts it, whole or cropped
+            shift, slack = clock - first / rate - before + onset - in_raw, 0.5 / rate
+            same = {
+                k
+                for k, (start, seconds, text) in enumerate(joined)
+                if text == description and in_raw - slack < start and start + seconds < in_raw + duration + slack
+            }
+            from_file |= same
+            found = [joined[k][:2] for k in same]
             # MNE drops annotations that it puts beyond the joined signal
-            dropped = not begin <= in_raw * rate < begin + samples
-            if (same or dropped) and clock - duration <= onset < clock + length:
-                by_file.append((onset, duration, description))
+            if not same and not begin <= in_raw * rate < begin + samples:
+                found = [(in_raw, duration)]
+            by_file += [
+                (start + shift, seconds, description)
+                for start, seconds in found
+                if clock - seconds <= start + shift < clock + length
+            ]
         begin, clock = begin + samples, clock + length
     recording.segments = segments_between(sorted(breaks), begin, rate)
     if resampled:
@@ -300,7 +315,16 @@ def _find_record_seconds(path: Path, header: EDFHeader, sampling_rate: float | N
         return
     if sampling_rate is None:
         raise ValueError(f"{problem}. Give the rate of the EEG channels: sampling_rate=... ({known}).")
-    header.record_seconds = samples / sampling_rate
+    if not header.continuous:
+        raise ValueError(f"{problem}, and the file has gaps (EDF+D or BDF+D). Correct the header.")
+    header.record_seconds, header.corrected = samples / sampling_rate, True
+
+
+def corrected_copy(path: Path, header: EDFHeader) -> BytesIO:
+    """The file in memory with the header's `record_seconds` in place of its own."""
+    data = bytearray(path.read_bytes())
+    data[244:252] = f"{header.record_seconds:.8g}"[:8].encode().ljust(8)
+    return BytesIO(data)
 
 
 def _record_step(path: Path, header: EDFHeader) -> float:
@@ -338,6 +362,7 @@ def signals_without_scale(header: EDFHeader) -> dict[int, str]:
 
 __all__ = [
     "EDFHeader",
+    "corrected_copy",
     "follow_clock",
     "read_edf_header",
     "record_onsets",
