@@ -115,6 +115,8 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     """
 
     model_type = "neuript"
+    # Trainer does not gather these: their shapes differ from montage to montage
+    keys_to_ignore_at_inference = ["aux_loss", "hidden_states", "attentions", "router_logits"]
     # the first edition's checkpoints have these names
     attribute_map = {"course_parts": "time_course_bins", "course_loss_weight": "time_course_loss_weight"}
 

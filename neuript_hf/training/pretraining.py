@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +149,11 @@ class PreTrainer(NeurIPTTrainer):
     def _refuse_unused(self) -> None:
         """Of arguments that the learning rates of one cycle, or batches of similar windows, would pass by."""
         unused = ["lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"] if self.one_cycle else []
-        untouched = TrainingArguments(self.args.output_dir, use_cpu=True)
-        if given := [name for name in unused if getattr(self.args, name) != getattr(untouched, name)]:
+        defaults = {field.name: field.default for field in fields(self.args)}
+        if given := [name for name in unused if getattr(self.args, name) != defaults[name]]:
             raise ValueError(
-                f"{', '.join(given)} would have no effect: the schedule is one_cycle. Set schedule to 'trainer', or leave "
-                "them out."
+                f"{', '.join(given)} would have no effect: the schedule is one_cycle. Set schedule to 'trainer', or "
+                "leave them out."
             )
         if self.args.train_sampling_strategy != "random":
             raise ValueError(

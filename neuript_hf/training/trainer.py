@@ -162,7 +162,8 @@ class NeurIPTTrainer(Trainer):
         super().__init__(**given)
         self._check_model(given.get("compute_loss_func") is not None)
         if given.get("data_collator") is None:
-            self.data_collator = DataCollatorForEEG(getattr(self._bare_model.config, "label2id", None))
+            names = getattr(self._bare_model.config, "id2label", None) or {}  # label2id may be missing beside it
+            self.data_collator = DataCollatorForEEG({name: index for index, name in names.items()})
         self._training_parts, self._evaluation_parts = _Means(), _Means()
         self._shares = iter(())  # of the batches whose gradients are accumulated
         self._share = 1.0
