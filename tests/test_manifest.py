@@ -159,7 +159,7 @@ def test_parts_of_a_split_recording_are_one_row(tmp_path):
 
 def test_what_lies_beside_recordings_is_none(tmp_path):
     raw = raw_file(tmp_path / "sub-01_raw.fif")
-    for name in ("._sub-01_raw.fif", ".git/annex/objects/a/b.edf", "x.mff/signal1.fif", "x.ds/hz.ds/hz.fif"):
+    for name in ("._sub-01_raw.fif", ".git/annex/objects/a/b.edf", "x.mff/signal1.fif", "y.ds/hz.ds/hz.fif"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"anything")
     epochs = mne.make_fixed_length_epochs(raw, 1.0, preload=True)
@@ -167,7 +167,7 @@ def test_what_lies_beside_recordings_is_none(tmp_path):
     epochs.average().save(tmp_path / "sub-01-ave.fif")
     mne.compute_covariance(epochs).save(tmp_path / "sub-01-cov.fif")
     raw.save(tmp_path / "sub-03-ave.fif")  # a raw, whatever its name
-    assert names_below(tmp_path) == ["sub-01_raw.fif", "sub-02-epo.fif", "sub-03-ave.fif", "x.ds", "x.mff"]
+    assert names_below(tmp_path) == ["sub-01_raw.fif", "sub-02-epo.fif", "sub-03-ave.fif", "x.mff", "y.ds"]
 
 
 def test_one_recording_in_two_formats_is_refused(tmp_path):

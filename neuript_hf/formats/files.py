@@ -17,20 +17,12 @@ import numpy as np
 
 from ..electrodes import resolve_channel
 from ..private_apis import signal_numbers, unit_factors
-from ..recordings import (
-    Recording,
-    Segment,
-    check_given,
-    check_positive,
-    cut_holes,
-    recording_from_array,
-    recording_from_mne,
-)
+from ..recordings import Recording, check_given, check_positive, cut_holes, recording_from_array, recording_from_mne
 from ..units import MICROVOLTS, NO_UNIT, UNIT_NAMES, check_unit, microvolts_of
 from .arrays import SUFFIXES as ARRAY_SUFFIXES
 from .arrays import read_array_file
 from .bids import read_bids_tables
-from .edf import read_edf_header, segments_between, signals_of_other_rates, signals_without_scale
+from .edf import corrected_copy, read_edf_header, segments_between, signals_of_other_rates, signals_without_scale
 from .fif import part_before, read_fif_outline
 from .headers import (
     bci2000_gains,
@@ -166,7 +158,7 @@ def _open_array_file(
     if found.breaks:
         recording.segments = segments_between(found.breaks, found.values.shape[-1], rate)
     recording.events, recording.left_out, recording.notes = found.events, found.left_out, found.notes
-    check_given(recording, sampling_rate, channel_names)
+    check_given(recording, sampling_rate, None if found.names_given else channel_names)
     units = [own or found.unit or "" for own in found.unit_of or [None] * channels]
     _apply_units(recording, _with_given_unit(recording, units, unit), np.ones(channels))
     return recording
@@ -231,7 +223,7 @@ def _read(reader: Callable, path: Path, **options) -> Any:
         raise
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else str(error).replace(f"{path.parent}{os.sep}", "")
-        raise ValueError(f"A file that belongs to the recording is not beside it: {missing}.") from error
+        raise ValueError(f"A file that belongs to the recording is not beside it: {missing.strip('.')}.") from error
     except Exception as error:
         text = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
         package = re.search(r"module (?:named )?'?([A-Za-z_]\w*)\S* is needed|No module named '(\w+)", text)
@@ -249,18 +241,20 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
     left_out = signals_of_other_rates(header, sampling_rate)
     without_scale = signals_without_scale(header)
     reader = mne.io.read_raw_bdf if header.sample_bytes == 3 else mne.io.read_raw_edf
-    options = {"exclude": [header.labels[k] for k in left_out]}
+    options = {"exclude": [header.labels[k] for k in left_out], "preload": header.corrected}
+    file = corrected_copy(path, header) if header.corrected else path
     try:
-        source, encoding = _read(reader, path, **options), "utf8"
+        source = _read(reader, file, **options)
     except UnicodeDecodeError:
-        source, encoding = _read(reader, path, encoding="latin1", **options), "latin1"
+        file = corrected_copy(path, header) if header.corrected else path
+        source = _read(reader, file, encoding="latin1", **options)
     signals = signal_numbers(source)
     recording = _with_units(source, [header.units[k] for k in signals], unit_factors(source), unit, without_scale)
     recording.left_out = {header.labels[k]: reason for k, reason in left_out.items()}
     if header.promised_records not in (header.records, -1):
         recording.notes.append(
             f"note: the header promises {header.promised_records} records, the file has {header.records}: it is "
-            "truncated, or the recording was not closed. All that are there are read"
+            "truncated, or the recording was not closed. All records are read"
         )
     other = Counter(f"{header.rates[k]:g} Hz" for k in left_out if k in header.eeg)
     if other:
@@ -269,14 +263,11 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
     inverted = [header.labels[k] for k in signals if header.physical[k][0] > header.physical[k][1]]
     if inverted:
         recording.notes.append(f"note: turned upside down, as the header's physical range says: {', '.join(inverted)}")
-    rate = max(header.rates[k] for k in signals)
-    if other_rate := abs(rate / recording.sampling_rate - 1) > 1e-6:
-        recording.notes.append(f"rate: {rate:g} Hz as given; the header's length of a record is wrong")
-        recording.sampling_rate, recording.segments = rate, [Segment(0, source.n_times, 0.0)]
-    if other_rate:
-        # MNE drops those after the end of the signal at its own rate
-        annotations = mne.read_annotations(path, encoding=encoding)
-        recording.events = [(float(a["onset"]), float(a["duration"]), a["description"]) for a in annotations]
+    if header.corrected:
+        recording.sampling_rate = max(header.rates[k] for k in signals)
+        recording.notes.append(
+            f"rate: {recording.sampling_rate:g} Hz as given; the header's length of a record is wrong"
+        )
     return recording
 
 
@@ -297,6 +288,7 @@ def _open_fif(path: Path, unit: str | None) -> Recording:
         after = read_fif_outline(last).next
     source = _read(mne.io.read_raw_fif if "raw" in outline.contents else mne.read_epochs, path)
     recording = _with_units(source, ["V"] * len(source.ch_names), np.ones(len(source.ch_names)), unit)
+    recording.types = source.get_channel_types()  # someone's choice, misc included
     before = part_before(path)
     if before or outline.previous:
         recording.notes.append(

@@ -1,0 +1,445 @@
+"""
+Files that are not what they seem: each error says what is wrong, and following its advice gives the right recording.
+"""
+
+import gzip
+import re
+import shutil
+
+import mne
+import numpy as np
+import pytest
+from conftest import make_epochs, make_raw, write_edf
+from edfio import EdfAnnotation
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from neuript_hf import NeurIPTFeatureExtractor, open_recording
+
+
+RATE, SECONDS = 128, 20
+NAMES = ["C3", "Cz", "C4"]
+# Where a header has its fields: of the whole file, and of the first of its signals (three, and the annotations).
+FIELDS = {"records": 236, "record_seconds": 244}
+FIELDS |= {name: 256 + 4 * at for name, at in (("minimum", 104), ("maximum", 112), ("least", 120), ("most", 128))}
+
+
+@pytest.fixture(scope="module")
+def microvolts():
+    return np.random.default_rng(0).normal(0, 20, (3, SECONDS * RATE))
+
+
+@pytest.fixture
+def edf(tmp_path, microvolts):
+    """A function that writes an EDF file, and changes fields of its header, 8 characters each."""
+
+    def write(name="a.edf", unit="uV", factor=1.0, rates=(RATE,) * 3, annotations=None, **fields):
+        signals = [
+            (label, rate, unit, numbers[: SECONDS * rate] * factor)
+            for label, rate, numbers in zip(NAMES, rates, microvolts, strict=True)
+        ]
+        path = write_edf(tmp_path / name, signals, (-400 * factor, 400 * factor), annotations=annotations or [])
+        for field, texts in fields.items():
+            put(path, FIELDS[field], texts)
+        return path
+
+    return write
+
+
+def put(path, start, texts):
+    """Overwrites one field of a header, or those of several signals in a row."""
+    data = bytearray(path.read_bytes())
+    for number, text in enumerate([texts] if isinstance(texts, str) else texts):
+        data[start + 8 * number : start + 8 * number + 8] = text.encode("latin-1").ljust(8)
+    path.write_bytes(data)
+
+
+def check(recording, expected, names=NAMES, rate=RATE):
+    assert recording.names == names and recording.sampling_rate == pytest.approx(rate)
+    signal = recording.read(range(len(names)), 0, expected.shape[1])
+    np.testing.assert_allclose(signal, expected, atol=0.02)
+
+
+def refusal(path, **given):
+    """The error's text, which names the file once."""
+    with pytest.raises(ValueError) as caught:
+        open_recording(path, **given)
+    text = str(caught.value)
+    assert text.count(str(path)) == 1 and text.endswith(f"(file name: {path})"), text
+    return text.removesuffix(f" (file name: {path})")
+
+
+# Files that are something else
+
+
+HTML = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>"
+FOREIGN = {
+    "not an EDF file, it looks like HTML": HTML * 20,
+    "XML": b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    "JSON": b'\n{"message": "Not Found"}',
+    "Git LFS.*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "git-annex.*datalad get": b"/annex/objects/MD5E-s123--abc.edf\n",
+    r"macOS.*without \._": b"\0\x05\x16\x07\0\2\0\0Mac OS X        " + bytes(200),
+    "Excel workbook.*csv": b"PK\3\4\24\0\6\0\10\0\0\0!\0[Content_Types].xml" + bytes(50),
+    "ZIP archive. Unpack it": b"PK\3\4\24\0\0\0\0\0a.edf" + bytes(50),
+    "gzip. Unpack it": gzip.compress(b"x" * 1000),
+    "a packed file. Unpack it": b"7z\xbc\xaf\x27\x1c" + bytes(50),
+    "PDF": b"%PDF-1.7\n" + bytes(50),
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(50),
+    "video": b"\0\0\0\x20ftypisom" + bytes(50),
+    "text document": b"{\\rtf1 hello}",
+}
+
+
+@pytest.mark.parametrize(("words", "content"), FOREIGN.items(), ids=range(len(FOREIGN)))
+def test_what_is_no_recording_is_named(tmp_path, words, content):
+    for ending in (".edf", ".set", ".csv", ".fif", ".nxe"):
+        (tmp_path / f"a{ending}").write_bytes(content)
+        assert re.search(words.replace("an EDF", ".*"), refusal(tmp_path / f"a{ending}"))
+    assert re.search(words, refusal(tmp_path / "a.edf"))
+
+
+def test_a_packed_file_opens_once_it_is_unpacked(tmp_path, edf, microvolts):
+    packed = tmp_path / "b.edf.gz"
+    packed.write_bytes(gzip.compress(edf().read_bytes()))
+    assert "packed with gzip. Unpack it" in refusal(packed)
+    (tmp_path / "b.edf").write_bytes(gzip.decompress(packed.read_bytes()))
+    check(open_recording(tmp_path / "b.edf"), microvolts)
+
+
+@pytest.mark.parametrize("ending", [".bdf", ".csv", ".set", ".fif", ".vhdr", ".cnt", ".mat", ".dat", ""])
+def test_an_ending_that_lies_is_named_and_renaming_helps(edf, microvolts, ending):
+    path = edf()
+    path = path.rename(path.with_suffix(ending))
+    name = re.search("looks like EDF.* Rename the file to (a.edf)", refusal(path))[1]
+    check(open_recording(path.rename(path.with_name(name))), microvolts)
+
+
+def test_a_bdf_under_the_name_of_an_edf(edf, microvolts):
+    path = edf("a.bdf")
+    path = path.rename(path.with_suffix(".edf"))
+    name = re.search("looks like BDF.* Rename the file to (a.bdf)", refusal(path))[1]
+    check(open_recording(path.rename(path.with_name(name))), microvolts)
+
+
+def test_a_folder_is_not_a_recording(tmp_path, edf):
+    edf()
+    assert "This is a folder, not a recording; it holds a.edf" in refusal(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_corrupt(edf, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    path = edf()
+    monkeypatch.setattr("neuript_hf.formats.files.refuse_foreign_content", refuse)
+    with pytest.raises(PermissionError):
+        open_recording(path)
+
+
+# EDF headers that can't be
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "1e9", "1e-7"])
+def test_a_length_of_a_record_that_cannot_be(edf, microvolts, seconds):
+    """MNE takes 0 for 1 second, and a negative rate for a rate."""
+    path = edf(record_seconds=seconds, annotations=[EdfAnnotation(5, 1, "blink")])
+    text = refusal(path)
+    assert "length of a record" in text and "sampling_rate=" in text and "128 samples" in text
+    recording = open_recording(path, sampling_rate=RATE)
+    check(recording, microvolts)
+    assert recording.seconds == SECONDS and (5.0, 1.0, "blink") in recording.events
+    assert f"rate: {RATE} Hz as given; the header's length of a record is wrong" in recording.notes
+    assert open_recording(path, sampling_rate=2 * RATE).seconds == SECONDS / 2
+
+
+def test_a_clock_that_contradicts_the_length_of_a_record(edf, microvolts):
+    """Records of 1 second by their time stamps, of 2 by the header; MNE reads half the rate."""
+    path = edf(record_seconds="2", annotations=[EdfAnnotation(5, 1, "blink")])
+    text = refusal(path)
+    assert "64 Hz by the header, 128 Hz by the clock" in text
+    check(open_recording(path, sampling_rate=RATE), microvolts)
+    check(open_recording(path, sampling_rate=RATE / 2), microvolts, rate=RATE / 2)
+
+
+RANGES = {
+    "no physical range": {"minimum": ["0"] * 3, "maximum": ["0"] * 3},
+    "a physical range that is no number": {"minimum": ["nan"] * 3},
+    "no digital range": {"least": ["5"] * 3, "most": ["5"] * 3},
+    "an inverted digital range": {"least": ["32767"] * 3, "most": ["-32768"] * 3},
+}
+
+
+@pytest.mark.parametrize("fields", RANGES.values(), ids=RANGES)
+def test_a_range_that_cannot_be_is_refused_until_it_is_corrected(edf, microvolts, fields):
+    """MNE puts 1 in its place, so that 20 microvolts become 0.025."""
+    path = edf(**fields)
+    text = refusal(path)
+    assert re.search("how many microvolts a step is: C3 has a (physical|digital) range of", text)
+    right = {"physical minimum": "-400", "physical maximum": "400", "digital minimum": "-32768"}
+    for what, value in (right | {"digital maximum": "32767"}).items():
+        start = re.search(rf"{what}[^,]*? from(?: byte)? (\d+)", text)[1]
+        put(path, int(start), [value] * 3)
+    check(open_recording(path), microvolts)
+
+
+def test_one_range_that_cannot_be_leaves_its_channel_out(edf, microvolts):
+    path = edf(minimum=["-400", "0", "-400"], maximum=["400", "0", "400"])
+    report = NeurIPTFeatureExtractor(montage="as_recorded")(path).report
+    assert [row.name for row in report.channels] == ["C3", "C4"]
+    assert "a physical range of 0 to 0 uV" in report.dropped["Cz"]
+
+
+def test_an_inverted_physical_range_turns_the_signal_and_is_said(edf, microvolts):
+    """EDF allows it: the amplifier inverts."""
+    recording = open_recording(edf(minimum=["-400", "400", "-400"], maximum=["400", "-400", "400"]))
+    check(recording, microvolts * [[1], [-1], [1]])
+    assert "note: turned upside down, as the header's physical range says: Cz" in recording.notes
+
+
+@pytest.mark.parametrize("field", ["minimum", "maximum", "least", "most"])
+@pytest.mark.parametrize("text", ["", "abc", "±400"])
+def test_a_field_that_is_no_number_is_named(edf, field, text):
+    kind = {"minimum": "physical minimum", "maximum": "physical maximum", "least": "digital minimum"}
+    assert f"its {kind.get(field, 'digital maximum')} of C3 should be a number, but is {text!r}" in refusal(
+        edf(**{field: text})
+    )
+
+
+def test_a_wrong_size_of_the_header(edf, microvolts):
+    path = edf()
+    put(path, 184, "512")
+    assert "its own size as 512 bytes, but 4 signals take 1280" in refusal(path)
+    put(path, 184, "1280")
+    check(open_recording(path), microvolts)
+
+
+@pytest.mark.parametrize("records", ["-1", "10", "30"])
+def test_a_wrong_number_of_records_is_read_and_noted(edf, microvolts, records):
+    recording = open_recording(edf(records=records))
+    check(recording, microvolts)
+    assert any(f"promises {records} records, the file has 20" in note for note in recording.notes) == (records != "-1")
+
+
+def test_of_several_rates_one_is_chosen_aloud(edf, microvolts):
+    path = edf(rates=(RATE, RATE // 2, RATE // 2))
+    recording = open_recording(path)
+    check(recording, microvolts[1:, : SECONDS * RATE // 2], NAMES[1:], RATE / 2)
+    assert "EEG channels of several rates; 1 at 128 Hz are left out" in recording.notes[0]
+    check(open_recording(path, sampling_rate=RATE), microvolts[:1], ["C3"])
+
+
+@settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    start=st.sampled_from([184, 192, 236, 244, 252, *range(672, 800, 8), *range(1120, 1152, 8)]),
+    text=st.text(st.characters(max_codepoint=255), max_size=8) | st.floats().map(lambda x: f"{x:.4g}"[:8]),
+)
+def test_any_field_of_a_header_is_used_or_refused(edf, start, text):
+    path = edf("any.edf")
+    put(path, start, text if start != 252 else text[:4])
+    try:
+        recording = open_recording(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+        return
+    assert 0 < recording.sampling_rate < 1e6 and recording.seconds > 0
+    usable = [index for index, kind in enumerate(recording.types) if kind == "eeg"]
+    assert usable and np.isfinite(recording.read(usable, 0, 100)).all()
+
+
+# Units
+
+
+@pytest.mark.parametrize(("said", "truth", "factor"), [("uV", "V", 1e-6), ("V", "uV", 1.0), ("mV", "uV", 1.0)])
+def test_a_wrong_unit_and_the_one_that_the_error_advises(edf, microvolts, said, truth, factor):
+    path = edf(unit=said, factor=factor)
+    with pytest.raises(ValueError, match=f"Taken as {said}.*unit='{truth}'") as caught:
+        NeurIPTFeatureExtractor(montage="as_recorded")(path)
+    unit = re.search(r"unit='(\w+)'", str(caught.value))[1]
+    recording = open_recording(path, unit=unit)
+    check(recording, microvolts)
+    assert f"unit: {unit} as given, in place of the file's {said} (3 channels)" in recording.notes
+
+
+def test_a_given_unit_fills_in_what_is_missing(tmp_path, microvolts):
+    """Two channels in microvolts, one without a unit in millivolts: the unit is for the third."""
+    signals = [
+        (n, RATE, u, x * f) for n, u, x, f in zip(NAMES, ("uV", "", "uV"), microvolts, (1, 1e-3, 1), strict=True)
+    ]
+    check(open_recording(write_edf(tmp_path / "a.edf", signals), unit="mV"), microvolts)
+
+
+def test_a_given_unit_takes_the_place_of_one_that_is_none(edf, microvolts):
+    """But temperature beside microvolts stays temperature."""
+    check(open_recording(edf(unit="?V"), unit="uV"), microvolts)
+    path = edf("b.edf")
+    put(path, 256 + 96 * 4 + 8, "degC")
+    assert open_recording(path, unit="uV").types == ["eeg", "unit degC, which is not a voltage", "eeg"]
+
+
+@settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(size=st.floats(-8, 5))
+def test_a_missing_unit_is_right_or_refused(tmp_path, microvolts, size):
+    """Whatever the numbers' size, the signal is EEG in microvolts, or the error asks."""
+    numbers = microvolts * 10**size / 20
+    path = write_edf(tmp_path / "a.edf", [(n, RATE, "", x) for n, x in zip(NAMES, numbers, strict=True)])
+    try:
+        recording = open_recording(path)
+    except ValueError as error:
+        assert "Give the unit of the numbers" in str(error)
+        return
+    spread = recording.read([0, 1, 2], 0, 2000).std()
+    assert 0.9 <= spread <= 330 and any("Give unit= to be sure" in note for note in recording.notes)
+
+
+def test_steps_of_an_amplifier_without_a_unit(edf, microvolts):
+    """The error's second advice: multiply by the size of a step and pass the array."""
+    path = edf(unit="", factor=50)
+    assert "multiply them by a step's microvolts and pass the array, unit='uV'" in refusal(path)
+    numbers = mne.io.read_raw_edf(path, verbose="ERROR").get_data()  # an empty unit is not scaled
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    batch = extractor(numbers / 50, sampling_rate=RATE, channel_names=NAMES, unit="uV")
+    expected = extractor(microvolts, sampling_rate=RATE, channel_names=NAMES, unit="uV")
+    np.testing.assert_allclose(batch["input_values"], expected["input_values"], atol=3e-3)
+
+
+# FIF
+
+
+def save_split(folder, kind="raw", naming="neuromag"):
+    """80 seconds of 11 channels in two files or more, and the first file."""
+    names = "Fp1 Fp2 F3 F4 C3 Cz C4 P3 P4 O1 O2".split()
+    raw = make_raw(np.random.default_rng(0).normal(0, 1e-5, (11, 80 * 1000)), names, 1000)
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "epo":
+        raw = mne.make_fixed_length_epochs(raw, 4.0, preload=True)
+    raw.save(
+        folder / f"x_{kind}.fif",
+        split_size="2MB",
+        split_naming=naming,
+        **({"buffer_size_sec": 1} if kind == "raw" else {}),
+    )
+    files = sorted(folder.iterdir(), key=lambda path: (len(path.name), path.name))
+    assert len(files) >= 2
+    return files
+
+
+@pytest.mark.parametrize("kind", ["raw", "epo"])
+@pytest.mark.parametrize("naming", ["neuromag", "bids"])
+def test_parts_of_a_recording_in_several_files(tmp_path, kind, naming):
+    first, second, *_ = save_split(tmp_path, kind, naming)
+    assert open_recording(first).seconds == 80 and open_recording(first).notes == []
+    later = open_recording(second)
+    assert later.seconds < 80
+    assert "a later part of a recording that was split" in later.notes[0] and "x_" in later.notes[0]
+    second.rename(tmp_path / "elsewhere.fif")
+    missing = re.search(r"goes on in (\S+), which is not beside this file", refusal(first))[1]
+    (tmp_path / "elsewhere.fif").rename(tmp_path / missing)
+    assert open_recording(first).seconds == 80
+
+
+def test_fif_is_read_by_what_is_in_it(tmp_path, microvolts):
+    raw = make_raw(microvolts * 1e-6, NAMES, RATE)
+    epochs = make_epochs(microvolts.reshape(3, 5, -1).swapaxes(0, 1) * 1e-6, NAMES, RATE)
+    raw.save(tmp_path / "a_raw.fif")
+    epochs.save(tmp_path / "a-epo.fif")
+    mne.write_evokeds(tmp_path / "a-ave.fif", [epochs.average()])
+    mne.compute_covariance(epochs).save(tmp_path / "a-cov.fif")
+    check(open_recording(shutil.copy(tmp_path / "a_raw.fif", tmp_path / "raw-epo.fif")), microvolts)
+    pieces = open_recording(shutil.copy(tmp_path / "a-epo.fif", tmp_path / "epochs_raw.fif"))
+    np.testing.assert_allclose(pieces.read_pieces([0, 1, 2]) * 1e-6, epochs.get_data(), atol=1e-9)
+    assert "holds averages over trials" in refusal(tmp_path / "a-ave.fif")
+    assert "holds a covariance" in refusal(tmp_path / "a-cov.fif")
+    assert "holds averages over trials" in refusal(shutil.copy(tmp_path / "a-ave.fif", tmp_path / "b_raw.fif"))
+
+
+# Recordings in several files
+
+
+@pytest.fixture
+def brainvision(tmp_path, microvolts):
+    pytest.importorskip("pybv")
+    mne.export.export_raw(tmp_path / "a.vhdr", make_raw(microvolts * 1e-6, NAMES, RATE), verbose="ERROR")
+    return tmp_path / "a.vhdr"
+
+
+def edit(header, old, new):
+    text = header.read_text(encoding="utf-8")
+    assert re.search(old, text)
+    header.write_text(re.sub(old, new, text), encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_brainvision_files_that_were_renamed(brainvision, microvolts):
+    data, markers = brainvision.with_suffix(".eeg"), brainvision.with_suffix(".vmrk")
+    header = brainvision.rename(brainvision.with_name("b.vhdr"))
+    recording = open_recording(header)
+    check(recording, microvolts)
+    assert "note: the data are in a.eeg, as the header says" in recording.notes
+    data.rename(data.with_name("b.eeg"))
+    markers.rename(markers.with_name("b.vmrk"))
+    assert re.search(r"names a.eeg as its data.*DataFile=, MarkerFile=", refusal(header))
+    edit(header, r"(DataFile|MarkerFile)=a", r"\1=b")
+    check(open_recording(header), microvolts)
+    check(open_recording(data.with_name("b.eeg")), microvolts)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_copied_brainvision_header_names_another_recording(brainvision, microvolts):
+    """MNE would read person a as person b."""
+    other = brainvision.with_name("b.eeg")
+    other.write_bytes(np.frombuffer(brainvision.with_suffix(".eeg").read_bytes(), "<f4")[::-1].tobytes())
+    header = shutil.copy(brainvision, brainvision.with_name("b.vhdr"))
+    assert re.search("names a.eeg as its data.*but b.eeg lies beside it.*write b.eeg into it", refusal(header))
+    edit(header, "DataFile=a.eeg", "DataFile=b.eeg")
+    check(open_recording(header), microvolts[::-1, ::-1])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("IEEE_FLOAT_32", "INT_16"), ("MULTIPLEXED", "VECTORIZED"), ("NumberOfChannels=3", "NumberOfChannels=6")],
+)
+def test_a_brainvision_header_that_does_not_fit_its_data(brainvision, microvolts, old, new):
+    edit(brainvision, "DataFormat=BINARY", f"DataFormat=BINARY\nDataPoints={SECONDS * RATE}")
+    check(open_recording(brainvision), microvolts)
+    right = brainvision.read_text(encoding="utf-8")
+    if new == "VECTORIZED":
+        brainvision.with_suffix(".eeg").write_bytes(brainvision.with_suffix(".eeg").read_bytes()[:-1200])
+    edit(brainvision, old, new)
+    assert re.search(r"a.eeg has \d+ bytes; \d channels.*DataPoints.*Correct the one", refusal(brainvision))
+    brainvision.write_text(right, encoding="utf-8")
+    check(open_recording(brainvision), microvolts[:, : -100 if new == "VECTORIZED" else None])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_brainvision_data_that_were_cut_off_are_read_and_noted(brainvision, microvolts):
+    data = brainvision.with_suffix(".eeg")
+    data.write_bytes(data.read_bytes()[:-13])
+    recording = open_recording(brainvision)
+    check(recording, microvolts[:, :-2])
+    assert any("truncated, or one of these is wrong" in note for note in recording.notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_epochs_of_eeglab_and_the_way_that_the_error_names(tmp_path, microvolts):
+    pytest.importorskip("eeglabio")
+    epochs = make_epochs(microvolts.reshape(3, 5, -1).swapaxes(0, 1) * 1e-6, NAMES, RATE)
+    mne.export.export_epochs(tmp_path / "a.set", epochs, verbose="ERROR")
+    text = refusal(tmp_path / "a.set")
+    assert "mne.read_epochs_eeglab" in text and "Epochs" in text
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    batch = extractor(mne.read_epochs_eeglab(tmp_path / "a.set", verbose="ERROR"))
+    np.testing.assert_allclose(batch["input_values"], extractor(epochs)["input_values"], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_belongs_to_a_recording_is_missing(tmp_path):
+    (tmp_path / "x.ds").mkdir()
+    assert "x.res4" in refusal(tmp_path / "x.ds")
+    (tmp_path / "a.lay").write_text("[FileInfo]\nFile=a.dat\nFileType=Interleaved\n")
+    assert "is not beside it" in refusal(tmp_path / "a.lay")
