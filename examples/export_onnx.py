@@ -6,7 +6,8 @@ Exports a checkpoint to ONNX, to run it without torch, and checks the file again
 
 The outputs are the `logits` of a classifier, or the `last_hidden_state` and `pooler_output` of any other checkpoint's
 encoder. The number of windows is free; the numbers of channels and samples are fixed, by default those of the
-checkpoint's feature extractor, or 19 electrodes of the 10-20 system if it takes channels as recorded. The file has no masks: windows must not be padded.
+checkpoint's feature extractor, or 19 electrodes of the 10-20 system if it takes channels as recorded. The file has no
+masks: windows must not be padded.
 """
 
 from dataclasses import dataclass, field
