@@ -1,16 +1,26 @@
 """What weights have seen: the record travels, keeps everyone, and people seen are refused by name."""
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
+from datasets import Dataset
 from tasks import manifest_task
+from transformers import EarlyStoppingCallback, TrainingArguments
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
 from neuript_hf.checkpoints.provenance import machine_name
+from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import (
     BENCHMARK_OVERLAPS,
     SeenDataset,
     TrainingRecord,
     TrainingStage,
+    choices_on_validation,
+    history_known,
     overlapping_benchmarks,
     read_training_record,
     refuse_seen,
@@ -22,7 +32,7 @@ from neuript_hf.checkpoints.training_record import (
 from neuript_hf.data.descriptions import list_descriptions, read_description
 from neuript_hf.data.preparation import RejectionRules
 from neuript_hf.data.simulation import simulate_dataset
-from neuript_hf.data.tasks import task_table
+from neuript_hf.data.tasks import TaskArguments, load_task, task_table
 
 
 def stage(*subjects, kind="pre-training"):
@@ -43,9 +53,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"stages": [{"kind": "x", "datasets": []}]}', '{"stages": ['])
 def test_another_file_is_no_record(tmp_path, content):
     (tmp_path / "training.json").write_text(content)
-    with pytest.raises(
-        ValueError, match="is not a training record .* Expected a list `stages` .* kind, datasets, sub"
-    ):
+    with pytest.raises(ValueError, match="is not a training record.* Expected .*list `stages`"):
         read_training_record(tmp_path)
 
 
@@ -73,7 +81,10 @@ RECORD = TrainingRecord([stage("tusz/01", "siena/02", "eegmat/eegmat-03")])
         (["eegmat-03"], "copy", []),
         (["01", "02"], None, ["siena/02", "tusz/01"]),  # nobody knows which set: any may be meant
         (["sub-01"], "TUSZ", ["tusz/01"]),
-        (["1", "001"], None, []),
+        (["1", "001"], None, ["tusz/01"]),
+        (["sub-3", "EEGMAT 03"], "eegmat", ["eegmat/eegmat-03"]),
+        (["mental_arithmetic/3"], None, ["eegmat/eegmat-03"]),  # the same public recordings under another name
+        (["11", "A01", "B01"], "tusz", []),
         ([], None, []),
     ],
 )
@@ -83,6 +94,58 @@ def test_who_has_been_seen(subjects, dataset, seen):
 
 def test_without_a_record_nobody_is_known():
     assert seen_people(None, ["tusz/01"]) == []
+
+
+def test_people_who_were_recorded_without_a_data_set_are_found_in_any():
+    record = TrainingRecord([stage("S01")])
+    assert seen_people(record, ["1", "here/01"]) == seen_people(record, ["sub-1"], "here") == ["S01"]
+    assert seen_people(record, ["11", "here/A01"]) == []
+
+
+def test_an_adapter_has_seen_the_people_of_its_base(tmp_path):
+    write_training_record(tmp_path / "base", RECORD)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(tmp_path / "base")})
+    )
+    record = read_training_record(tmp_path / "adapter")
+    assert record.subjects == RECORD.subjects and not record.complete and RECORD.complete
+    assert not history_known(record) and not history_known(None) and history_known(RECORD)
+    write_training_record(tmp_path / "adapter", RECORD.followed_by(stage("mine/07")))
+    assert read_training_record(tmp_path / "adapter").complete
+
+
+@pytest.mark.parametrize(
+    ("arguments", "callbacks", "choices"),
+    [
+        ({}, [], []),
+        ({"eval_strategy": "epoch", "metric_for_best_model": "loss"}, [], []),
+        ({"load_best_model_at_end": True}, [], ["load_best_model_at_end"]),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}, [], ["reduce_lr_on_plateau"]),
+        ({}, [EarlyStoppingCallback()], ["early stopping"]),
+    ],
+)
+def test_people_on_whom_a_training_chooses_are_recorded(tmp_path, arguments, callbacks, choices):
+    """Not those of an evaluation that is only looked at."""
+    if "load_best_model_at_end" in arguments:
+        arguments |= {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    training = TrainingArguments(str(tmp_path), use_cpu=True, **arguments)
+    assert choices_on_validation(training, callbacks) == choices
+    people = Dataset.from_dict({"subject": ["4", "5", "4"]})
+    for evaluated in (people, {"one": people.select([0]), "other": people.select([1])}):
+        trainer = SimpleNamespace(
+            args=training,
+            callback_handler=SimpleNamespace(callbacks=callbacks),
+            state=SimpleNamespace(global_step=7),
+            eval_dataset=evaluated,
+        )
+        seen = [SeenDataset("mine", 1, 9, 0.1)], ["mine/1"]
+        recorded = TrainingStage.of(trainer, "fine-tuning", seen, 9, 1.0, {})
+        assert recorded.chosen_on == (["mine/4", "mine/5"] if choices else []) and recorded.subjects == ["mine/1"]
+        write_training_record(tmp_path, TrainingRecord([recorded]))
+        record = read_training_record(tmp_path)
+        assert record.chosen_on == recorded.chosen_on and record.subjects == ["mine/1"]
+        assert seen_people(record, ["4", "05", "6"], "mine") == recorded.chosen_on
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +199,90 @@ def test_people_of_a_training_on_windows(manifest):
         assert (datasets[0].name, datasets[0].people, datasets[0].windows) == (expected, 2, 3)
 
 
+@pytest.fixture
+def task(tmp_path):
+    """Two people in each split of a folder called "folder"; nobody opens the files."""
+    (tmp_path / "folder").mkdir()
+    rows = []
+    for number, split in enumerate(["train", "train", "val", "val", "test", "test"]):
+        (tmp_path / "folder" / f"{number}_raw.fif").touch()
+        rows.append({"file": f"{number}_raw.fif", "subject": f"sub-{number:02d}", "label": "x", "split": split})
+    pd.DataFrame(rows).to_csv(tmp_path / "folder" / "manifest.csv", index=False)
+    return TaskArguments(data=str(tmp_path / "folder"))
+
+
+def windows(*numbers):
+    return {"subject": [f"sub-{number:02d}" for number in numbers]}
+
+
+def test_scored_people_are_called_what_they_are(task, tmp_path):
+    everybody, train = windows(2, 3, 4, 4, 5), windows(0, 1, 5)
+    tested = TestedPeople.of(task, None, windows(2, 3), windows(0, 1))
+    assert tested.unseen == ["sub-02", "sub-03"] and str(tested) == "2 unseen people"
+    assert str(TestedPeople.of(task, None, windows(2), choices=["early stopping"])) == (
+        "1 people on whom something was chosen, so they are not unseen"
+    )
+    # weights without a record: nobody is unseen, whatever is trained afterwards
+    tested = TestedPeople.of(task, str(tmp_path), everybody, train)
+    assert tested.unseen == [] and tested.unknown == ["sub-02", "sub-03", "sub-04"] and tested.trained_on == ["sub-05"]
+    assert "3 people of whom nobody knows whether the weights have seen them" in str(tested)
+    write_training_record(tmp_path, TrainingRecord([stage("folder/sub-02")], gaps=["Nobody knows what was before."]))
+    tested = TestedPeople.of(task, str(tmp_path), everybody, train)
+    assert tested.seen == ["sub-02"] and tested.unknown == ["sub-03", "sub-04"] and tested.unseen == []
+    write_training_record(tmp_path, TrainingRecord([stage("folder/S2")]))
+    tested = TestedPeople.of(task, str(tmp_path), everybody, train).to_dict()
+    assert tested["unseen"] == ["sub-03", "sub-04"] and tested["seen"] == ["sub-02"]
+    assert tested["description"] == (
+        "2 unseen people, 1 people who were trained on in other windows, 1 people whom the weights have seen"
+    )
+
+
+def test_people_are_refused_under_any_spelling(task, tmp_path):
+    """Also those on whom something was chosen; a data set without a name is called as its folder."""
+    record = TrainingRecord([replace(stage("folder/folder-3"), chosen_on=["folder/4"])])
+    write_training_record(tmp_path, record)
+    with pytest.raises(
+        ValueError, match="the weights have seen: folder/4, folder/folder-3 .here sub-03, sub-04."
+    ) as e:
+        refuse_seen(task, str(tmp_path))
+    assert "On folder/4 the best checkpoint or something else was chosen" in str(e.value)
+    assert refuse_seen(replace(task, allow_seen_people=True), str(tmp_path)) == ["folder/4", "folder/folder-3"]
+    assert refuse_seen(replace(task, dataset="other"), str(tmp_path)) == []
+    write_training_record(tmp_path, TrainingRecord([stage("eegmmidb/eegmmidb-003")]))
+    with pytest.raises(ValueError, match="the weights have seen: eegmmidb/eegmmidb-003"):
+        refuse_seen(replace(task, dataset="eegmmidb_mi"), str(tmp_path))
+
+
+def test_people_on_whom_a_training_chooses_are_not_scored_as_unseen(task, tmp_path):
+    training = TrainingArguments(str(tmp_path), use_cpu=True)
+    assert without_chosen_on(task, training) == (task, [])
+    options = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    training = TrainingArguments(str(tmp_path), use_cpu=True, **options)
+    scored, choices = without_chosen_on(task, training)
+    assert scored.evaluate_on == ["test"] and choices == ["load_best_model_at_end"]
+    assert task.evaluate_on == ["validation", "test"]
+    message = "load_best_model_at_end chooses on the people of validation, so they are not unseen, and nobody else"
+    with pytest.raises(ValueError, match=message):
+        without_chosen_on(replace(task, evaluate_on=["val"]), training)
+    table = pd.read_csv(f"{task.data}/manifest.csv", dtype=str)
+    table[table["split"] != "test"].to_csv(f"{task.data}/manifest.csv", index=False)
+    with pytest.raises(ValueError, match=message):
+        without_chosen_on(task, training)
+
+
+def test_only_people_who_can_be_scored_are(task):
+    assert replace(task, evaluate_on=["val", "valid", "test"]).evaluate_on == ["validation", "test"]
+    for names in (["dev"], []):
+        with pytest.raises(ValueError, match="evaluate_on must be of train, val"):
+            replace(task, evaluate_on=names)
+    with pytest.raises(ValueError, match="evaluate_on must not name train"):
+        load_task(replace(task, evaluate_on=["train", "test"]), NeurIPTFeatureExtractor(), 0)
+    table = pd.read_csv(f"{task.data}/manifest.csv", dtype=str)
+    table[table["split"] != "test"].to_csv(f"{task.data}/manifest.csv", index=False)
+    with pytest.raises(ValueError, match="Nobody is in test; the recordings of .* are in train, validation"):
+        load_task(replace(task, evaluate_on=["test"]), NeurIPTFeatureExtractor(), 0)
+
+
 def test_a_task_that_does_not_exist():
     with pytest.raises(ValueError, match="must be one of arithmetic, eyes.*imagery, but is 'sleep'"):
         manifest_task("sleep", "manifest.csv")
@@ -143,13 +290,15 @@ def test_a_task_that_does_not_exist():
 
 def test_benchmarks_that_overlap_with_a_corpus():
     uses = {name: read_description(name).use for name in list_descriptions()}
-    ours = {"eegmat", "ssvep_exo"}
+    ours = {"eegmat", "ssvep_exo", "eegmmidb_mi"}
     assert {name for overlap in BENCHMARK_OVERLAPS for name in overlap.datasets} <= set(uses) | ours
     corpus = [name for name, use in uses.items() if use == "pre-training"]
     paper = {overlap.benchmark: overlap.relation for overlap in overlapping_benchmarks(corpus)}
     assert paper["TUSZ"] == paper["SEED-IV"] == "the same recordings" and "patients may recur" in paper["TUAB"]
     assert "people may recur" in paper["SEED-V"] and "MentalArithmetic" not in paper
     assert [overlap.benchmark for overlap in overlapping_benchmarks(["eegmat", "muse_seq"])] == ["MentalArithmetic"]
+    for name in ("eegmmidb", "eegmmidb_mi", "EEGMMIDB"):
+        assert [overlap.benchmark for overlap in overlapping_benchmarks([name])] == ["PhysioNet-MI"]
     assert overlapping_benchmarks([]) == []
 
 

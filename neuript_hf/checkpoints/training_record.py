@@ -7,6 +7,7 @@ data set is not person 01 of another.
 """
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -16,18 +17,20 @@ from typing import Any
 import pandas as pd
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, SchedulerType, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from ..data.atomic import write_json
 from ..data.identity import dataset_key, full_name, person_key
 from ..data.shards import read_outcomes, read_settings
 from ..data.tasks import TaskArguments, task_table
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from ..history import RECORD_FILE, read_record
+from ..history import RECORD_FILE, join_records, read_record
 from .provenance import machine_name, provenance
 
 
 logger = logging.get_logger(__name__)
+
+ADAPTER_FILE = "adapter_config.json"  # PEFT's
 
 
 @dataclass
@@ -158,7 +161,8 @@ class TrainingRecord:
 
 def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
     """
-    The record in a checkpoint folder. `None` if there is none; then it is unknown whom the weights have seen.
+    The record in a checkpoint folder. `None` if there is none; then it is unknown whom the weights have seen. An
+    adapter without a record of its own has seen the people of its base, and others that nobody knows.
 
     Args:
         checkpoint: a folder, or a repository on the Hub.
@@ -168,6 +172,10 @@ def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
         ValueError: if the file is not such a record.
     """
     content = read_record(checkpoint)
+    adapter = cached_file(str(checkpoint), ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
+    if content is None and adapter is not None:
+        base = json.loads(Path(adapter).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        content = join_records([read_record(base) if base else None, None])
     return None if content is None else record_of(content)
 
 

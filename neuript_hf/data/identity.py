@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
+import pyarrow
+from datasets import Dataset, concatenate_datasets
 from scipy.spatial import cKDTree
 
 
@@ -32,16 +33,16 @@ _NO_NAME = ("", "n/a", "nan", "none", "null")
 
 # Bytes at the start, in the middle and at the end of files of one size that are compared before the whole files.
 _BLOCK = 1 << 16
-# Windows have the same samples where the courses of their amplitude correlate at least so much. Candidates are found
-# by their distance in a few random projections, which is below this one for such windows.
-_SAME_COURSE, _PROJECTIONS, _DISTANCE = 0.99, 12, 1.0
+# Windows have the same samples where these correlate at least so much: 16 bit of an EDF file are enough. Candidates
+# are found by the courses of their amplitude, whose distance in a few random projections is then below this one.
+_SAME, _PROJECTIONS, _DISTANCE = 0.99, 12, 1.0
 # Share of a recording's windows that another one must have as well: all may begin with the same calibration signal.
-_SHARED = 0.05
+_SHARED = 0.1
 
 
 def is_named(name: str) -> bool:
     """Whether a cell of the column `subject` names anybody."""
-    return str(name).strip().casefold() not in _NO_NAME
+    return _plain(name) not in _NO_NAME
 
 
 def person_key(name: str, dataset: str = "") -> str:
@@ -206,46 +207,52 @@ def _digest(file: Path) -> bytes:
 def shared_windows(splits: Mapping[str, Dataset]) -> dict[tuple[str, str], tuple[float, float]]:
     """
     Recordings with the same samples in windows of theirs, whatever their files are: for each pair the starts of the
-    first such window in both, in seconds. A twentieth of the windows of one of them is enough.
+    first such window in both, in seconds. A tenth of the windows of one of them is enough.
 
     Args:
-        splits: windows of `load_recordings`, all of one length or not.
+        splits: windows of `load_recordings`.
     """
-    courses, recordings, onsets = [], [], []
-    for windows in splits.values():
-        for batch in windows.select_columns(["input_values"]).with_format("arrow").iter(1000):
-            for window in batch["input_values"]:
-                courses.append(_course(window.values.flatten().to_numpy().reshape(len(window.values), -1)))
-        recordings += list(windows["recording"])
-        onsets += list(windows["onset"])
-    recordings, onsets = np.asarray(recordings), np.asarray(onsets)
+    windows = concatenate_datasets(list(splits.values()))
+    recordings, onsets = np.asarray(windows["recording"]), np.asarray(windows["onset"])
+    signals = windows.select_columns(["input_values"]).with_format("arrow")
+    courses = [_course(_signal(row)) for batch in signals.iter(1000) for row in batch["input_values"]]
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     lengths = np.array([len(course) for course in courses])
-    for length in set(lengths) - {0}:
+    for length in set(lengths.tolist()) - {0}:
         rows = np.flatnonzero(lengths == length)
         alike = np.stack([courses[row] for row in rows])
         projections = np.random.default_rng(0).normal(size=(length, _PROJECTIONS))
         pairs = cKDTree(alike @ projections).query_pairs(_DISTANCE, output_type="ndarray")
-        pairs = pairs[(alike[pairs[:, 0]] * alike[pairs[:, 1]]).sum(axis=1) >= _SAME_COURSE]
-        for one, other in rows[pairs]:
-            one, other = sorted((one, other), key=lambda row: (recordings[row], row))
-            if recordings[one] != recordings[other]:
-                pair = (str(recordings[one]), str(recordings[other]))
-                found.setdefault(pair, []).append((float(onsets[one]), float(onsets[other])))
+        pairs = pairs[recordings[rows][pairs[:, 0]] != recordings[rows][pairs[:, 1]]]
+        pairs = pairs[(alike[pairs[:, 0]] * alike[pairs[:, 1]]).sum(axis=1) >= _SAME]
+        for pair in rows[pairs].tolist():
+            one, other = sorted(pair, key=lambda row: recordings[row])
+            if _same(*(_signal(signals[row]["input_values"][0]) for row in (one, other))):
+                names = (str(recordings[one]), str(recordings[other]))
+                found.setdefault(names, []).append((float(onsets[one]), float(onsets[other])))
     counts = dict(zip(*np.unique(recordings, return_counts=True), strict=True))
     return {
-        pair: min(starts)
-        for pair, starts in sorted(found.items())
-        if len(starts) >= _SHARED * min(counts[name] for name in pair)
+        names: min(starts)
+        for names, starts in sorted(found.items())
+        if len(starts) >= _SHARED * min(counts[name] for name in names)
     }
 
 
-def _course(window: np.ndarray) -> np.ndarray:
+def _signal(window: pyarrow.ListScalar) -> np.ndarray:
+    """`[C, T]`."""
+    return window.values.flatten().to_numpy().reshape(len(window.values), -1)
+
+
+def _course(signal: np.ndarray) -> np.ndarray:
     """Mean magnitude over the channels `[T]`, standardised to length 1; empty where nothing changes."""
-    course = np.abs(window).mean(axis=0)
+    course = np.abs(signal).mean(axis=0)
     course = course - course.mean()
     size = np.linalg.norm(course)
     return course / size if size > 1e-6 else course[:0]
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and np.corrcoef(one.ravel(), other.ravel())[0, 1] >= _SAME
 
 
 def overlapping_windows(
