@@ -437,6 +437,12 @@ def test_epochs_of_eeglab_and_the_way_that_the_error_names(tmp_path, microvolts)
     np.testing.assert_allclose(batch["input_values"], extractor(epochs)["input_values"], atol=1e-4)
 
 
+def test_one_of_several_files_alone(tmp_path):
+    for name, header in (("a.eeg", ".vhdr"), ("a.vmrk", ".vhdr"), ("a.fdt", ".set")):
+        (tmp_path / name).write_bytes(b"numbers")
+        assert f"without its header: open the {header} file" in refusal(tmp_path / name)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_belongs_to_a_recording_is_missing(tmp_path):
     (tmp_path / "x.ds").mkdir()

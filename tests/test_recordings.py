@@ -362,7 +362,7 @@ def test_errors_name_broken_files_and_what_is_wrong(tmp_path, microvolts):
         "none.edf": (data[:1024], "has no data"),
         "noise.fif": (data[1:], "neither a signal nor epochs: it may be truncated or corrupt"),
         "noise.gdf": (data[1:], "can't read the file, it may be truncated or corrupt"),
-        "noise.xyz": (data[1:], "can't read the file"),
+        "noise.xyz": (data[1:], "No reader is known for files that end in .xyz"),
         "noise.mat": (data[1:], "corrupt|Unknown mat file"),
         "noise.npy": (data[1:], "corrupt|pickle"),
     }

@@ -116,6 +116,11 @@ def _check_is_recording(path: Path) -> None:
         if path.stat().st_size == 0:
             raise ValueError("The file is empty: 0 bytes.")
         refuse_foreign_content(path)
+        header = _HEADERS.get(path.suffix.lower())
+        if header in (".vhdr", ".ahdr", ".set") and not _is_nihon_kohden(path):
+            raise ValueError(
+                f"This is one of several files of a recording, without its header: open the {header} file."
+            )
     elif path.suffix.lower() not in FOLDERS:
         files = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
         more = f" and {len(files) - 5} more" if len(files) > 5 else ""
@@ -203,6 +208,11 @@ def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) ->
     return _with_units(source, ["V"] * len(source.ch_names), np.ones(len(source.ch_names)), unit)
 
 
+def _is_nihon_kohden(path: Path) -> bool:
+    """Its files end in .eeg as those of BrainVision do."""
+    return path.suffix.lower() == ".eeg" and _first_bytes(path).startswith((b"EEG-", b"QI-", b"DAE"))
+
+
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
         return b""
@@ -219,16 +229,24 @@ def _read(reader: Callable, path: Path, **options) -> Any:
     """
     try:
         return reader(path, **({"preload": False, "verbose": "ERROR"} | options))
-    except (UnicodeDecodeError, PermissionError):
+    except PermissionError:
         raise
     except FileNotFoundError as error:
         missing = Path(error.filename).name if error.filename else str(error).replace(f"{path.parent}{os.sep}", "")
         raise ValueError(f"A file that belongs to the recording is not beside it: {missing.strip('.')}.") from error
     except Exception as error:
         text = " ".join(str(error).split()).replace(str(path), path.name) or type(error).__name__
-        package = re.search(r"module (?:named )?'?([A-Za-z_]\w*)\S* is needed|No module named '(\w+)", text)
+        if "Unsupported file type" in text:
+            raise ValueError(
+                f"No reader is known for files that end in {path.suffix or 'nothing'}. If the ending is wrong, rename "
+                "the file; if not, convert it, to EDF for example."
+            ) from error
+        package = re.search(
+            r"module (?:named )?'?([A-Za-z_]\w*)\S* is needed|No module named '(\w+)|The (\w+) package is required",
+            text,
+        )
         if package:
-            name = package[1] or package[2]
+            name = next(filter(None, package.groups()))
             raise ValueError(
                 f"Reading this format takes a package that is not installed: pip install {name}."
             ) from error
@@ -245,7 +263,9 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
     file = corrected_copy(path, header) if header.corrected else path
     try:
         source = _read(reader, file, **options)
-    except UnicodeDecodeError:
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
         file = corrected_copy(path, header) if header.corrected else path
         source = _read(reader, file, encoding="latin1", **options)
     signals = signal_numbers(source)
