@@ -38,7 +38,7 @@ def plan_windows(
             left.
     """
     rate = resampler.target
-    lengths = [resampler.outputs(segment.stop - segment.start) for segment in source.segments]
+    lengths = _lengths(source, resampler)
     longest = max(lengths, default=0)
     if not longest or not source.segments[0].stop:
         raise ValueError("The recording is empty: it has no samples.")
@@ -58,7 +58,7 @@ def plan_windows(
     if onsets is not None:
         if stride_seconds is not None:
             raise ValueError("Give onsets or stride_seconds, not both.")
-        windows = _windows_at(source, resampler, onsets, samples, report)
+        windows = _windows_at(source, lengths, onsets, samples, rate, report)
     else:
         windows = _windows_in_order(source, lengths, samples, rate, stride_seconds or samples / rate, report)
     kept = ~source.rejected(onsets_of(source, windows, rate), samples / rate, reject_by_annotation)
@@ -70,6 +70,19 @@ def plan_windows(
         )
     report.windows = int(kept.sum())
     return windows[kept], samples, np.flatnonzero(kept)
+
+
+def _lengths(source: Recording, resampler: Resampler) -> list[int]:
+    """Length of each segment in samples of the output, of which windows are made."""
+    sizes = [segment.stop - segment.start for segment in source.segments]
+    lengths = [resampler.outputs(size) for size in sizes]
+    if not source.in_pieces:
+        # at the recording's end a window may be half a sample longer, but not where a gap follows
+        change = resampler.target / source.sampling_rate
+        lengths[:-1] = [
+            min(length, int((size + 0.5) * change)) for length, size in zip(lengths[:-1], sizes, strict=False)
+        ]
+    return lengths
 
 
 def _windows_in_order(
@@ -88,7 +101,8 @@ def _windows_in_order(
         rest += (length - (starts[-1] + samples if count else 0)) / rate
     windows = np.concatenate(windows)
     count = len(windows) // len(lengths) if source.in_pieces else len(windows)
-    report.steps.append(f"windows: {count} of {samples / rate:g} s{' in each piece' * source.in_pieces}")
+    every = "" if abs(stride * rate - samples) < 0.5 else f", one every {stride:g} s"
+    report.steps.append(f"windows: {count} of {samples / rate:g} s{every}{' in each piece' * source.in_pieces}")
     if rest > 0:
         where = "the last " if len(lengths) == 1 else ""
         report.steps.append(
@@ -98,17 +112,15 @@ def _windows_in_order(
 
 
 def _windows_at(
-    source: Recording, resampler: Resampler, onsets: Sequence[float], samples: int, report: ChannelReport
+    source: Recording, lengths: list[int], onsets: Sequence[float], samples: int, rate: int, report: ChannelReport
 ) -> np.ndarray:
     """Windows that begin at given seconds; of epochs, in each of them."""
-    rate = resampler.target
     if not len(onsets):
         raise ValueError("onsets is empty: there is no window to cut.")
     onsets = np.asarray(onsets, dtype=float)
-    # the last sample of a segment may stand for half an output sample more
     numbers = [source.segment_of(onset, (samples - 0.5) / rate) for onset in onsets]
-    if source.in_pieces:
-        numbers = [0 if number == 0 else None for number in numbers]
+    possible = {0} if source.in_pieces else {number for number, length in enumerate(lengths) if length >= samples}
+    numbers = [number if number in possible else None for number in numbers]
     outside = [onset for onset, number in zip(onsets.tolist(), numbers, strict=True) if number is None]
     if outside:
         gaps = f" (gaps: {', '.join(f'{a:g} to {b:g} s' for a, b in source.gaps)})" if source.gaps else ""
@@ -120,9 +132,8 @@ def _windows_at(
     report.steps.append(f"windows: {len(onsets)} of {samples / rate:g} s, at the onsets given")
     windows = []
     for number, onset in zip(numbers, onsets, strict=True):
-        segment = source.segments[number]
-        last = resampler.outputs(segment.stop - segment.start) - samples
-        windows.append((number, min(max(0, round((onset - segment.onset) * rate)), last)))
+        start = round((onset - source.segments[number].onset) * rate)
+        windows.append((number, min(max(0, start), lengths[number] - samples)))
     if source.in_pieces:
         windows = [(piece, start) for piece in range(len(source.segments)) for _, start in windows]
     return np.array(windows)

@@ -329,10 +329,13 @@ def check_no_window_crosses(raw):
         return
     recording, part = as_recording(raw), np.rint(raw.get_data("part")[0])
     for onset in batch.onsets:
-        segment = recording.segments[recording.segment_of(onset, 0.99)]
+        segment = recording.segments[recording.segment_of(onset, 0.98)]
         start = segment.start + round((onset - segment.onset) * recording.sampling_rate)
         mixed = int(recording.sampling_rate != RATE)
         inside = part[start + mixed : start + round(recording.sampling_rate) - mixed]
+        start, end = segment.onset, segment.onset + (segment.stop - segment.start) / recording.sampling_rate
+        last = segment is recording.segments[-1]
+        assert start - 1e-9 <= onset and onset + 1.0 <= end + (0.5 / 64 if last else 0.5 / recording.sampling_rate)
         assert len(set(inside)) == 1, f"the window at {onset} s crosses from {inside[0]} to {inside[-1]}"
     assert len(recording.gaps) == sum(line.startswith("gap:") for line in batch.report.steps)
 

@@ -212,7 +212,7 @@ def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, i
         resampled = resampled or samples_per_record(recording.source) != round(record, 6)
         missing = np.diff(record_onsets(path, header)) - header.record_seconds
         # a record that comes a sample late is rounding of the clock
-        gaps = {round((int(k) + 1) * record): float(missing[k]) for k in np.flatnonzero(missing > 1.5 / rate)}
+        gaps = {round((int(k) + 1) * record): float(missing[k]) for k in np.flatnonzero(np.abs(missing) > 1.5 / rate)}
         before = sum(seconds for sample, seconds in gaps.items() if sample <= first)
         inside = [(sample - first, seconds) for sample, seconds in gaps.items() if first < sample < first + samples]
         breaks += [(begin + at, seconds) for at, seconds in inside]
