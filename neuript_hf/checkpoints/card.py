@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, HfArgumentParser
 
+from ..data.targets import MAIN_SCORES, SCORE_TITLES
 from .links import code_files
 from .saving import model_class_of
 from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record, weights_of
@@ -70,6 +71,8 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
     architecture = config["architectures"][0]
     results_file = folder / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else None
+    # cards of the first task checkpoints are from before the other problem types
+    problem_type = config.get("problem_type") or "single_label_classification"
     names = {"model": "fine-tuned", "head_start": "frozen features + fit", "baseline": "classical baseline"}
     record = read_training_record(folder)
     known, record = record is not None, record or TrainingRecord()
@@ -79,6 +82,9 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         name=folder.resolve().name,
         architecture=architecture,
         config=SimpleNamespace(**({"id2label": {}} | config)),
+        problem_type=problem_type,
+        main=MAIN_SCORES[problem_type],
+        columns=SCORE_TITLES[problem_type],
         extractor=extractor,
         parameters=f"{count_parameters(folder):,}",
         has_weights=any(folder.glob("model*.safetensors")),

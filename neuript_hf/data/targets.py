@@ -15,6 +15,23 @@ PROBLEM_TYPES = (ONE_CLASS, SEVERAL, NUMBERS)
 # Between the labels of a recording that has several.
 SEPARATOR = ";"
 YES_OR_NO = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+# The score that has an interval over people, and what tables show.
+MAIN_SCORES = {ONE_CLASS: "balanced_accuracy", SEVERAL: "macro_auroc", NUMBERS: "pearson_r"}
+SCORE_TITLES = {
+    ONE_CLASS: {
+        "balanced_accuracy": "balanced accuracy",
+        "cohen_kappa": "Cohen's kappa",
+        "weighted_f1": "weighted F1",
+        "auroc": "AUROC",
+    },
+    SEVERAL: {
+        "macro_auroc": "macro AUROC",
+        "macro_auc_pr": "macro AUC-PR",
+        "macro_f1": "macro F1",
+        "micro_f1": "micro F1",
+    },
+    NUMBERS: {"pearson_r": "Pearson r", "r2": "R2", "rmse": "RMSE", "mae": "MAE"},
+}
 CHOICE = (
     f"Say what the labels are: problem_type={ONE_CLASS!r} (each text is a class), {SEVERAL!r} (texts separated by "
     f"{SEPARATOR!r}, or columns of 0 and 1) or {NUMBERS!r} (numbers to predict)."

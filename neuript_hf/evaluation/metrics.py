@@ -18,7 +18,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score, cohen_kappa_score, f1_score, recall_score, roc_auc_score
 from transformers import EvalPrediction
 
-from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
+from ..data.targets import MAIN_SCORES, NUMBERS, ONE_CLASS, SCORE_TITLES, SEVERAL, Targets
 from .target_scores import (
     macro_auroc,
     mean_correlation,
@@ -69,15 +69,6 @@ def _ranking_score(score: Callable, labels: np.ndarray, probabilities: np.ndarra
 
 SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     score.__name__: score for score in (balanced_accuracy, cohen_kappa, weighted_f1, auroc, auc_pr)
-}
-
-
-# The score that has an interval over people, and what is printed.
-MAIN_SCORES = {ONE_CLASS: "balanced_accuracy", SEVERAL: "macro_auroc", NUMBERS: "pearson_r"}
-COLUMNS = {
-    ONE_CLASS: {"balanced_accuracy": "balanced acc.", "cohen_kappa": "kappa", "weighted_f1": "F1", "auroc": "AUROC"},
-    SEVERAL: {"macro_auroc": "macro AUROC", "macro_auc_pr": "AUC-PR", "macro_f1": "macro F1", "micro_f1": "micro F1"},
-    NUMBERS: {"pearson_r": "Pearson r", "r2": "R2", "rmse": "RMSE", "mae": "MAE"},
 }
 
 
@@ -354,9 +345,10 @@ def print_scores(title: str, methods: dict[str, dict | None]) -> None:
     """Prints a table with a line for each method that has scores, see [`scores_of`]."""
     methods = {method: scores for method, scores in methods.items() if scores is not None}
     problem_type = next(iter(methods.values())).get("problem_type", ONE_CLASS)
-    main, columns = MAIN_SCORES[problem_type], COLUMNS[problem_type]
-    titles = {columns[main]: 14, "95 % over people": 19}
-    titles |= {title: len(title) + 3 for name, title in columns.items() if name != main} | {"per recording": 15}
+    main, columns = MAIN_SCORES[problem_type], SCORE_TITLES[problem_type]
+    titles = {columns[main]: len(columns[main]) + 2, "95 % over people": 19}
+    titles |= {title: max(8, len(title) + 2) for name, title in columns.items() if name != main}
+    titles["per recording"] = 15
     print(f"\n{title}\n{'':24}" + "".join(f"{name:>{width}}" for name, width in titles.items()))
     for method, scores in methods.items():
         low, high = scores[f"{main}_interval"]
