@@ -356,6 +356,7 @@ def main():
     # a regression, and trainings this short do not overfit.
     settings = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "experts_implementation": "eager"}
     filler = NeurIPTForPreTraining.from_pretrained(demo.model, **settings).eval()
+    filler.refuse_untrained()
     filled = fill_gaps(demo, filler, draw(splits["test"].remove_columns("labels"), FILLED_WINDOWS, demo.seed))
     errors = ", ".join(f"{error:.3f} ({' '.join(name.split())})" for name, error in filled["errors"].items())
     print(f"\nGaps of unseen people: error {errors}.")

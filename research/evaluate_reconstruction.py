@@ -321,6 +321,7 @@ def main():
     for name in arguments.sets:
         refuse_seen(task_of(name, arguments), arguments.model)
     model = NeurIPTForPreTraining.from_pretrained(arguments.model).eval()
+    model.refuse_untrained()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     sums = pd.concat([errors_of_set(name, model, arguments) for name in arguments.sets])
     summary = summarise(sums)

@@ -31,9 +31,16 @@ class StageRecorder(TrainerCallback):
         self.told: dict[str, Any] = {}
         self.stage: dict[str, Any] = {}
         self.resumed: dict | None = None
+        self.before: dict | None = None
         self.seconds, self.since = 0.0, 0.0
 
-    def describe(self, kind: str, seen: tuple[list[SeenDataset], list[str]], recipe: Mapping[str, Any]) -> None:
+    def describe(
+        self,
+        kind: str,
+        seen: tuple[list[SeenDataset], list[str]],
+        recipe: Mapping[str, Any],
+        fingerprints: Mapping[str, list[str]] | None = None,
+    ) -> None:
         """
         Says what the next training is.
 
@@ -55,6 +62,7 @@ class StageRecorder(TrainerCallback):
         if state.global_step:
             *stages, earlier = (self.resumed or {}).get("stages") or [{}]
             before = self.resumed and self.resumed | {"stages": stages}
+        self.before = before
         seen = self.told.get("seen") or self._seen_in_windows()
         if not seen[1]:
             gaps = [UNNAMED]

@@ -28,8 +28,14 @@ NO_FOLDS = (
 
 @torch.no_grad()
 def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16) -> np.ndarray:
-    """The pooled vectors (`pooler_output`) of all windows from the frozen encoder, `[windows, features]`."""
+    """
+    The pooled vectors (`pooler_output`) of all windows from the frozen encoder, `[windows, features]`.
+
+    Raises:
+        ValueError: if the checkpoint had no weights for a part of the encoder.
+    """
     encoder, training = model.base_model, model.training
+    encoder.refuse_untrained()
     model.eval()
     dataset = dataset.remove_columns([name for name in dataset.column_names if name == "labels"])
     loader = DataLoader(dataset, batch_size=batch_size, collate_fn=DataCollatorForEEG())

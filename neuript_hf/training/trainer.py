@@ -15,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
+from transformers.trainer_utils import has_length
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
@@ -65,8 +66,33 @@ class _OneStart(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.steps += 1
 
-    def on_train_end(self, args, state, control, **kwargs):
-        self.steps = 0
+
+class _BlankUnseenGroups(TrainerCallback):
+    """
+    Sets the weights of a new head to zero where no training window has a channel in the pooling group, such as a lobe.
+    Nothing would train them, and a recording with such channels would be judged by random weights.
+    """
+
+    def __init__(self, trainer: Trainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        model, windows = base_model_of(self.trainer.model), self.trainer.train_dataset
+        new = "classifier.weight" in model.untrained_weights or self.trainer.recorder.before == {"stages": []}
+        columns = getattr(windows, "column_names", None) or []
+        if state.global_step or not isinstance(model, NeurIPTForSequenceClassification) or not new:
+            return
+        if model.config.pooling != "lobes" or model.config.channel_groups or "lobe_mask" not in columns:
+            return
+        # the windows of a recording have the same channels
+        names = windows["recording"] if "recording" in columns else range(len(windows))
+        first = sorted({name: index for index, name in reversed(list(enumerate(names)))}.values())
+        masks = windows.select_columns("lobe_mask").select(first)["lobe_mask"]
+        seen = torch.stack([torch.as_tensor(np.asarray(mask)).bool().any(dim=0) for mask in masks]).any(dim=0)
+        weight = model.classifier.weight
+        groups = (-1, len(seen), model.config.hidden_size)
+        with torch.no_grad():
+            weight.unflatten(1, groups)[:, :, ~seen.to(weight.device)] = 0
 
 
 class _WholeSet:
@@ -152,11 +178,8 @@ class NeurIPTTrainer(Trainer):
         training, metrics = given.get("args"), given.get("compute_metrics")
         if training is not None:
             refuse_unsupported(training)
-            if (
-                training.batch_eval_metrics
-                and metrics
-                and "compute_result" not in inspect.signature(metrics).parameters
-            ):
+            keeps = metrics is None or "compute_result" in inspect.signature(metrics).parameters
+            if training.batch_eval_metrics and not keeps:
                 name = getattr(given.get("model"), "main_input_name", "input_values")
                 given["compute_metrics"] = _WholeSet(metrics, name)
         super().__init__(**given)
@@ -174,9 +197,11 @@ class NeurIPTTrainer(Trainer):
         drawing = [thing for thing in (self.train_dataset, self.data_collator) if hasattr(thing, "set_epoch")]
         if drawing:
             self.add_callback(_SetEpoch(drawing))
-        self.add_callback(_OneStart())
+        self._one_start = _OneStart()
+        self.add_callback(self._one_start)
         self.recorder = StageRecorder(self)
         self.add_callback(self.recorder)
+        self.add_callback(_BlankUnseenGroups(self))
 
     @property
     def _bare_model(self) -> nn.Module:
@@ -192,7 +217,23 @@ class NeurIPTTrainer(Trainer):
                 f"{', '.join(inputs)}. Call the column of the data set 'labels', and leave label_names out."
             )
 
+    def train(self, *args, **kwargs):
+        self._one_start.steps = 0
+        return super().train(*args, **kwargs)
+
     # Data
+
+    def get_train_dataloader(self):
+        loader = super().get_train_dataloader()
+        if has_length(loader) and not len(loader):
+            raise ValueError(
+                f"There is no batch to train on: {len(self.train_dataset)} windows do not fill one of "
+                f"{self._train_batch_size * self.args.world_size}, and dataloader_drop_last leaves them out. Lower "
+                "per_device_train_batch_size, or set dataloader_drop_last=False."
+                if self.args.dataloader_drop_last
+                else "There is no window to train on: the data set is empty."
+            )
+        return loader
 
     def get_eval_dataloader(self, eval_dataset=None):
         with self._for_evaluation():
