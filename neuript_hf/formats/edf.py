@@ -17,6 +17,7 @@ from ..electrodes import resolve_channel
 from ..private_apis import samples_per_record
 from ..recordings import Recording, Segment, without
 from ..units import NO_UNIT, microvolts_of
+from .headers import ranges_that_cannot_be
 
 
 # A recording saved as text has the bytes of U+FFFD wherever a byte was not text.
@@ -335,19 +336,13 @@ def _record_step(path: Path, header: EDFHeader) -> float:
 
 def signals_without_scale(header: EDFHeader) -> dict[int, str]:
     """
-    Signals whose header can't turn steps into microvolts, with what is wrong. MNE puts 1 for a range of nothing.
+    Signals whose header can't turn steps into microvolts, with what is wrong.
 
     Raises:
         ValueError: where this is so of all EEG signals.
     """
-    wrong = {}
-    for k, ((low, high), (least, most)) in enumerate(zip(header.physical, header.digital, strict=True)):
-        if k in header.annotations:
-            continue
-        if not np.isfinite([low, high]).all() or low == high:
-            wrong[k] = f"a physical range of {low:g} to {high:g} {header.units[k]}".rstrip()
-        elif not least < most:
-            wrong[k] = f"a digital range of {least:g} to {most:g}"
+    wrong = ranges_that_cannot_be(header.units, header.physical, header.digital)
+    wrong = {k: what for k, what in wrong.items() if k not in header.annotations}
     if wrong and set(header.eeg) <= set(wrong):
         label, count = next(iter(wrong)), len(header.labels)
         first = 256 + 104 * count

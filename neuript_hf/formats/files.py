@@ -29,8 +29,10 @@ from .headers import (
     brainvision_units,
     check_brainvision_data,
     check_data_file,
+    gdf_ranges,
     gdf_units,
     neuroscan_sizes,
+    ranges_that_cannot_be,
 )
 from .signatures import refuse_foreign_content
 
@@ -86,6 +88,7 @@ def open_recording(
             raise ValueError("variable and trial choose among arrays (.mat, .npz, .npy, .xdf). Leave them out here.")
         else:
             recording = _open_with_mne(header, sampling_rate, unit)
+            _check_signal(recording)
             check_given(recording, sampling_rate, channel_names)
     except ValueError as error:
         raise ValueError(f"{' '.join(str(error).split())} (file name: {path})") from error
@@ -200,12 +203,31 @@ def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) ->
         source = _read(mne.io.read_raw, path)
     if suffix == ".gdf":
         units = gdf_units(path)
-        return _with_units(source, [units[k] for k in signal_numbers(source)], unit_factors(source), unit)
+        without_scale = ranges_that_cannot_be(units, *gdf_ranges(path))
+        if len(without_scale) == len(units):
+            raise ValueError(f"The header does not say how many microvolts a step is: it has {without_scale[0]}.")
+        units = [units[k] for k in signal_numbers(source)]
+        return _with_units(source, units, unit_factors(source), unit, without_scale)
     if suffix == ".nxe":
         # the amplifier's step is 0.0763 microvolts; MNE up to 1.13 returns the number of steps as volts
         scaled = np.array([1e-6 if channel["cal"] < 1e-4 else 1.0 for channel in source.info["chs"]])
         return _with_units(source, ["uV"] * len(source.ch_names), scaled, unit)
     return _with_units(source, ["V"] * len(source.ch_names), np.ones(len(source.ch_names)), unit)
+
+
+def _check_signal(recording: Recording) -> None:
+    """Refuses a rate that can't be, and a file whose last sample can't be read: it is shorter than its header says."""
+    rate = recording.sampling_rate
+    if not 1 <= rate <= 1e6:
+        raise ValueError(f"The header gives a sampling rate of {rate:g} Hz, which can't be. Correct the header.")
+    if not recording.in_pieces:
+        end = recording.segments[-1].stop
+        try:
+            recording.read([0], end - 1, end)
+        except Exception as error:
+            raise ValueError(
+                f"The file is truncated or corrupt: its header promises {end} samples, but their end can't be read."
+            ) from error
 
 
 def _is_nihon_kohden(path: Path) -> bool:

@@ -5,6 +5,7 @@ Sources: the GDF 2 paper (arXiv cs/0608052), the BrainVision core data format, t
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,54 @@ from ..units import microvolts_of
 _GDF_UNITS = {0: "", 512: "", 4256: "V", 4274: "mV", 4275: "uV", 4276: "nV"}
 
 
+def ranges_that_cannot_be(
+    units: Sequence[str], physical: Sequence[tuple[float, float]], digital: Sequence[tuple[float, float]]
+) -> dict[int, str]:
+    """
+    Channels of EDF, BDF or GDF whose header can't turn steps into microvolts, with what is wrong: MNE puts 1 in place
+    of a range of nothing.
+
+    Args:
+        units: of the channels.
+        physical, digital: their ranges in this unit and in steps, each (minimum, maximum).
+    """
+    wrong = {}
+    for k, ((low, high), (least, most)) in enumerate(zip(physical, digital, strict=True)):
+        if not np.isfinite([low, high]).all() or low == high:
+            wrong[k] = f"a physical range of {low:g} to {high:g} {units[k]}".rstrip()
+        elif not least < most:
+            wrong[k] = f"a digital range of {least:g} to {most:g}"
+    return wrong
+
+
+def gdf_ranges(path: Path) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Physical and digital range of each channel of a GDF file."""
+    version, count, table = _gdf_table(path)
+    kinds = ("<f8", "<f8", "<f8", "<f8") if version >= 2 else ("<f8", "<f8", "<i8", "<i8")
+    low, high, least, most = (
+        np.frombuffer(table[at * count : (at + 8) * count], kind).astype(float)
+        for at, kind in zip((104, 112, 120, 128), kinds, strict=True)
+    )
+    return list(zip(low, high, strict=True)), list(zip(least, most, strict=True))
+
+
 def gdf_units(path: Path) -> list[str]:
     """Unit of each channel of a GDF file; `""` if it has none."""
-    with path.open("rb") as file:
-        fixed = file.read(256)
-        version = float(fixed[4:8])
-        count = int.from_bytes(fixed[252:254] if version >= 2 else fixed[252:256], "little")
-        table = file.read(256 * count)
+    version, count, table = _gdf_table(path)
     if version < 2:
         fields = table[96 * count : 104 * count]
         return [fields[8 * k : 8 * k + 8].decode("latin-1").strip(" \0") for k in range(count)]
     codes = np.frombuffer(table[102 * count : 104 * count], "<u2")
     return [_GDF_UNITS.get(int(code), f"code {code}") for code in codes]
+
+
+def _gdf_table(path: Path) -> tuple[float, int, bytes]:
+    """Version, number of channels, and the part of the header that describes them."""
+    with path.open("rb") as file:
+        fixed = file.read(256)
+        version = float(fixed[4:8])
+        count = int.from_bytes(fixed[252:254] if version >= 2 else fixed[252:256], "little")
+        return version, count, file.read(256 * count)
 
 
 def brainvision_units(path: Path) -> list[str]:
@@ -132,6 +169,8 @@ __all__ = [
     "brainvision_units",
     "check_brainvision_data",
     "check_data_file",
+    "gdf_ranges",
     "gdf_units",
     "neuroscan_sizes",
+    "ranges_that_cannot_be",
 ]
