@@ -16,7 +16,7 @@ from .electrodes import LOBES
 from .link_safe_saving import LinkSafeSaving
 from .losses import problem_type_of
 from .pooling import channel_groups
-from .recordings import Recording, as_recording, is_recording
+from .recordings import Recording, as_recording, check_positive, is_recording
 
 
 # Arguments of other pipelines that make no sense here, and what to do instead.
@@ -90,7 +90,17 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         inspect.signature(self.preprocess).bind(None, **preprocess)  # a TypeError names an unknown argument
         if (on_error := preprocess.get("on_error") or "raise") not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}.")
-        return {name: value for name, value in preprocess.items() if value is not None}, {}, {}
+        given = {name: value for name, value in preprocess.items() if value is not None}
+        for name in ("window_seconds", "stride_seconds", "block_seconds", "windows_per_batch"):
+            check_positive(name, given.get(name, 1))
+        if not isinstance(given.get("windows_per_batch", 1), int | np.integer):
+            raise ValueError(f"batch_size must be a whole number of windows, but is {given['windows_per_batch']!r}.")
+        if not all(isinstance(name, str) for name in given.get("channel_names", ())):
+            raise ValueError(
+                "channel_names are those of every recording of the call, a list of names. Where recordings differ, "
+                "pass a mne.io.RawArray (volts), or an opened Recording, for each."
+            )
+        return given, {}, {}
 
     def __call__(
         self, recordings: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs

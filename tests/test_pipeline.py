@@ -233,7 +233,10 @@ def test_reports_say_what_was_asked_for(classify, raw):
     classify(raw, block_seconds=40, stride_seconds=2.0)
     assert len(classify.reports) == 3
     for report, block in zip(classify.reports, ("0 to 42 s, 20", "40 to 82 s, 20", "80 to 94 s, 6"), strict=True):
-        assert "windows: 46 of 4 s" in report.steps and f"block: {block} of these 46 windows" in report.steps
+        assert (
+            "windows: 46 of 4 s, one every 2 s" in report.steps
+            and f"block: {block} of these 46 windows" in report.steps
+        )
         assert not any("onsets given" in step for step in report.steps)
 
 
@@ -338,7 +341,7 @@ def test_a_model_without_a_head_does_not_classify(model_class):
 def test_a_head_that_was_never_trained_does_not_answer(raw, tmp_path):
     save_checkpoint(NeurIPTForPreTraining(small_config()), NeurIPTFeatureExtractor(montage="as_recorded"), tmp_path)
     with pytest.raises(ValueError, match="no trained weights for classifier.*finetune.py"):
-        pipeline("eeg-classification", model=str(tmp_path))
+        pipeline("eeg-classification", model=str(tmp_path))(raw)
     assert len(pipeline("eeg-embedding", model=str(tmp_path))(raw)) == 23
 
 
@@ -349,6 +352,23 @@ def test_arguments_of_other_pipelines_are_refused_with_the_reason(classify, raw)
         classify(raw, function_to_apply="sigmoid")
     row = classify(raw)[0]
     assert sorted(row["scores"], key=row["scores"].get, reverse=True)[:1] == [row["label"]], "as the error advises"
+
+
+@pytest.mark.parametrize("name", ["window_seconds", "stride_seconds", "block_seconds", "batch_size"])
+@pytest.mark.parametrize("value", [0, -2])
+def test_lengths_must_be_positive(classify, raw, name, value):
+    with pytest.raises(ValueError, match="must be a positive number"):
+        classify(raw, **{name: value})
+
+
+def test_arguments_are_checked_before_anything_is_read(classify, raw, signal):
+    with pytest.raises(ValueError, match="whole number of windows"):
+        classify(raw, batch_size=2.5)
+    arrays, names = [signal * 1e6, signal[:2] * 1e6], [CHANNELS, CHANNELS[:2]]
+    with pytest.raises(ValueError, match="channel_names are those of every recording.*RawArray"):
+        classify(arrays, channel_names=names, sampling_rate=128.0, unit="uV")
+    raws = [make_raw(array * 1e-6, own) for array, own in zip(arrays, names, strict=True)]
+    assert [len(rows) for rows in classify(raws)] == [23, 23]
 
 
 def test_errors_say_what_to_do(classify, raw, tmp_path):

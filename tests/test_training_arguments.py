@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from neuript_hf import (
     NeurIPTTrainer,
 )
 from neuript_hf.evaluation.metrics import compute_metrics
+from neuript_hf.training import finetuning
 from neuript_hf.training.arguments import REFUSED
+from neuript_hf.training.pretraining import PreTrainer
 
 
 def windows(count=16, labelled=True, sizes=((3, 24), (4, 24))):
@@ -515,6 +518,21 @@ def test_a_search_for_the_batch_size_does_not_start_from_trained_weights(tmp_pat
     make_trainer(tmp_path, model=NoMemory(small_config()), per_device_train_batch_size=2).train()
 
 
+def test_a_training_without_a_batch_is_refused(tmp_path):
+    """Trainer would end without a step, and the weights would look trained."""
+    trainer = make_trainer(tmp_path, data=windows(3), dataloader_drop_last=True)
+    with pytest.raises(ValueError, match="3 windows do not fill one of 4.*dataloader_drop_last=False"):
+        trainer.train()
+    make_trainer(tmp_path, data=windows(3)).train()
+
+
+def test_windows_without_labels_are_predicted(tmp_path):
+    trainer = make_trainer(tmp_path, compute_metrics=compute_metrics)
+    labelled, bare = trainer.predict(windows(5)), trainer.predict(windows(5, labelled=False))
+    np.testing.assert_array_equal(labelled.predictions, bare.predictions)
+    assert bare.label_ids is None and "test_loss" not in bare.metrics
+
+
 # Refused
 
 
@@ -535,6 +553,30 @@ def test_unsuitable_arguments_are_refused_by_name(tmp_path, name):
     setattr(training, name, UNSUITABLE[name])
     with pytest.raises(ValueError, match=rf"{name}=.* does not work with NeurIPT: \w+"):
         NeurIPTTrainer(NeurIPTForSequenceClassification(small_config()), training)
+
+
+def test_finetuning_has_its_own_groups_of_weights(tmp_path):
+    model = NeurIPTForSequenceClassification(small_config())
+    training = TrainingArguments(str(tmp_path), use_cpu=True, optim_target_modules="all-linear")
+    with pytest.raises(ValueError, match="optim_target_modules groups the weights by module"):
+        finetuning.make_trainer(model, training, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("options", "one_cycle", "message"),
+    [
+        ({"lr_scheduler_type": "cosine"}, True, "lr_scheduler_type would have no effect.*schedule to 'trainer'"),
+        ({"warmup_steps": 10}, True, "warmup_steps would have no effect"),
+        ({"train_sampling_strategy": "group_by_length"}, False, "train_sampling_strategy='group_by_length' would"),
+        ({"lr_scheduler_type": "cosine", "warmup_steps": 10}, False, None),
+        ({}, True, None),
+    ],
+)
+def test_pretraining_has_its_own_schedule_and_order(tmp_path, options, one_cycle, message):
+    """An argument is never taken without effect."""
+    model, training = NeurIPTForPreTraining(small_config()), TrainingArguments(str(tmp_path), use_cpu=True, **options)
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        PreTrainer(model=model, args=training, one_cycle=one_cycle)
 
 
 def test_tokens_are_the_samples_of_all_channels(tmp_path):

@@ -104,7 +104,17 @@ def make_classifier(
 def make_trainer(
     model: NeurIPTForSequenceClassification, training: TrainingArguments, layer_decay: float, **arguments
 ) -> NeurIPTTrainer:
-    """A trainer with the optimizer of `training`, whose learning rates fall from layer to layer of the encoder."""
+    """
+    A trainer with the optimizer of `training`, whose learning rates fall from layer to layer of the encoder.
+
+    Raises:
+        ValueError: for `optim_target_modules`, which would group the weights in another way.
+    """
+    if training.optim_target_modules:
+        raise ValueError(
+            "optim_target_modules groups the weights by module, layer_decay by layer. Leave it out, or use "
+            "NeurIPTTrainer, which has no learning rates by layer."
+        )
     optimizer, settings = NeurIPTTrainer.get_optimizer_cls_and_kwargs(training, model)
     settings["params"] = layerwise_parameter_groups(model, training.learning_rate, layer_decay, training.weight_decay)
     return NeurIPTTrainer(model=model, args=training, optimizer_cls_and_kwargs=(optimizer, settings), **arguments)

@@ -15,8 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import EvalPrediction, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
-from transformers.trainer_utils import has_length
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
 from ..checkpoints.recorder import StageRecorder
