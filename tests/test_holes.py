@@ -9,7 +9,7 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_raw, write_edf, write_recording
+from conftest import ROOT, make_raw, write_edf, write_recording
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -380,6 +380,15 @@ def test_annotations_of_a_file_with_gaps_and_of_its_user(tmp_path):
     assert (8.0, 33.0, "BAD_mine") in as_recording(raw).events  # 2 s before the gap, 1 s after it
     onsets = recorded()(raw.pick(NAMES), window_seconds=1.0).onsets.tolist()
     assert onsets == [*np.arange(8.0), 41.0, 42.0, 43.0, 44.0, *np.arange(45.0, 50.0)]
+
+
+def test_gaps_that_are_marked_survive_saving(tmp_path):
+    """By the function in docs/your-recording.md."""
+    text = (ROOT / "docs" / "your-recording.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def mark_gaps" in block]
+    exec(block, names := {})
+    marked = names["mark_gaps"](edf_in_parts(tmp_path / "gap.edf", [7, 13], [30.0])).crop(2.0)
+    assert [part.start / RATE for part in as_recording(saved(marked, tmp_path)).segments] == [0.0, 5.0]
 
 
 def test_a_file_that_is_gone_and_a_position_that_is_lost(tmp_path):

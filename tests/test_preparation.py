@@ -292,13 +292,14 @@ def test_a_bids_root(tmp_path):
     """Recordings of people, with and without sessions, but no derivatives and no source data."""
     (tmp_path / "bids").mkdir()
     (tmp_path / "bids" / "dataset_description.json").write_text("{}")
-    for place in (
+    places = (
         "sub-01/eeg/sub-01_task-rest_eeg.fif",
         "sub-02/ses-1/eeg/sub-02_ses-1_task-rest_eeg.fif",
         "derivatives/clean/sub-01/eeg/sub-01_task-rest_eeg.fif",
         "sourcedata/sub-01/sub-01_raw.fif",
-    ):
-        write_recording(tmp_path / "bids" / place, 1)
+    )
+    for seed, place in enumerate(places):
+        write_recording(tmp_path / "bids" / place, seed)
     prepare(tmp_path / "bids", tmp_path / "out")
     table = EEGShardDataset(tmp_path / "out").recordings
     assert table["subject"].tolist() == ["bids/01", "bids/02"]
@@ -426,7 +427,7 @@ def test_another_output_is_not_overwritten(manifest, tmp_path):
         prepare(manifest, manifest.parent)
     table = pd.read_csv(manifest, dtype=str)
     pd.concat([table, table[:1]]).to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match="has several rows for one recording"):
+    with pytest.raises(ValueError, match="These rows are one recording"):
         prepare(manifest, tmp_path / "twice")
 
 
