@@ -25,8 +25,8 @@ _LEAST_MISSING = 0.75
 _ABOVE_JITTER = 12.0
 # A gap is longer than this share of what stamps usually are late.
 _OF_LATENESS = 0.25
-# Seconds by which a clock is set back, at least, where another recording begins.
-_SET_BACK = 0.5
+# Seconds before a stamp that are looked at to tell whether the clock was set back.
+_LOOK_BACK = 10
 # Nearly all steps from stamp to stamp: the others may be gaps.
 _USUAL_STEPS = 0.98
 # A recording of fewer seconds has no line through the earliest stamp of each.
@@ -167,7 +167,7 @@ def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_b
             f"note: {stated:g} Hz by {said_by}, {rate:.6g} Hz by the time stamps in {name!r}; {stated:g} Hz is taken. "
             + ("Some samples may be missing" if difference < 0 else "Some samples may be there twice"),
         )
-    return Clock(stated, breaks, notes)
+    return Clock(float(stated), breaks, notes)
 
 
 def _readable(rate: float) -> str:
@@ -203,11 +203,12 @@ def _jumps(seconds: np.ndarray, rate: float) -> list[tuple[int, float]]:
         # samples that were held up arrive in a bunch: after a pause of s seconds, the bunch lasts s seconds
         step = steps[at - 1]
         reach = second + round(abs(step) * rate)
-        before, after = late[max(0, at - reach) : at], late[at : at + reach]
+        back = reach if step > 0 else _LOOK_BACK * second  # the end of a bunch is not a clock that is set back
+        before, after = late[max(0, at - back) : at], late[at : at + reach]
         jump = float(after.min() - before.min())
-        # the earliest of a few stamps may be late; a clock that is set back a little leaves no time out
+        # the earliest of a few stamps may be late
         enough = least + 3 * lateness * (min(len(before), len(after)) < second)
-        if jump * step < 0 or abs(jump) <= (enough if jump > 0 else max(enough, _SET_BACK)):
+        if jump * step < 0 or abs(jump) <= (enough if jump > 0 else max(enough, lateness)):
             continue
         if abs(jump) > abs(step) + enough + 2 * lateness:  # another jump within reach, or the end of a bunch
             if abs(step) < 5 * enough:

@@ -5,12 +5,9 @@ Every name gets its own column, or the table is refused: header and rows may dif
 The shapes that are known are those of OpenBCI's GUI, EmotivPRO, Mind Monitor, muse-lsl, OpenViBE, R, pandas and numpy.
 """
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +18,9 @@ from ..electrodes import resolve_channel
 from ..units import NO_UNIT, microvolts_of
 from .array_file import ArrayFile
 from .clock import breaks_by_counter, clock_at, clock_of_stamps, joined_breaks, read_stamps
+from .text import THOUSANDS, Text, is_number, read_text
 
 
-_SEPARATORS = (";", "\t", ",", "|", None)  # None: blanks
-_COMMENT = ("%", "#", "//")
-_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)|na|n/a|null", re.IGNORECASE)
-_THOUSANDS = re.compile(r"[-+]?(\d{1,3}(,\d{3})+\.\d+|\d{1,3}(,\d{3}){2,}|\d{1,3}(\.\d{3})+,\d+|\d{1,3}(\.\d{3}){2,})")
 # Words between blanks or the like, in the names of columns that are not signal.
 _TIME = re.compile(
     r"(eeg[ ._])?(lsl|local|unix|original|system|device)?[ _]?(time|date)|t$|ts$|t[ _]*[(\[]|secs?\b|second|ms$",
@@ -55,31 +49,6 @@ _KINDS = {
 }
 
 
-@dataclass
-class _Text:
-    """
-    The parts of the text.
-
-    Args:
-        comments: lines that are neither header nor rows.
-        header: cells above the rows, if there are names.
-        units: cells between names and rows, if there are units.
-        rows: lines, and their numbers in the file.
-        separator: of cells; `None` = blanks.
-        columns: cells in a row.
-        notes: for the report.
-    """
-
-    comments: list[str]
-    header: list[str] | None
-    units: list[str] | None
-    rows: list[str]
-    numbers: list[int]
-    separator: str | None
-    columns: int
-    notes: list[str] = field(default_factory=list)
-
-
 def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequence[str] | None) -> ArrayFile:
     """
     Args:
@@ -91,8 +60,8 @@ def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequ
         ValueError: where names and columns cannot be matched, a row has more or fewer cells than the others, a cell of
             a signal is not a number, or the time stamps contradict each other or the rate.
     """
-    text = _parts(_decoded(path))
-    table = _read_rows(text)
+    text = read_text(path)
+    table = text.table()
     found = ArrayFile(np.empty((0, 0)), notes=[f"table: {len(table)} rows", *text.notes])
     names = _names(text, table, channel_names, found)
     _read_comments(text.comments, found)
@@ -119,202 +88,10 @@ def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequ
     return found
 
 
-# The text and its parts
-
-
-def _decoded(path: Path) -> str:
-    """Text in UTF-8, UTF-16 or, where neither fits, Latin-1."""
-    data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    if data[:400].count(0) > len(data[:400]) // 4:
-        for encoding, zeros in (("utf-16-le", data[1:400:2]), ("utf-16-be", data[:400:2])):
-            if zeros.count(0) > 0.9 * len(zeros):
-                return data.decode(encoding)
-    if b"\0" in data[:4096]:
-        raise ValueError("This is not a table of text: it has zero bytes. Is it a binary file under a wrong ending?")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def _cells(line: str, separator: str | None) -> list[str]:
-    if separator is None:
-        cells = next(csv.reader([re.sub(r"\s+", " ", line.strip())], delimiter=" ")) if '"' in line else line.split()
-    elif '"' in line:
-        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    else:
-        cells = line.split(separator)
-    return [cell.strip() for cell in cells]
-
-
-def _is_number(cell: str) -> bool:
-    return _NUMBER.fullmatch(cell) is not None
-
-
-def _parts(content: str) -> _Text:
-    """Finds separator, header and rows from the rows, of which there are many, rather than from the header."""
-    lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip(" \t")]
-    comments = [line for _, line in kept if line.lstrip().startswith(_COMMENT)]
-    kept = [(number, line) for number, line in kept if not line.lstrip().startswith(_COMMENT)]
-    if not kept:
-        raise ValueError("The table is empty.")
-    separator, columns = _shape([line for _, line in kept])
-    first = _first_row([line for _, line in kept[:200]], separator, columns)
-    above, kept = [line for _, line in kept[:first]], kept[first:]
-    header, units = None, None
-    if above and _is_units(_cells(above[-1], separator)) and len(above) > 1:
-        units = _cells(above.pop(), separator)
-    if above and not (
-        _is_pairs(_cells(above[-1], separator)) and abs(len(_cells(above[-1], separator)) - columns) > 1
-    ):
-        header = _cells(above.pop(), separator)
-    for line in above:
-        if not _is_pairs(_cells(line, separator)):
-            raise ValueError(
-                f"The table has {len(above) + 1} lines above its rows, of which {line!r:.80} is neither names of "
-                "columns nor pairs such as 'sampling rate: 250'. Keep one line of names, and begin others with #."
-            )
-        comments += _cells(line, separator)
-    if header is None:
-        header = _names_in_comments(comments, separator, columns)
-    text = _Text(
-        comments, header, units, [line for _, line in kept], [number for number, _ in kept], separator, columns
-    )
-    _check_rows(text)
-    return text
-
-
-def _shape(lines: list[str]) -> tuple[str | None, int]:
-    """The separator by which most cells of the rows are numbers, and how many cells most rows have."""
-    sample = [lines[k] for k in np.unique(np.linspace(0, len(lines) - 1, 40).astype(int))]
-    best = (0.0, 0, ",", 1)
-    for order, separator in enumerate(_SEPARATORS):
-        rows = [_cells(line, separator) for line in sample]
-        columns, frequent = Counter(map(len, rows)).most_common(1)[0]
-        cells = [cell for row in rows if len(row) == columns for cell in row]
-        numbers = sum(map(_is_number, cells)) / len(cells)
-        if columns > 1 or separator is None:
-            best = max(
-                best,
-                (numbers * frequent / len(sample) + (columns > 1), -order, separator, columns),
-                key=lambda b: b[:2],
-            )
-    _, _, separator, columns = best
-    return separator, columns
-
-
-def _first_row(lines: list[str], separator: str | None, columns: int) -> int:
-    """Number of the first line that is a row: it has the cells of a row, and numbers where the next one has some."""
-    rows = [_cells(line, separator) for line in lines]
-    typical = next((row for row in reversed(rows) if len(row) == columns), rows[-1])
-    where = [k for k, cell in enumerate(typical) if _is_number(cell)]
-    if not where:
-        words = "The table has no column of numbers"
-        if sum(bool(re.fullmatch(r"[0-9A-F]{6}", cell)) for cell in typical) > len(typical) / 3:
-            raise ValueError(
-                f"{words}: its cells are hexadecimal, as on an OpenBCI board's SD card. Convert it with OpenBCI's GUI."
-            )
-        if any(map(_THOUSANDS.fullmatch, typical)):
-            raise ValueError(f"{words}: {typical[:4]} have thousands separators. Write the numbers without them.")
-        raise ValueError(f"{words}; its first line is {lines[0]!r:.80}.")
-    for number, row in enumerate(rows):
-        numeric = sum(_is_number(row[k]) for k in where) if len(row) == columns else 0
-        if numeric > len(where) / 2 and not (number == 0 and _is_numbering(row, typical)):
-            return number
-    return 0
-
-
-def _is_numbering(row: list[str], typical: list[str]) -> bool:
-    """Whether these are numbers of channels (1, 2, 3, ...; perhaps with an empty first cell), not samples."""
-    cells = row[1:] if row and not row[0] else row
-    counts = [[str(k + first) for k in range(len(cells))] for first in (0, 1)]
-    return len(cells) > 1 and cells in counts and any("." in cell or "," in cell for cell in typical)
-
-
-def _is_units(cells: list[str]) -> bool:
-    plain = [cell.strip("()[] ").lower() for cell in cells]
-    times = ("s", "sec", "ms", "us", "hz")
-    return any(map(microvolts_of, plain)) and all(microvolts_of(c) or c in NO_UNIT or c in times for c in plain)
-
-
-def _is_pairs(cells: list[str]) -> bool:
-    """`title:a, sampling rate:128, ...` or `Sampling rate = 250`."""
-    filled = [cell for cell in cells if cell]
-    return bool(filled) and (
-        all(re.match(r"[^:=]+[:=]", cell) for cell in filled) or (len(filled) == 2 and filled[0].endswith((":", "=")))
-    )
-
-
-def _names_in_comments(comments: list[str], separator: str | None, columns: int) -> list[str] | None:
-    """`labels:COUNTER AF3 F7 ...` (Emotiv), or the last comment above the rows if it is a line of names (numpy)."""
-    for comment in comments:
-        labels = re.match(r"labels\s*:\s*(.*)", comment, re.IGNORECASE)
-        if labels and len(labels[1].split()) == columns:
-            return labels[1].split()
-    for comment in reversed(comments):
-        cells = _cells(comment.lstrip("%#/ "), separator)
-        known = [cell for cell in cells if is_electrode(found := resolve_channel(cell)) or is_pair(found)]
-        if len(cells) == columns and len(known) > len(cells) / 2:
-            return cells
-    return None
-
-
-def _check_rows(text: _Text) -> None:
-    """Refuses rows of unequal length; a last one that was cut off while it was written is left out with a note."""
-    if text.separator is None:
-        counts = [len(line.split()) if '"' not in line else len(_cells(line, None)) for line in text.rows]
-    else:
-        counts = [
-            line.count(text.separator) + 1 if '"' not in line else len(_cells(line, text.separator))
-            for line in text.rows
-        ]
-    odd = [k for k, count in enumerate(counts) if count != text.columns]
-    if odd == [len(counts) - 1] and len(counts) > 2 and counts[-1] < text.columns:
-        text.notes.append(f"note: the last line ({text.numbers.pop()}) is cut off and left out")
-        text.rows.pop()
-    elif odd:
-        at = odd[0]
-        raise ValueError(
-            f"Line {text.numbers[at]} has {counts[at]} cells, but most rows have {text.columns} ({len(odd)} rows "
-            "differ). Nothing says which cells are missing: mend or remove these rows."
-        )
-
-
-def _read_rows(text: _Text) -> pd.DataFrame:
-    """The cells, columns numbered from 0, with numbers where all cells of a column are numbers."""
-    sample = [cell for line in text.rows[:1000] for cell in _cells(line, text.separator)]
-    commas = [cell for cell in sample if "," in cell and _is_number(cell)]
-    # 1,234 is a number with thousands, or with three decimals: others tell
-    if commas and all(re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", cell) for cell in commas):
-        raise ValueError(
-            f"Cells such as {commas[0]} are a number above a thousand, or one with three decimals: nothing in the "
-            "table tells. Write it with a decimal point."
-        )
-    table = pd.read_csv(
-        io.StringIO("\n".join(text.rows)),
-        sep=r"\s+" if text.separator is None else text.separator,
-        header=None,
-        names=range(text.columns),
-        index_col=False,
-        decimal="," if commas else ".",
-        skipinitialspace=True,
-        low_memory=False,
-    )
-    for k in table:
-        if table[k].dtype == object or pd.api.types.is_string_dtype(table[k]):
-            table[k] = table[k].str.strip() if pd.api.types.is_string_dtype(table[k]) else table[k]
-    return table
-
-
 # Names
 
 
-def _names(
-    text: _Text, table: pd.DataFrame, channel_names: Sequence[str] | None, found: ArrayFile
-) -> list[str] | None:
+def _names(text: Text, table: pd.DataFrame, channel_names: Sequence[str] | None, found: ArrayFile) -> list[str] | None:
     """
     A name for every column, `""` where it has none; `None` without a header.
 
@@ -344,7 +121,12 @@ def _names(
             f"The header has {len(names)} names, but the rows have {columns} cells: {', '.join(names)} above "
             f"{text.rows[0]!r:.120}. Nothing says which column has no name: mend the header."
         )
-    numbers = [name for name in names if _is_number(name) and not name.isdigit() and name.lower() not in NO_UNIT]
+    if names[-1] and empty[columns - 1] and _no_signal(names[-1]) is None:
+        raise ValueError(
+            f"The last column, {names[-1]!r}, is empty: do the rows end with a separator, and is one name too many in "
+            f"the header ({', '.join(names)})? Mend the header, or remove the empty column."
+        )
+    numbers = [name for name in names if is_number(name) and not name.isdigit() and name.lower() not in NO_UNIT]
     unnamed = [k for k, name in enumerate(names) if not name and not empty[k] and not (k == 0 and _is_whole(table[k]))]
     if numbers or unnamed:
         what = f"the number {numbers[0]} among its names" if numbers else f"no name for column {unnamed[0] + 1}"
@@ -391,7 +173,7 @@ def _read_comments(comments: list[str], found: ArrayFile) -> None:
     """`%Sample Rate = 250 Hz`, `sampling rate:128` and the like."""
     joined = "\n".join(comments)
     rates = {
-        float(number.replace(",", ".")) * (1000 if kilo else 1)
+        float(re.sub(r",(\d{3})$", r"\1", number).replace(",", ".")) * (1000 if kilo else 1)
         for number, kilo in re.findall(
             r"(?:sampl(?:ing|e)[ _-]?(?:rate|freq\w*)|\bsampling|\bsfreq|\bsrate|\bfs)\s*(?:\(?hz\)?)?\s*[=:]\s*"
             r"(?:eeg_)?(\d+(?:[.,]\d+)?)\s*(k(?=hz))?",
@@ -485,7 +267,7 @@ def _no_signal(name: str) -> str | None:
     return _KINDS.get(meaning.removeprefix("non-eeg:")) if meaning.startswith("non-eeg:") else None
 
 
-def _as_numbers(column: pd.Series, name: str, text: _Text) -> pd.Series:
+def _as_numbers(column: pd.Series, name: str, text: Text) -> pd.Series:
     """
     Raises:
         ValueError: for the first cell that is neither empty nor a number.
@@ -493,7 +275,7 @@ def _as_numbers(column: pd.Series, name: str, text: _Text) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
     bad = column[numbers.isna() & column.notna()]
     if len(bad):
-        hint = " Write numbers without thousands separators." if _THOUSANDS.fullmatch(str(bad.iloc[0])) else ""
+        hint = " Write numbers without thousands separators." if THOUSANDS.fullmatch(str(bad.iloc[0])) else ""
         raise ValueError(
             f"{name} has {bad.iloc[0]!r} in line {text.numbers[bad.index[0]]} ({len(bad)} cells are no numbers)."
             f"{hint} Empty the cells that have no value, or remove the column."
