@@ -9,6 +9,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 from transformers import EvalPrediction
 
+from neuript_hf import NeurIPTFeatureExtractor
+from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.metrics import EEGMetric, compute_metrics, draw_people, print_scores, scores_of
 from neuript_hf.evaluation.target_scores import macro_auroc, mean_correlation, multi_label_scores, regression_scores
 
@@ -141,3 +143,9 @@ def test_the_metric_of_evaluate_does_not_cut_labels_to_integers():
     metric.add_batch(predictions=expit(GUESSES[:2]), references=[0.7, 1.0])
     with pytest.raises(ValueError, match=r"Labels must be 0 to 1, but there are \[0.7\]"):
         metric.compute()
+
+
+def test_eegnet_refuses_what_it_cannot_learn():
+    data = data_set(AGES[:, 0], "float32", ["age"])
+    with pytest.raises(ValueError, match="eegnet is for one class"):
+        baseline_scores("eegnet", data, data, NeurIPTFeatureExtractor())

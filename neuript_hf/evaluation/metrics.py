@@ -300,8 +300,9 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     | several labels | `macro_auroc_interval` | 0.5 | `label_accuracy` |
     | numbers | `pearson_r_interval` | 0 | `mae` |
 
-    Several labels or numbers also have `by_name`, the scores of each. (The `results.json` of the first task
-    checkpoints in `hub/` have intervals of 1,000 draws instead of 2,000.)
+    Draws of people in which such a score is undefined do not count. Several labels or numbers also have `by_name`, the
+    scores of each. (The `results.json` of the first task checkpoints in `hub/` have intervals of 1,000 draws instead of
+    2,000.)
 
     Args:
         logits: the model's, `[windows, labels]`, also as `Trainer.predict` gives them.
@@ -328,9 +329,10 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     else:
         score, main, chance, of_person = regression_scores, mean_correlation, 0.0, "mae"
     draws = over_draws(main, labels, values, person, draw_people(people.tolist()))
+    draws = draws[~np.isnan(draws)]  # of few people, some draws have nobody with the label, or all with one number
     return {
         **scores,
-        f"{MAIN_SCORES[targets.problem_type]}_interval": percentile_interval(draws),
+        f"{MAIN_SCORES[targets.problem_type]}_interval": percentile_interval(draws) if len(draws) else [np.nan] * 2,
         "chance": chance,
         **common,
         "by_person": {
