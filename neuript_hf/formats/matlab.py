@@ -16,17 +16,21 @@ def read_matlab_variables(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: for version 7.3 where h5py is not installed.
     """
-    try:
+    if not _is_hdf5(path):
         variables = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=False)
         return {name: _plain(value) for name, value in variables.items() if not name.startswith("__")}
-    except NotImplementedError:  # scipy's answer to version 7.3
-        pass
     try:
         import h5py
     except ImportError as error:
         raise ValueError("This MATLAB file is of version 7.3 (HDF5): pip install h5py.") from error
     with h5py.File(path) as file:
         return {name: _of_hdf5(file, item) for name, item in file.items() if not name.startswith("#")}
+
+
+def _is_hdf5(path: Path) -> bool:
+    """Version 7.3 has its mark after 512 bytes of MATLAB's own."""
+    with path.open("rb") as file:
+        return b"\x89HDF\r\n" in (file.read(6), file.read(506) and file.read(6))
 
 
 def _plain(value: Any) -> Any:

@@ -188,6 +188,8 @@ def _chosen(
             f"No array of numbers with channels and samples; the file has {', '.join(others) or 'nothing'}."
         )
     fitting = [group for group in groups if _may_fit(group, channel_names)]
+    if len(groups) == 1:
+        return groups[0]
     if len(fitting) != 1:
         listed = "; ".join(map(str, fitting or groups))
         what = "Several arrays may be the signal" if fitting else "No array fits the channel names"
@@ -424,22 +426,21 @@ def _rate_of(chosen: _Candidate, sampling_rate: float | None) -> float | None:
     Raises:
         ValueError: where the file has several rates, or only one of an earlier state of the signal.
     """
-    rates, sure = {}, False
+    rates, sure = [], []
     for name, value in _fields(chosen):
-        plain = _letters(name)
         number = re.fullmatch(r"([\d.]+)\s*(hz)?", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
-        if number or (isinstance(value, np.ndarray | int | float) and np.size(value) == 1):
-            if chosen.layout and name not in ("srate", "fsample"):
-                continue
-            if _OTHER_RATE.fullmatch(plain):
-                rates[name] = float(number[1] if number else np.ravel(value)[0])
-                sure |= bool(_RATE.fullmatch(plain))
-    if not rates or sampling_rate in rates.values():
+        single = isinstance(value, np.ndarray | int | float) and np.size(value) == 1
+        if (number or single) and _OTHER_RATE.fullmatch(_letters(name)):
+            rate = float(number[1] if number else np.ravel(value)[0])
+            if not chosen.layout or name in ("srate", "fsample"):
+                rates.append((name, rate))
+                sure += [rate] * bool(_RATE.fullmatch(_letters(name)))
+    if not sure and sampling_rate is not None or sampling_rate in [rate for _, rate in rates] or not rates:
         return sampling_rate
-    if len(set(rates.values())) > 1 or not sure:
-        listed = ", ".join(f"{name} = {rate:g}" for name, rate in rates.items())
+    if len({rate for _, rate in rates}) > 1 or not sure:
+        listed = ", ".join(dict.fromkeys(f"{name} = {rate:g}" for name, rate in rates))
         raise ValueError(f"The file gives the rate as {listed} Hz. Say which is that of {chosen}: sampling_rate=...")
-    return next(iter(rates.values()))
+    return sure[0]
 
 
 def _set_units(chosen: _Candidate, count: int, found: ArrayFile) -> None:
