@@ -506,7 +506,10 @@ def check_given(recording: Recording, sampling_rate: float | None, channel_names
     """
     rate = recording.sampling_rate
     if sampling_rate is not None and abs(sampling_rate / rate - 1) > _RATE_TOLERANCE:
-        raise ValueError(f"sampling_rate is {sampling_rate} Hz, but the recording says {rate:g} Hz. Leave it out.")
+        raise ValueError(
+            f"sampling_rate is {sampling_rate} Hz, but the recording says {rate:g} Hz. Leave it out, or correct the "
+            "recording where that is wrong."
+        )
     if channel_names is None or list(channel_names) == recording.names:
         return
     if len(channel_names) != len(recording.names):

@@ -229,6 +229,27 @@ def test_of_several_rates_one_is_chosen_aloud(edf, microvolts):
     check(open_recording(path, sampling_rate=RATE), microvolts[:1], ["C3"])
 
 
+def test_samples_outside_the_digital_range_are_noted(edf):
+    note = "samples outside the digital range of the header, whose scale may be wrong: C3, C4"
+    path = edf(least=["-100", "-32768", "-100"], most=["100", "32767", "100"])
+    assert any(note in text for text in open_recording(path).notes)
+    assert open_recording(edf("b.edf")).notes == []
+
+
+def test_one_label_for_two_signals(edf, microvolts):
+    """MNE numbers them; both are read, and the extractor asks which is right."""
+    path = edf()
+    data = path.read_bytes()
+    path.write_bytes(data[:256] + data[256:272] * 2 + data[288:])
+    check(open_recording(path), microvolts, ["C3-0", "C3-1", "C4"])
+    extractor = NeurIPTFeatureExtractor(montage="as_recorded")
+    with pytest.raises(ValueError, match="'C3-0' and 'C3-1' name the same place.*raw.drop_channels"):
+        extractor(path)
+    raw = mne.io.read_raw_edf(path, verbose="ERROR").drop_channels("C3-1")
+    expected = extractor(microvolts[[0, 2]], sampling_rate=RATE, channel_names=["C3", "C4"], unit="uV")
+    np.testing.assert_allclose(extractor(raw)["input_values"], expected["input_values"], atol=3e-3)
+
+
 @settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -305,6 +326,44 @@ def test_steps_of_an_amplifier_without_a_unit(edf, microvolts):
     batch = extractor(numbers / 50, sampling_rate=RATE, channel_names=NAMES, unit="uV")
     expected = extractor(microvolts, sampling_rate=RATE, channel_names=NAMES, unit="uV")
     np.testing.assert_allclose(batch["input_values"], expected["input_values"], atol=3e-3)
+
+
+# GDF
+
+
+def write_gdf(path, microvolts, minimum=-400.0, maximum=400.0, least=-32768.0, most=32767.0, promised=SECONDS):
+    """GDF 2.20 by hand: records of a second, 16 bits."""
+    count = len(microvolts)
+    fixed, table = bytearray(256), bytearray(256 * count)
+    fixed[:8], fixed[184:186] = b"GDF 2.20", (count + 1).to_bytes(2, "little")
+    fixed[236:244] = promised.to_bytes(8, "little")
+    fixed[244:252], fixed[252:254] = np.array([1, 1], "<u4").tobytes(), count.to_bytes(2, "little")
+    columns = [
+        (102, "<u2", 4275),
+        (104, "<f8", minimum),
+        (112, "<f8", maximum),
+        (120, "<f8", least),
+        (128, "<f8", most),
+    ]
+    for at, kind, value in [*columns, (216, "<u4", RATE), (220, "<u4", 3)]:
+        column = np.full(count, value, kind).tobytes()
+        table[at * count : at * count + len(column)] = column
+    for number, name in enumerate(NAMES):
+        table[16 * number : 16 * number + 16] = name.encode().ljust(16, b"\0")
+    steps = np.rint((microvolts + 400) * 65535 / 800 - 32768).astype("<i2")
+    records = steps.reshape(count, -1, RATE).swapaxes(0, 1)
+    path.write_bytes(bytes(fixed + table) + records.tobytes())
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gdf_headers_that_cannot_be(tmp_path, microvolts):
+    check(open_recording(write_gdf(tmp_path / "a.gdf", microvolts)), microvolts)
+    for fields in ({"minimum": 0.0, "maximum": 0.0}, {"least": 7.0, "most": 7.0}, {"maximum": np.nan}):
+        text = refusal(write_gdf(tmp_path / "a.gdf", microvolts, **fields))
+        assert "does not say how many microvolts a step is: it has a" in text
+    text = refusal(write_gdf(tmp_path / "a.gdf", microvolts, promised=99))
+    assert f"its header promises {99 * RATE} samples, but their end can't be read" in text
 
 
 # FIF

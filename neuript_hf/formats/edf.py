@@ -355,6 +355,21 @@ def signals_without_scale(header: EDFHeader) -> dict[int, str]:
     return wrong
 
 
+def signals_outside_their_range(path: Path, header: EDFHeader) -> list[str]:
+    """EEG signals of EDF whose first samples lie outside their digital range, more than one in ten of them."""
+    if header.sample_bytes != 2:
+        return []
+    mapped = np.memmap(path, "<i2", "r", header.header_bytes, (header.records, sum(header.samples)))
+    first = np.array(mapped[: max(1, 1_000_000 // (2 * mapped.shape[1]))])
+    starts = np.cumsum([0, *header.samples])
+    outside = []
+    for k in header.eeg:
+        steps, (least, most) = first[:, starts[k] : starts[k + 1]], header.digital[k]
+        if steps.size and np.mean((steps < least - 1) | (steps > most + 1)) > 0.1:
+            outside.append(header.labels[k])
+    return outside
+
+
 __all__ = [
     "EDFHeader",
     "corrected_copy",
@@ -363,5 +378,6 @@ __all__ = [
     "record_onsets",
     "segments_between",
     "signals_of_other_rates",
+    "signals_outside_their_range",
     "signals_without_scale",
 ]

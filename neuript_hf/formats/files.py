@@ -22,7 +22,14 @@ from ..units import MICROVOLTS, NO_UNIT, UNIT_NAMES, check_unit, microvolts_of
 from .arrays import SUFFIXES as ARRAY_SUFFIXES
 from .arrays import read_array_file
 from .bids import read_bids_tables
-from .edf import corrected_copy, read_edf_header, segments_between, signals_of_other_rates, signals_without_scale
+from .edf import (
+    corrected_copy,
+    read_edf_header,
+    segments_between,
+    signals_of_other_rates,
+    signals_outside_their_range,
+    signals_without_scale,
+)
 from .fif import part_before, read_fif_outline
 from .headers import (
     bci2000_gains,
@@ -63,9 +70,11 @@ def open_recording(
     Args:
         path: a file (or folder, such as .mff) of any format that MNE reads, or .npy, .npz, .mat, .csv, .tsv, .txt,
             .xdf.
-        sampling_rate: in hertz, for files that do not state it.
+        sampling_rate: in hertz, for files that do not state it, or whose header can't be right. Where an EDF file has
+            EEG channels of several rates, it chooses.
         channel_names: in order, for files that have none or to replace theirs.
-        unit: `"uV"`, `"mV"` or `"V"`, the unit of the file's numbers, for files that do not state it or are wrong.
+        unit: `"uV"`, `"mV"` or `"V"`, the unit of the file's numbers, for channels that state none. Where all state
+            one, it takes the place of these, and a note says so.
         variable: name of the array (.mat, .npz) or stream (.xdf) to read where a file has several; with `*` for the
             trials of one recording, such as `"x_eeg*"`.
         trial: number of the only trial to read, from 0, where a file of arrays has several.
@@ -126,11 +135,14 @@ def _check_is_recording(path: Path) -> None:
             )
     elif path.suffix.lower() not in FOLDERS:
         files = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
-        more = f" and {len(files) - 5} more" if len(files) > 5 else ""
         raise ValueError(
-            f"This is a folder, not a recording; it holds {', '.join(files[:5]) or 'nothing'}{more}. Open one of "
-            "these, or give the folder to load_recordings."
+            f"This is a folder, not a recording; it holds {_some(files) or 'nothing'}. Open one of these, or give the "
+            "folder to load_recordings."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 # Files of arrays
@@ -304,7 +316,11 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
         recording.notes.append(f"note: EEG channels of several rates; {many} are left out. sampling_rate= chooses")
     inverted = [header.labels[k] for k in signals if header.physical[k][0] > header.physical[k][1]]
     if inverted:
-        recording.notes.append(f"note: turned upside down, as the header's physical range says: {', '.join(inverted)}")
+        recording.notes.append(f"note: turned upside down, as the header's physical range says: {_some(inverted)}")
+    if outside := signals_outside_their_range(path, header):
+        recording.notes.append(
+            f"note: samples outside the digital range of the header, whose scale may be wrong: {_some(outside)}"
+        )
     if header.corrected:
         recording.sampling_rate = max(header.rates[k] for k in signals)
         recording.notes.append(
