@@ -35,7 +35,8 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
+from neuript_hf.checkpoints.tested_people import TestedPeople
+from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
 from neuript_hf.data.collator import real_samples
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.data.tasks import TaskArguments
@@ -149,7 +150,7 @@ def finetune(
     train: Dataset,
     validation: Dataset,
     unseen: Dataset,
-    seen: tuple,
+    seen: dict,
 ) -> tuple[NeurIPTTrainer, dict, dict]:
     """
     Starts the head from a logistic regression on frozen features, then trains the whole model. Returns the trainer,
@@ -183,8 +184,8 @@ def finetune(
     start = scores_of(trainer.predict(unseen).predictions, unseen)
     trainer.recorder.describe(
         kind=f"fine-tuning to distinguish {', '.join(model.config.id2label.values())}",
-        seen=seen,
         recipe={"epochs": demo.epochs, "learning_rate": demo.learning_rate},
+        **seen,
     )
     trainer.train()
     return trainer, start, scores_of(trainer.predict(unseen).predictions, unseen)
@@ -250,13 +251,13 @@ def draw_report(
     axis.plot(
         seconds, np.where(hidden, rebuilt, np.nan), color="tab:red", marker=".", label="hidden, filled by the model"
     )
-    axis.set(xlabel="seconds", ylabel="microvolt", title=f"Unseen person, {channel_names[channel]}: gaps filled")
+    axis.set(xlabel="seconds", ylabel="microvolt", title=f"Test person, {channel_names[channel]}: gaps filled")
     axis.legend(loc="upper right", fontsize=8)
 
     axis = axes["errors"]
     bars = axis.bar(list(filled["errors"]), list(filled["errors"].values()), color=["tab:red", "0.6", "0.6"])
     axis.bar_label(bars, fmt="%.2f")
-    axis.set(ylabel="squared error (companded)", title="Gaps of all unseen people")
+    axis.set(ylabel="squared error (companded)", title="Gaps of all test people")
 
     axis = axes["finetuning"]
     for start, trainer in trainers.items():
@@ -286,7 +287,7 @@ def draw_report(
         xlabel="seconds",
         ylabel=f"probability of {class_names[-1]}",
         ylim=(0, 1),
-        title=f"Over time: {recording.name}, unseen",
+        title=f"Over time: {recording.name}, test person",
     )
     axis.legend(loc="lower right", fontsize=8, ncols=2)
 
@@ -296,7 +297,7 @@ def draw_report(
     axis.bar(list(scores), values, color=[COLOURS[name] for name in scores])
     axis.errorbar(range(len(values)), values, yerr=np.abs(intervals - values), fmt="none", color="black", capsize=4)
     axis.axhline(next(iter(scores.values()))["chance"], color="black", linestyle=":", label="chance")
-    axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="Unseen people (95 % over people)")
+    axis.set(ylabel="balanced accuracy", ylim=(0, 1), title="Test people (95 % over people)")
     axis.tick_params(axis="x", labelrotation=12)
     axis.legend(fontsize=8)
 
@@ -359,13 +360,14 @@ def main():
     filler.refuse_untrained()
     filled = fill_gaps(demo, filler, draw(splits["test"].remove_columns("labels"), FILLED_WINDOWS, demo.seed))
     errors = ", ".join(f"{error:.3f} ({' '.join(name.split())})" for name, error in filled["errors"].items())
-    print(f"\nGaps of unseen people: error {errors}.")
+    print(f"\nGaps of test people: error {errors}.")
 
     settings |= task_config(train, extractor) | pooling
     model = NeurIPTForSequenceClassification.from_pretrained(demo.model, **settings)
     set_seed(demo.seed)
     scratch = NeurIPTForSequenceClassification(copy.deepcopy(model.config))
-    trainers, scores, seen = {}, {}, seen_in_training(task, train, extractor)
+    trainers, scores = {}, {}
+    seen = {"seen": seen_in_training(task, train, extractor), "fingerprints": fingerprints_in_training(task, train)}
     trainers[PRE_TRAINED], scores["frozen + fit"], scores[PRE_TRAINED] = finetune(
         demo, model, train, validation, unseen, seen
     )
@@ -376,7 +378,8 @@ def main():
     importance = what_mattered(model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
     draw_report(folder / "report.png", extractor, filled, trainers, scores, recording, class_names, importance, names)
     first = scores[PRE_TRAINED]
-    print_scores(f"{first['people']} unseen people, {first['windows']} windows, chance {first['chance']:.3f}", scores)
+    tested = TestedPeople.of(task, demo.model, unseen, train)
+    print_scores(f"{tested}, {first['windows']} windows, chance {first['chance']:.3f}", scores)
     print(
         f"\n{folder / 'report.png'} after {time.perf_counter() - started:.0f} s; the checkpoint is "
         f"{folder / 'checkpoint'}."

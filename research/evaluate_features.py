@@ -31,6 +31,7 @@ from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
 from neuript_hf.checkpoints.provenance import provenance
+from neuript_hf.checkpoints.tested_people import TestedPeople
 from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
 from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
@@ -206,6 +207,7 @@ def evaluate_task(
             name: classification_scores(values, scored["labels"], scored["recording"])
             for name, values in scores.items()
         },
+        "tested_people": TestedPeople.of(task, arguments.model, scored, None if arguments.folds else train).to_dict(),
         "predictions": predictions_by_person(scores, scored),
     }
 
@@ -260,7 +262,10 @@ def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
 
 
 def as_table(tasks: dict[str, dict]) -> str:
-    """Markdown: a line for each task, their mean, and every person of tasks with few people."""
+    """
+    Markdown: a line for each task, their mean, every person of tasks with few people, and whoever was scored without
+    being known as unseen.
+    """
     methods, means = methods_of(tasks), overall(tasks)
     header = ["task", "people, windows", "chance", *methods, *(f"minus {name}" for name in methods[1:])]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -284,6 +289,10 @@ def as_table(tasks: dict[str, dict]) -> str:
         cells += [f"{means[method].value:.3f}" for method in methods]
         cells += [_signed(means[f"minus {method}"]) for method in methods[1:]]
         lines.append(f"| {' | '.join(cells)} |")
+    for name, result in tasks.items():
+        tested = result["tested_people"]
+        if result["people"] != len(tested["unseen"]) and not result["task"]["within_subject"]:
+            people.append(f"- {name}: {tested['description']}")
     return "\n".join([*lines, "", *people] if people else lines)
 
 

@@ -47,7 +47,9 @@ def summarise(folders: list[str]) -> str:
     for task, results in runs.items():
         model = results[0]["model"]
         cells = [_cell([result[method] for result in results if result.get(method)]) for method in METHODS]
-        about = f"{model['people']}, {model['windows']}"
+        tested = results[0].get("tested_people")
+        people = tested["description"] if tested and len(tested["unseen"]) != model["people"] else model["people"]
+        about = f"{people}, {model['windows']}"
         lines.append(f"| {task} | {about} | {len(results)} | {model['chance']:.3f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -71,7 +73,9 @@ def compare(files: list[str]) -> str:
     for result in results:
         values = [task["accuracies"]["checkpoint"]["value"] for task in result["tasks"].values()]
         values.append(result["overall"]["checkpoint"]["value"])
-        cells = [result["weights"]["checkpoint"], str(result["weights"]["steps"])]
+        weights = result["weights"]
+        unknown = " (history unknown: perhaps it has seen these people)" if weights.get("history") == "unknown" else ""
+        cells = [weights["checkpoint"] + unknown, str(weights["steps"])]
         cells += [f"{value:.3f}" for value in values]
         cells += [signed(result["overall"][name]) for name in differences]
         lines.append(f"| {' | '.join(cells)} |")

@@ -67,6 +67,8 @@ def test_from_files_to_a_comparison(evaluation, manifest, tmp_path):
     result, printed = evaluation()
     hands = result["tasks"]["hands"]
     assert set(hands["predictions"]) == people_of(manifest, "val", "test")
+    # these weights were saved without ever being trained
+    assert hands["tested_people"]["description"] == "2 unseen people" and result["weights"]["history"] == "known"
     assert hands["people"] == 2 and hands["seen_people"] == [] and hands["classes"] == ["left_hand", "right_hand"]
 
     # accuracies can be found again from the predictions, differences from the accuracies
@@ -131,9 +133,14 @@ def test_people_whom_the_weights_have_seen_are_refused(evaluation, manifest, che
     write_training_record(folder, TrainingRecord([stage]))
     with pytest.raises(ValueError, match=f"people that the weights have seen: x/{seen}"):
         evaluation(model=folder)
-    result, _ = evaluation("--allow_seen_people", "--random_seeds", 0, model=folder)
+    result, printed = evaluation("--allow_seen_people", "--random_seeds", 0, model=folder)
+    assert "- hands: 1 unseen people, 1 people whom the weights have seen" in printed
     assert result["tasks"]["hands"]["seen_people"] == [f"x/{seen}"] and result["weights"]["steps"] == 7
     assert "random" not in result["tasks"]["hands"]["differences"]
+    (folder / "training.json").unlink()
+    result, printed = evaluation("--random_seeds", 0, model=folder)
+    assert result["weights"]["history"] == "unknown" and result["tasks"]["hands"]["tested_people"]["unseen"] == []
+    assert "- hands: 2 people of whom nobody knows whether the weights have seen them" in printed
 
 
 class Nearest(ClassifierMixin, BaseEstimator):
@@ -215,7 +222,9 @@ def test_features_are_kept_for_the_same_weights_and_windows_only(tmp_path, monke
 def result_of(accuracies, within=False):
     differences = {"random": accuracies["checkpoint"] - accuracies["random"]}
     task = {"within_subject": within}
-    count = {"people": len(accuracies["checkpoint"].by_person), "windows": {"train": 9, "scored": 160}}
+    people = list(accuracies["checkpoint"].by_person)
+    count = {"people": len(people), "windows": {"train": 9, "scored": 160}}
+    count["tested_people"] = {"unseen": [] if within else people, "description": "8 people"}
     return {"task": task, "classes": ["a", "b"], "accuracies": accuracies, "differences": differences} | count
 
 
@@ -239,6 +248,8 @@ def test_tasks_within_people_are_reported_apart():
     difference = f"{one.value - two.value:+.3f} ({low:+.3f} to {high:+.3f})"
     assert lines[2] == f"| better | 8, 160 | 0.500 | {one.value:.3f} | {two.value:.3f} {spread} | {difference} |"
     assert "own runs (within person)" in lines[4] and "mean of 2 tasks" in lines[5] and len(lines) == 6
+    tasks["better"]["tested_people"] = {"unseen": people[1:], "description": "7 unseen people, 1 people who were seen"}
+    assert as_table(tasks).splitlines()[6:] == ["", "- better: 7 unseen people, 1 people who were seen"]
 
 
 @pytest.mark.shared_data

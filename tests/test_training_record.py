@@ -242,7 +242,7 @@ def test_people_are_refused_under_any_spelling(task, tmp_path):
     record = TrainingRecord([replace(stage("folder/folder-3"), chosen_on=["folder/4"])])
     write_training_record(tmp_path, record)
     with pytest.raises(
-        ValueError, match="the weights have seen: folder/4, folder/folder-3 .here sub-03, sub-04."
+        ValueError, match="the weights have seen: folder/4 .here sub-04., folder/folder-3 .here sub-03."
     ) as e:
         refuse_seen(task, str(tmp_path))
     assert "On folder/4 the best checkpoint or something else was chosen" in str(e.value)

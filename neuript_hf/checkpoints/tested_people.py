@@ -49,21 +49,22 @@ class TestedPeople:
             choices: what was chosen on the scored windows.
         """
         record = read_training_record(checkpoint) if checkpoint is not None else None
-        seen = people_seen_before(task, record, task_table(task))
+        people, table = set(scored["subject"]), task_table(task)
+        seen = people_seen_before(task, record, table[table["subject"].isin(people)])
         trained_on = set(train["subject"]) if train is not None else set()
         tested = cls()
-        for person in sorted(set(scored["subject"])):
+        for person in sorted(people):
             if person in trained_on:
-                people = tested.trained_on
+                standing = tested.trained_on
             elif person in seen:
-                people = tested.seen
+                standing = tested.seen
             elif choices:
-                people = tested.chosen_on
+                standing = tested.chosen_on
             elif checkpoint is None or history_known(record):
-                people = tested.unseen
+                standing = tested.unseen
             else:
-                people = tested.unknown
-            people.append(person)
+                standing = tested.unknown
+            standing.append(person)
         return tested
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from transformers import EarlyStoppingCallback, SchedulerType, Trainer, TrainerC
 from transformers.utils import cached_file, logging
 
 from ..data.atomic import write_json
+from ..data.fingerprints import fingerprint, recording_courses, same_signal
 from ..data.identity import dataset_key, full_name, person_key
 from ..data.shards import read_outcomes, read_settings
 from ..data.tasks import TaskArguments, task_table
@@ -129,10 +130,13 @@ class TrainingRecord:
     Args:
         stages: the trainings; none are those of random weights, which have seen nobody.
         gaps: sentences on what is not known. With a gap, a person who is not named may have been seen all the same.
+        fingerprints: person, as in `subjects` -> the fingerprints of the recordings that were trained on
+            (`neuript_hf/data/fingerprints.py`), which find them under other names.
     """
 
     stages: list[TrainingStage] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
+    fingerprints: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def subjects(self) -> list[str]:
@@ -156,7 +160,7 @@ class TrainingRecord:
 
     def followed_by(self, stage: TrainingStage) -> "TrainingRecord":
         """The record of weights that were trained further; it keeps everyone whom these have seen."""
-        return TrainingRecord([*self.stages, stage], self.gaps)
+        return TrainingRecord([*self.stages, stage], self.gaps, self.fingerprints)
 
 
 def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
@@ -196,7 +200,7 @@ def record_of(content: Mapping[str, Any]) -> TrainingRecord:
         raise ValueError(
             f"{content} is not a training record ({error!r}). Expected a list `stages` whose entries have {expected}."
         ) from error
-    return TrainingRecord(stages, content.get("gaps", []))
+    return TrainingRecord(stages, content.get("gaps", []), content.get("fingerprints", {}))
 
 
 def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
@@ -208,8 +212,7 @@ def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
 
 def content_of(record: TrainingRecord) -> dict:
     """The record as `training.json` has it; the opposite of [`record_of`]."""
-    content = asdict(record)
-    return content if record.gaps else {"stages": content["stages"]}
+    return {name: part for name, part in asdict(record).items() if part or name == "stages"}
 
 
 def choices_on_validation(training: TrainingArguments, callbacks: Iterable[TrainerCallback] = ()) -> list[str]:
@@ -231,7 +234,10 @@ def _people_of_evaluation(trainer: Trainer, datasets: Sequence[SeenDataset], see
 
 
 def weights_of(checkpoint: str) -> dict:
-    """Identifies weights in a result file: the hash of `model.safetensors`, and how long they were trained."""
+    """
+    Identifies weights in a result file: the hash of `model.safetensors`, how long they were trained, and whether their
+    `history` is `"known"` or `"unknown"`, so that nobody may be called unseen.
+    """
     file = Path(checkpoint) / "model.safetensors"
     record = read_training_record(checkpoint)
     stages = record.stages if record else []
@@ -241,6 +247,7 @@ def weights_of(checkpoint: str) -> dict:
         "steps": sum(stage.steps for stage in stages),
         "windows_seen": sum(stage.windows_seen for stage in stages),
         "training_seconds": sum(stage.seconds for stage in stages),
+        "history": "known" if history_known(record) else "unknown",
     }
 
 
@@ -297,6 +304,28 @@ def seen_in_training(
     return datasets, sorted(windows["subject"].unique())
 
 
+def fingerprints_in_shards(folders: Sequence[str | Path], split: str = "train") -> dict[str, list[str]]:
+    """The fingerprints of the recordings whose people [`seen_in_shards`] returns, by person."""
+    found = defaultdict(list)
+    for folder in folders:
+        for outcome in read_outcomes(folder):
+            if outcome.split == split and outcome.windows_kept and outcome.fingerprint not in found[outcome.subject]:
+                found[outcome.subject].append(outcome.fingerprint)
+    return {person: texts for person in sorted(found) if (texts := [text for text in found[person] if text])}
+
+
+def fingerprints_in_training(task: TaskArguments, train: Dataset) -> dict[str, list[str]]:
+    """The fingerprints of the recordings whose people [`seen_in_training`] returns, by person."""
+    table = task_table(task)
+    names = table["dataset"].replace("", folder_name(task))
+    people = [full_name(*name) for name in zip(names, table["subject"], strict=True)]
+    used, found = set(train["recording"]), defaultdict(list)
+    for recording, person, course in zip(table["recording"], people, recording_courses(table), strict=True):
+        if recording in used and (text := fingerprint(course)) and text not in found[person]:
+            found[person].append(text)
+    return dict(sorted(found.items()))
+
+
 def seen_people(record: TrainingRecord | None, subjects: Iterable[str], dataset: str | None = None) -> list[str]:
     """
     Those of `subjects` whom the weights have seen, or on whom something was chosen for them, sorted, under the names
@@ -345,44 +374,58 @@ def people_seen_before(
     """
     The people of some rows of [`task_table`] whom the weights have seen -> their names in the record. People of a data
     set without a name are looked up by their own name in all data sets, and in the one that is called as their folder.
+    Recordings of all others are compared with those that were trained on.
     """
     found: dict[str, set[str]] = defaultdict(set)
     for dataset, rows in table.groupby("dataset"):
         for name in [dataset] if dataset else [None, folder_name(task)]:
             for person, names in names_in_record(record, rows["subject"].unique(), name).items():
                 found[person].update(names)
-    return {person: sorted(names) for person, names in found.items()}
+    if record is not None and record.fingerprints:
+        everyone = task_table(task)  # in one order, so that courses are computed once
+        courses = dict(zip(everyone["recording"], recording_courses(everyone), strict=True))
+        for person, rows in table[~table["subject"].isin(list(found))].groupby("subject"):
+            for recording in rows["recording"]:
+                found[person].update(same_signal(courses[recording], record.fingerprints))
+    return {person: sorted(names) for person, names in found.items() if names}
 
 
 def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     """
-    Refuses to score a checkpoint on people it was trained on, or on whom something was chosen for it, before any
-    recording is opened.
+    Refuses to score a checkpoint on people it was trained on, or on whom something was chosen for it: by their names,
+    and by their recordings, which are read where the record has fingerprints.
 
     Returns:
         The people to be scored that the weights have seen; empty unless the task allows them.
 
     Raises:
-        ValueError: if there are such people and the task does not allow them. It names all of them.
+        ValueError: if there are such people and the task does not allow them. It names all of them, as the record and
+            as the task calls them.
     """
     if checkpoint is None:
         return []
     record = read_training_record(checkpoint)
     if not history_known(record):
         logger.warning_once(f"{checkpoint} is of unknown history: nobody knows whom else the weights have seen.")
+    elif record.subjects and not record.fingerprints:
+        logger.warning_once(
+            f"The record of {checkpoint} has no fingerprints: people under other names than there are not recognised."
+        )
     table = task_table(task)
     found = people_seen_before(task, record, table[table["split"].isin(task.evaluate_on)])
     seen = sorted(set().union(*found.values()))
     if seen and not task.allow_seen_people:
-        here = sorted(person for person, names in found.items() if not {_parts(name)[1] for name in names} & {person})
+        known = [
+            ", ".join(names) + ("" if person in map(_person, names) else f" (here {person})")
+            for person, names in sorted(found.items(), key=lambda item: item[1])
+        ]
         chosen = sorted(set(seen) - set(record.subjects))
         raise ValueError(
-            f"Some of the tested people are people that the weights have seen: {', '.join(seen)}"
-            + (f" (here {', '.join(here)})" if here else "")
-            + ". A score on them says nothing about new people. "
+            f"Some of the tested people are people that the weights have seen: {', '.join(known)}. A score on them "
+            "says nothing about new people. "
             + (f"On {', '.join(chosen)} the best checkpoint or something else was chosen. " if chosen else "")
             + "Leave them out, or test them anyway with allow_seen_people. If they are other people with the same "
-            "names, name the data set that they belong to."
+            "names, name the data set that they belong to; where the names differ, the recordings are the same."
         )
     return seen
 
@@ -402,6 +445,11 @@ def _parts(subject: str) -> tuple[str | None, str]:
     """Data set (`None` if not named) and person."""
     name, _, person = subject.rpartition("/")
     return name or None, person
+
+
+def _person(subject: str) -> str:
+    """The person, without the data set."""
+    return _parts(subject)[1]
 
 
 def _one_name(dataset: str) -> str:
@@ -473,6 +521,8 @@ __all__ = [
     "TrainingStage",
     "choices_on_validation",
     "history_known",
+    "fingerprints_in_shards",
+    "fingerprints_in_training",
     "names_in_record",
     "overlapping_benchmarks",
     "people_seen_before",
