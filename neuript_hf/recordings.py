@@ -26,7 +26,7 @@ except ImportError:  # arrays work without it
 
 # What an annotation is called where consecutive samples are not consecutive in time (MNE, EEGLAB, BrainVision), and
 # where a stretch has no signal: MNE's filters stop at the same ones.
-_BREAK = re.compile(r"boundary|bad[ _]?boundary.*|new segment.*", re.IGNORECASE)
+_BREAK = re.compile(r"boundary|bad[ _]?boundary.*|new segment.*")
 # MNE leaves out of epochs what begins like this, in any case. It marks concatenations with both words.
 _REJECTED = ("bad", "edge")
 # Seconds that are looked at together for missing time.
@@ -127,7 +127,7 @@ class Recording:
         return [
             (onset, onset + duration, description)
             for onset, duration, description in self.events
-            if description.lower().startswith(_REJECTED)
+            if _is_bad(description)
         ]
 
     def bad_samples(self) -> np.ndarray:
@@ -149,7 +149,7 @@ class Recording:
         marks = [
             (event[0], event[0] + event[1])
             for event in self.events
-            if (reject_by_annotation and event[2].lower().startswith(_REJECTED)) or (self.in_pieces and _hole(*event))
+            if (reject_by_annotation and _is_bad(event[2])) or (self.in_pieces and _hole(*event))
         ]
         starts, ends = np.sort(np.array(marks).reshape(-1, 2), axis=0).T
         onsets = np.asarray(onsets, dtype=float)
@@ -364,7 +364,7 @@ def _marks_in_pieces(epochs: Any, breaks: list[int], rate: float) -> list[tuple[
 def _note_single_channels(recording: Recording, annotations: Any) -> None:
     """MNE rejects a window for all channels, even where an annotation names some."""
     for description, names in sorted(set(zip(annotations.description, map(tuple, annotations.ch_names), strict=True))):
-        if names and description.lower().startswith(_REJECTED):
+        if names and _is_bad(description):
             recording.notes.append(
                 f"note: {description} names only {', '.join(names)}; it counts for all channels, as in MNE"
             )
@@ -444,17 +444,27 @@ def cut_holes(recording: Recording) -> None:
 
 def leaves_out_time(onset: float, duration: float, description: str) -> bool:
     """Whether an annotation marks time as bad or missing."""
-    return description.lower().startswith(_REJECTED) or _hole(onset, duration, description) is not None
+    return _is_bad(description) or _hole(onset, duration, description) is not None
+
+
+def _is_bad(description: str) -> bool:
+    """Whether an annotation marks time to be rejected."""
+    return _plain(description).startswith(_REJECTED)
 
 
 def _hole(onset: float, duration: float, description: str) -> tuple[float, float] | None:
     """Start and end of what an annotation says is missing; equal for a break between two samples."""
-    if _BREAK.fullmatch(description):
+    name = _plain(description)
+    if _BREAK.fullmatch(name):
         return onset, onset
-    name = description.lower()
     if name.startswith("edge") or (name.startswith("bad_acq_skip") and duration > 0):
         return onset, onset + duration
     return None
+
+
+def _plain(description: str) -> str:
+    """In lower case, and without what BrainVision puts before annotations that were saved in its format."""
+    return description.lower().removeprefix("comment/")
 
 
 def _sample_of(segment: Segment, time: float, rate: float) -> int:

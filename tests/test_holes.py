@@ -49,9 +49,11 @@ def step(report, start):
 # Time marked as bad
 
 
-@pytest.mark.parametrize("name", ["BAD_muscle", "bad_blink", "BAD", "Bad Interval/Bad", "EDGE_x", "badge"])
+@pytest.mark.parametrize(
+    "name", ["BAD_muscle", "bad_blink", "BAD", "Bad Interval/Bad", "Comment/BAD_x", "EDGE_x", "badge"]
+)
 def test_time_marked_as_bad_rejects_the_windows_that_overlap_it(name):
-    """By MNE's rule: the first letters count, in any case, even those of a badge. It has its own words for EDGE."""
+    """By MNE's rule: the first letters count, in any case, even those of a badge. EDGE is a gap to its filters."""
     raw = noisy_raw(40.0, [(10.0, 8.0, name), (2.0, 0.0, "left"), (30.0, 0.0, "no bad thing")])
     batch = recorded()(raw)
     expected = [0.0, 4.0, *np.arange(20.0, 40.0, 4.0)] if not name.startswith("EDGE") else [0.0, 4.0, 18.0]
@@ -195,6 +197,19 @@ def test_a_boundary_between_two_samples_belongs_to_the_later_one():
         recording = as_recording(noisy_raw(annotations=[((sample - 0.5) / RATE, 30.0, "boundary")]))
         assert [segment.start for segment in recording.segments] == [0, sample]
         assert recording.bad_time == []
+
+
+@pytest.mark.parametrize("suffix", [".vhdr", ".set", ".edf", "_raw.fif"])
+def test_marks_survive_saving_in_every_format(tmp_path, suffix):
+    """BrainVision puts "Comment/" before them."""
+    marks = [(6.0, 0.0, "EDGE boundary"), (8.0, 1.0, "BAD_ACQ_SKIP"), (12.0, 3.0, "BAD_muscle"), (16.0, 0.0, "left")]
+    raw, path = noisy_raw(annotations=marks), tmp_path / f"a{suffix}"
+    (raw.save if suffix == "_raw.fif" else raw.export)(path, verbose="ERROR")
+    recording = open_recording(path)
+    assert recording.gaps == [(6.0, 6.0), (8.0, 9.0)]
+    batch = recorded()(recording, window_seconds=1.0)
+    assert batch.onsets.tolist() == [*np.arange(8.0), 9.0, 10.0, 11.0, *np.arange(15.0, 20.0)]
+    assert "BAD_muscle" in step(batch.report, "marked as bad: 3 s")
 
 
 def test_skipped_ends_are_in_the_report():
