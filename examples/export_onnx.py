@@ -23,6 +23,7 @@ from transformers import AutoConfig, HfArgumentParser, PreTrainedModel
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel
 from neuript_hf.checkpoints.saving import without_adapters
 from neuript_hf.electrodes import TEN_TWENTY
+from neuript_hf.losses import problem_type_of
 
 
 INPUTS = ("input_values", "electrode_positions", "lobe_mask")
@@ -132,13 +133,17 @@ def largest_error(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]
 def cost_of_int8(model: PreTrainedModel, path: Path, windows: dict[str, Tensor]) -> dict[str, float]:
     """
     The effect of 8-bit weights on the last output (logits or embedding): `relative_error`, the norm of the difference
-    over the norm of the output, and for classifiers `same_class`, the share of windows with the same predicted class.
+    over the norm of the output (of standardised numbers to predict), and for classifiers `same_class`, the share of
+    windows with the same predicted class.
     """
     with torch.no_grad():
         expected = ByPlace(model)(*(windows[name] for name in INPUTS))[-1]
     rounded = run(path, windows)[-1]
+    if model.config.target_mean is not None:
+        mean, scale = torch.tensor([model.config.target_mean, model.config.target_scale])
+        expected, rounded = (expected - mean) / scale, (rounded - mean) / scale
     cost = {"relative_error": ((rounded - expected).norm() / expected.norm()).item()}
-    if output_names(model) == ["logits"]:
+    if output_names(model) == ["logits"] and problem_type_of(model.config) == "single_label_classification":
         cost["same_class"] = (rounded.argmax(-1) == expected.argmax(-1)).float().mean().item()
     return cost
 

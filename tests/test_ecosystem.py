@@ -283,25 +283,33 @@ def saved_models(tmp_path_factory) -> dict[str, Path]:
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
     folders = {}
-    for name, model_class in (("classifier", NeurIPTForSequenceClassification), ("encoder", NeurIPTModel)):
+    ages = {"num_labels": 1, "target_mean": [45.0], "target_scale": [15.0]}
+    for name, model_class, fields in (
+        ("classifier", NeurIPTForSequenceClassification, {}),
+        ("regression", NeurIPTForSequenceClassification, ages),
+        ("encoder", NeurIPTModel, {}),
+    ):
         folders[name] = tmp_path_factory.mktemp(name)
-        model_class(shallow_config()).save_pretrained(folders[name])
+        model_class(shallow_config(**fields)).save_pretrained(folders[name])
         montage = ["Fp1", "C3", "Cz", "C4", "O2"]
         NeurIPTFeatureExtractor(montage=montage, window_seconds=1.0).save_pretrained(folders[name])
     return folders
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classifier", "encoder"])
+@pytest.mark.parametrize("kind", ["classifier", "regression", "encoder"])
 def test_onnx_file_equals_the_model(kind, saved_models, tmp_path):
-    """To 1e-4, for other numbers of windows than the traced one."""
-    from export_onnx import export, largest_error, load, random_windows
+    """To 1e-4, for other numbers of windows than the traced one; numbers to predict are in the unit of the labels."""
+    from export_onnx import cost_of_int8, export, largest_error, load, random_windows, run
 
     model, extractor = load(saved_models[kind]), NeurIPTFeatureExtractor.from_pretrained(saved_models[kind])
     path = tmp_path / "model.onnx"
     export(model, random_windows(extractor, [], None, 2, 0), path)
     for count in (1, 2, 7):
         assert largest_error(model, path, random_windows(extractor, [], None, count, count)) < 1e-4
+    if kind == "regression":
+        (ages,) = run(path, windows := random_windows(extractor, [], None, 5, 0))
+        assert 0 < ages.min() and ages.max() < 90 and "same_class" not in cost_of_int8(model, path, windows)
 
 
 @pytest.mark.slow

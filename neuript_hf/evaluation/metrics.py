@@ -300,9 +300,9 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     | several labels | `macro_auroc_interval` | 0.5 | `label_accuracy` |
     | numbers | `pearson_r_interval` | 0 | `mae` |
 
-    Draws of people in which such a score is undefined do not count. Several labels or numbers also have `by_name`, the
-    scores of each. (The `results.json` of the first task checkpoints in `hub/` have intervals of 1,000 draws instead of
-    2,000.)
+    Draws of people in which such a score is undefined do not count. Several labels or numbers also have `by_name`,
+    the scores of each. (The `results.json` of the first task checkpoints in `hub/` have intervals of 1,000 draws
+    instead of 2,000.)
 
     Args:
         logits: the model's, `[windows, labels]`, also as `Trainer.predict` gives them.
