@@ -218,6 +218,18 @@ def test_units_of_time_stamps(tmp_path, name):
     check(open_recording(unclear, **GIVEN), gaps=[(5, 8)])
 
 
+def test_other_time_columns(tmp_path):
+    """Numbers of samples, whole seconds, dates in an index without a name."""
+    counts = np.where(np.arange(1280) < 640, np.arange(1280), np.arange(1280) + 256)
+    check(open_recording(stamped(tmp_path / "a.csv", counts, name="time", form="{}"), **GIVEN), gaps=[(5, 7)])
+    whole = np.floor(times([(640, 4.0)], start=0.0))
+    recording = open_recording(stamped(tmp_path / "b.csv", whole, name="Time (s)"), **GIVEN)
+    assert [(start, round(end)) for start, end in recording.gaps] == [(5, 9)]
+    index = pd.Timestamp("2020-01-01") + pd.to_timedelta(times([(640, 3.0)], start=0.0), unit="s")
+    pd.DataFrame(SIGNAL.T, index, NAMES).to_csv(tmp_path / "c.csv")
+    check(open_recording(tmp_path / "c.csv", unit="uV"), gaps=[(5, 8)])
+
+
 def test_times_of_the_day_pass_midnight(tmp_path):
     stamps = pd.Timestamp("2020-01-01 23:59:55") + pd.to_timedelta(times([(960, 2.0)], start=0.0), unit="s")
     for form in ("%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%d %H:%M:%S.%f"):
@@ -312,7 +324,8 @@ def test_packet_numbers(counter, lost):
 def test_a_counter_that_begins_again_is_another_recording():
     breaks, notes = breaks_by_counter(np.concatenate([np.arange(1000.0), np.arange(700.0)]), 250)
     assert breaks == [(1000, 0.0)] and "begin again 1 times" in notes[0]
-    assert breaks_by_counter(np.random.default_rng(0).integers(0, 256, 1000).astype(float), 250) == ([], [])
+    breaks, notes = breaks_by_counter(np.random.default_rng(0).integers(0, 256, 1000).astype(float), 250)
+    assert breaks == [] and "do not count evenly" in notes[0]
 
 
 def test_trials_of_a_table_without_a_clock(tmp_path):

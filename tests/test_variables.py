@@ -75,6 +75,8 @@ def test_numbered_variables_are_trials(save, suffix):
     for given in ({"variable": "x_eeg3"}, {"trial": 2}, {"variable": "x_eeg*", "trial": 2}):
         np.testing.assert_allclose(whole(open_recording(path, **given, **GIVEN)), trials["x_eeg3"])
     assert lengths(open_recording(path, variable="x_eeg1*", **GIVEN)) == [600, 1500, 1600, 1700]
+    with pytest.raises(ValueError, match="There is no trial 1.0"):
+        open_recording(path, trial=1.0, **GIVEN)
     with pytest.raises(ValueError, match=r"There is no trial 12 in x_eeg\*.*it has 12, from 0 to 11"):
         open_recording(path, trial=12, **GIVEN)
 
@@ -303,6 +305,17 @@ def test_one_channel(save):
         path = save(f"a{suffix}", x=signal, fs=RATE, y=np.ones((1, 30)))
         recording = open_recording(path, channel_names=["C3"], unit="uV")
         np.testing.assert_allclose(recording.read([0], 0, 1280), signal)
+
+
+def test_a_vector_for_each_channel(save):
+    signal = noise(3, 1280)
+    for suffix in (".mat", ".npz"):
+        path = save(f"a{suffix}", **dict(zip(NAMES, signal, strict=True)), fs=RATE, y=np.ones(30))
+        recording = open_recording(path, unit="uV")
+        assert recording.names == NAMES
+        np.testing.assert_allclose(whole(recording), signal)
+    with pytest.raises(ValueError, match=r"Several arrays may be the signal: a \(\[1, 1280\]\); b"):
+        open_recording(save(a=signal[0], b=signal[1]), sampling_rate=RATE, unit="uV")
 
 
 def test_files_without_a_choice_refuse_one(tmp_path, save):

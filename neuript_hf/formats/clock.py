@@ -78,9 +78,7 @@ def read_stamps(stamps: pd.Series, name: str, stated: float | None) -> np.ndarra
     unit = next((unit for unit, words in _UNIT_IN_NAME.items() if re.search(words, name, re.IGNORECASE)), None)
     if values[0] > 1e9:  # since 1970, in powers of a thousand; this comes before a name such as "seconds"
         unit = next(unit for unit, size in _UNITS.items() if values[0] * size < 1e11 or unit == "ns")
-    if unit is None:
-        unit = _unit_by_rate(values, name, stated)
-    return (values - values[0]) * _UNITS[unit]
+    return (values - values[0]) * (_UNITS[unit] if unit is not None else _size_by_rate(values, name, stated))
 
 
 def _seconds_of_dates(stamps: pd.Series) -> np.ndarray | None:
@@ -96,13 +94,14 @@ def _seconds_of_dates(stamps: pd.Series) -> np.ndarray | None:
     return seconds + 86400.0 * midnights if re.fullmatch(r"[\d:.,]+", texts.iloc[0]) else seconds
 
 
-def _unit_by_rate(values: np.ndarray, name: str, stated: float | None) -> str:
-    """The unit by which the stamps fit the stated rate; without one, seconds if these are fractions."""
+def _size_by_rate(values: np.ndarray, name: str, stated: float | None) -> float:
+    """Seconds by which numbers fit the stated rate, which may count samples; without one, 1 if they are fractions."""
     step = 1 / _typical_rate(values)
     if stated is not None:
-        return min(_UNITS, key=lambda unit: abs(np.log(step * _UNITS[unit] * stated)))
+        size = min(_UNITS.values(), key=lambda size: abs(np.log(step * size * stated)))
+        return 1 / stated if step == 1 and abs(size * stated - 1) > REFUSED_DIFFERENCE else size
     if step < 1:
-        return "s"
+        return 1.0
     raise ValueError(
         f"The column {name!r} grows by {step:g} from row to row: seconds, milliseconds, or a number of the sample? "
         "Say it with the rate: sampling_rate=250."
@@ -113,7 +112,11 @@ def _typical_rate(seconds: np.ndarray) -> float:
     """Samples per second, but for steps that are much longer than nearly all others."""
     steps = np.diff(seconds)
     usual = steps[np.abs(steps) <= 3 * np.quantile(steps, _USUAL_STEPS)]
-    return float(len(usual) / usual.sum()) if usual.sum() > 0 else np.inf
+    if usual.sum() > 0:
+        return float(len(usual) / usual.sum())
+    changes = np.flatnonzero(steps) + 1  # many samples have the same stamp, such as a whole second
+    counts, jumps = np.median(np.diff(changes, prepend=0)), np.median(steps[steps != 0]) if len(changes) else 0.0
+    return float(counts / jumps) if jumps > 0 else np.inf
 
 
 def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_by: str = "the header") -> Clock:
@@ -233,7 +236,7 @@ def breaks_by_counter(counter: np.ndarray, rate: float) -> tuple[list[tuple[int,
 
     Returns:
         Breaks as in [`Clock`], with the least time that fits the numbers, and notes; no breaks where the numbers do
-        not count packets.
+        not count evenly.
     """
     steps = np.diff(counter)
     if not np.isfinite(counter).all() or (counter % 1 != 0).any() or not len(steps) or not steps.any():
@@ -243,7 +246,7 @@ def breaks_by_counter(counter: np.ndarray, rate: float) -> tuple[list[tuple[int,
     span = _span(counter, steps, step)
     packets = steps % span if span else steps
     if step < 1 or (~np.isin(packets, (0, step))).sum() > 0.2 * len(steps):
-        return [], []
+        return [], ["note: the numbers of the packets do not count evenly; gaps are not looked for in them"]
     per_packet = max(1, round(len(steps) / max(1, np.isin(packets, (step,)).sum())))
     breaks, restarts = [], 0
     for at in np.flatnonzero(~np.isin(packets, (0, step))).tolist():

@@ -113,6 +113,8 @@ def _names(text: Text, table: pd.DataFrame, channel_names: Sequence[str] | None,
     ):
         names.insert(0, "")
         found.notes.append("names: the first column has none and counts the rows, as R writes it")
+    if not names[0] and not pd.api.types.is_numeric_dtype(table[0]) and read_stamps(table[0], "", None) is not None:
+        names[0] = "time"  # pandas' index of dates
     if all(cell.isdigit() for cell in names if cell):
         found.notes.append("names: the first line numbers the columns and is not read as a sample")
         return None if names[0] or len(channel_names or ()) != columns - 1 else ["", *channel_names]

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..channel_names import is_electrode, is_pair
+from ..electrodes import resolve_channel
 from ..units import microvolts_of
 from .array_file import ArrayFile
 from .clock import clock_of_stamps, read_stamps
@@ -101,7 +103,7 @@ def from_variables(
     trials = _trials(chosen, len(names), pieces_first, found)
     _set_units(chosen, len(names), found)
     if trial is not None:
-        if not 0 <= trial < len(trials):
+        if not isinstance(trial, int | np.integer) or not 0 <= trial < len(trials):
             raise ValueError(
                 f"There is no trial {trial} in {chosen}: it has {len(trials)}, from 0 to {len(trials) - 1}."
             )
@@ -172,14 +174,7 @@ def _chosen(
     """The one that the user names, or the only one that fits the channel names, once trials are put together."""
     if variable is not None:
         return _by_name(single, variables, variable)
-    groups = _with_trials_together(single)
-    if not groups:
-        groups = [
-            _Candidate(name, [np.reshape(value, (1, -1))], [variables])
-            for name, value in variables.items()
-            if _is_array(value) and value.size > 1
-        ]
-        groups = [group for group in groups if not _known(group.name)]
+    groups = _with_trials_together(single) or _of_vectors(variables)
     if not groups:
         others = [
             f"{name} ({value.reason})" if isinstance(value, NotRead) else name for name, value in variables.items()
@@ -195,6 +190,17 @@ def _chosen(
         what = "Several arrays may be the signal" if fitting else "No array fits the channel names"
         raise ValueError(f"{what}: {listed}. Choose one with variable={(fitting or groups)[0].name!r}.")
     return fitting[0]
+
+
+def _of_vectors(variables: dict) -> list[_Candidate]:
+    """Without any matrix: a vector for each channel, if all have names of electrodes; else any may be the signal."""
+    vectors = {name: np.ravel(value) for name, value in variables.items() if _is_array(value) and value.size > 1}
+    vectors = {name: value for name, value in vectors.items() if not _known(name)}
+    channels = {n: v for n, v in vectors.items() if is_electrode(found := resolve_channel(n)) or is_pair(found)}
+    if len(channels) > 1 and len(set(map(len, channels.values()))) == 1:
+        around = variables | {"channel_names": list(channels)}
+        return [_Candidate(f"{', '.join(channels)}", [np.stack(list(channels.values()))], [around])]
+    return [_Candidate(name, [vector[None]], [variables]) for name, vector in vectors.items()]
 
 
 def _known(name: str) -> bool:
@@ -514,7 +520,10 @@ def _read_times(chosen: _Candidate, sampling_rate: float | None, found: ArrayFil
 def _read_eeglab_events(chosen: _Candidate, found: ArrayFile) -> None:
     """EEGLAB counts samples from 1; a boundary lies between two."""
     events = chosen.around[0].get("event") if chosen.layout == "eeglab" else None
-    for event in [events] if isinstance(events, dict) else events or []:
+    if isinstance(events, dict):  # of one event; in MATLAB 7.3 a list for each field
+        several = [value for value in events.values() if isinstance(value, list)]
+        events = [dict(zip(events, values, strict=True)) for values in zip(*several, strict=True)] or [events]
+    for event in events or []:
         latency, kind = event.get("latency"), event.get("type", "")
         if found.sampling_rate and _is_array(latency):
             text = kind if isinstance(kind, str) else f"{np.ravel(kind)[0]:g}"
