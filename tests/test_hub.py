@@ -34,6 +34,7 @@ from neuript_hf import (
 from neuript_hf.__main__ import main
 from neuript_hf.checkpoints.export import export_checkpoint
 from neuript_hf.checkpoints.links import check_code, code_files, link_code
+from neuript_hf.checkpoints.training_record import read_training_record
 
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ TINY = ROOT / "hub" / "neuript-tiny"
 
 CODE = {path.name for path in code_files()}
 HUB_FILES = {"config.json", "model.safetensors", "preprocessor_config.json", "golden.safetensors"} | CODE
+HUB_FILES |= {"README.md", "training.json"}
 CLASSES = [
     (NeurIPTModel, AutoModel),
     (NeurIPTForPreTraining, AutoModelForPreTraining),
@@ -151,6 +153,7 @@ def test_remote_code_without_the_package(tmp_path):
         assert torch.equal(remote["main"], main_output(auto_class.from_pretrained(folder).eval(), make_batch()))
         assert torch.equal(remote["positions"], torch.as_tensor(own).float())
     assert package_code() == before
+    assert read_training_record(linked) == read_training_record(TINY)
     assert (linked / "modeling_neuript.py").read_text().endswith("# an older version\n")
     assert not any(path.is_symlink() for path in linked.iterdir())
 
@@ -208,12 +211,15 @@ class FakeHub:
                 (self.folder / operation.path_in_repo).write_bytes(content.read())
         return mock.Mock()
 
-    def upload_folder(self, repo_id, folder_path, revision, **kwargs):
+    def file_exists(self, repo_id, filename, **kwargs):
+        return (self.folder / filename).is_file()
+
+    def upload_folder(self, repo_id, folder_path, revision=None, **kwargs):
         shutil.copytree(folder_path, self.folder, symlinks=True)
         return mock.Mock(commit_url=f"https://huggingface.co/{repo_id}/commit/{revision}")
 
     def in_place(self):
-        names = ("create_repo", "create_branch", "create_commit", "upload_folder")
+        names = ("create_repo", "create_branch", "create_commit", "file_exists", "upload_folder")
         return mock.patch.multiple(huggingface_hub.HfApi, **{name: getattr(self, name) for name in names})
 
 
@@ -226,7 +232,7 @@ def test_push_to_hub_and_back(checkpoint, tmp_path):
         model.push_to_hub("someone/neuript")
         NeurIPTFeatureExtractor().push_to_hub("someone/neuript")
     arrived = {path.name for path in hub.folder.iterdir()}
-    assert HUB_FILES - {"golden.safetensors", "pipeline_neuript.py"} <= arrived
+    assert HUB_FILES <= arrived
     loaded = auto_class.from_pretrained(hub.folder).eval()
     assert torch.equal(main_output(loaded, make_batch()), main_output(model, make_batch()))
     assert AutoFeatureExtractor.from_pretrained(hub.folder).montage == "double_banana"
