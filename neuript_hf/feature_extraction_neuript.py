@@ -443,13 +443,19 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         except ValueError as error:
             if asked:
                 raise ValueError(f"positions='digitised', but {error}") from error
+            if source.source.info["dig"]:
+                report.steps.append(f"note: digitised positions are not used: {error}")
             return {}
         taken = {meaning for name, meaning in zip(source.names, meanings, strict=True) if name not in wanted}
         found = {name: place for name, place in found.items() if name in wanted and place[0] not in taken}
         if found:
             places = ", ".join(f"{name} = {site} ({distance:.0f} mm)" for name, (site, distance) in found.items())
             report.steps.append(f"by digitised position: {places}")
-        return {name: site for name, (site, _) in found.items()}
+        located = {name: site for name, (site, _) in found.items()}
+        if asked:
+            # their names don't count either
+            located |= {name: f"{name}, not near an electrode" for name in wanted - set(found)}
+        return located
 
     def _resampler(self, source: Recording) -> Resampler:
         return Resampler(source.sampling_rate, self.sampling_rate, self.h_freq)

@@ -308,6 +308,22 @@ def test_names_win_over_positions_unless_asked_otherwise():
         recorded(positions="digitised")(noisy_raw())
 
 
+def test_channels_without_a_usable_position_are_named():
+    raw = digitised(ELECTRODES, ELECTRODES)
+    raw.info["chs"][4]["loc"][:3] = [0.0, 0.0, 0.3]
+    report = recorded(positions="digitised")(raw).report
+    assert "C3" in report.dropped and "C3" not in [row.name for row in report.channels]
+    with pytest.raises(ValueError, match="Unknown names: C3, not near an electrode"):
+        NeurIPTFeatureExtractor(montage=["C3"], positions="digitised")(raw)
+    names = ["C3", "S1", "S2", "S3"]
+    raw = digitised(names, ELECTRODES[:4])
+    for channel in raw.info["chs"]:
+        channel["loc"][:3] *= 7.0
+    report = recorded()(raw).report
+    assert any(line.startswith("note: digitised positions are not used: the dig") for line in report.steps)
+    assert set(report.dropped) == {"S1", "S2", "S3"}
+
+
 def test_a_net_gives_meaning_to_labels():
     rows = recorded(net="biosemi32")(noisy_raw(["A1", "A2", "A3", "A4"])).report.channels
     assert [row.name for row in rows] == ["Fp1", "AF3", "F7", "F3"]
