@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import base_model_of, has_adapters, save_checkpoint
 from ..data.collator import DataCollatorForEEG
+from ..data.targets import warn_of_scale
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
 from ..modeling_neuript import NeurIPTForSequenceClassification
@@ -78,7 +79,7 @@ class _BlankUnseenGroups(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         model, windows = base_model_of(self.trainer.model), self.trainer.train_dataset
         new = "classifier.weight" in model.untrained_weights or self.trainer.recorder.before == {"stages": []}
-        columns = getattr(windows, "column_names", None) or []
+        columns = windows.column_names if isinstance(windows, Dataset) else []  # others would have to be read
         if state.global_step or not isinstance(model, NeurIPTForSequenceClassification) or not new:
             return
         if model.config.pooling != "lobes" or model.config.channel_groups or "lobe_mask" not in columns:
@@ -183,6 +184,8 @@ class NeurIPTTrainer(Trainer):
                 given["compute_metrics"] = _WholeSet(metrics, name)
         super().__init__(**given)
         self._check_model(given.get("compute_loss_func") is not None)
+        if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(self.train_dataset, Dataset):
+            warn_of_scale(self._bare_model.config, self.train_dataset)
         if given.get("data_collator") is None:
             names = getattr(self._bare_model.config, "id2label", None) or {}  # label2id may be missing beside it
             self.data_collator = DataCollatorForEEG({name: index for index, name in names.items()})
@@ -325,8 +328,8 @@ class NeurIPTTrainer(Trainer):
     def _check_labels(self, labels: Tensor) -> None:
         model = self._bare_model
         if isinstance(model, NeurIPTForSequenceClassification):
-            problem_type = problem_type_of(model.config, labels)
-            check_labels(labels, len(labels), problem_type, model.config.num_labels)
+            model.config.problem_type = problem_type_of(model.config, labels)  # as a model does that sees labels
+            check_labels(labels, len(labels), model.config.problem_type, model.config.num_labels)
 
     def _check_divides(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> None:
         """Once: `Trainer` neither divides the loss of a `compute_loss_func` by the batches nor by the processes."""
