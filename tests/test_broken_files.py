@@ -9,6 +9,7 @@ import shutil
 import mne
 import numpy as np
 import pytest
+import scipy.io
 from conftest import make_epochs, make_raw, write_edf
 from edfio import EdfAnnotation
 from hypothesis import HealthCheck, given, settings
@@ -485,6 +486,42 @@ def test_brainvision_data_that_were_cut_off_are_read_and_noted(brainvision, micr
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_markers_after_the_end_of_brainvision_data(brainvision):
+    markers = brainvision.with_suffix(".vmrk")
+    markers.write_text(markers.read_text(encoding="utf-8") + "\nMk1=Stimulus,S 1,100,1,0\nMk2=Stimulus,S 2,9999,1,0\n")
+    assert any("1 of 2 markers lie after the end" in note for note in open_recording(brainvision).notes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("interval", ["0", "1e12"])
+def test_a_rate_of_brainvision_that_cannot_be(brainvision, interval):
+    edit(brainvision, r"SamplingInterval=\S+", f"SamplingInterval={interval}")
+    assert "can't" in refusal(brainvision)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_eeglab_data_in_a_file_of_their_own(tmp_path, microvolts):
+    """The .set names the .fdt."""
+    header, data = tmp_path / "a.set", tmp_path / "a.fdt"
+    pytest.importorskip("eeglabio")
+    mne.export.export_raw(header, make_raw(microvolts * 1e-6, NAMES, RATE), verbose="ERROR")
+    fields = {name: value for name, value in scipy.io.loadmat(header).items() if not name.startswith("__")}
+    scipy.io.savemat(header, fields | {"data": "a.fdt"}, appendmat=False)
+    data.write_bytes(microvolts.T.astype("<f4").tobytes())
+    check(open_recording(header), microvolts)
+    check(open_recording(data), microvolts)
+    data.write_bytes(data.read_bytes() * 2)
+    assert any("the rest is not read" in note for note in open_recording(header).notes)
+    data.write_bytes(data.read_bytes()[:1000])
+    assert "truncated or corrupt" in refusal(header)
+    other = header.rename(tmp_path / "b.set")
+    (tmp_path / "b.fdt").write_bytes(microvolts.T[::-1].astype("<f4").tobytes())
+    assert re.search("names a.fdt as its data .*but b.fdt lies beside it", refusal(other))
+    data.unlink()
+    check(open_recording(other), microvolts[:, ::-1])
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_epochs_of_eeglab_and_the_way_that_the_error_names(tmp_path, microvolts):
     pytest.importorskip("eeglabio")
     epochs = make_epochs(microvolts.reshape(3, 5, -1).swapaxes(0, 1) * 1e-6, NAMES, RATE)
@@ -506,5 +543,7 @@ def test_one_of_several_files_alone(tmp_path):
 def test_a_file_that_belongs_to_a_recording_is_missing(tmp_path):
     (tmp_path / "x.ds").mkdir()
     assert "x.res4" in refusal(tmp_path / "x.ds")
+    (tmp_path / "x.ds" / "x.meg4").touch()
+    assert "x.res4" in refusal(tmp_path / "x.ds" / "x.meg4")
     (tmp_path / "a.lay").write_text("[FileInfo]\nFile=a.dat\nFileType=Interleaved\n")
     assert "is not beside it" in refusal(tmp_path / "a.lay")

@@ -395,6 +395,12 @@ def _open_eeglab(path: Path, unit: str | None) -> Recording:
     data = Path(source.filenames[0])
     if data.suffix.lower() == ".fdt":
         recording.notes += check_data_file(path, path.with_name(data.name), "EEG.data")
+        expected = 4 * source.n_times * len(source.ch_names)
+        if data.stat().st_size > expected:
+            recording.notes.append(
+                f"note: {data.name} has {data.stat().st_size} bytes, of which the header describes {expected}: the "
+                "rest is not read"
+            )
     eeg = [k for k, kind in enumerate(recording.types) if kind == "eeg"]
     if unit is None and eeg:
         _find_unit_by_size(recording, eeg, convention="uV")

@@ -100,6 +100,11 @@ def check_brainvision_data(path: Path) -> list[str]:
     kind, channels = header.get("binaryformat", "INT_16").upper(), int(header.get("numberofchannels", 0))
     width = channels * {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4, "IEEE_FLOAT_64": 8}.get(kind, 0)
     size, promised = data.stat().st_size, int(header.get("datapoints") or 0)
+    markers = path.with_name(header.get("markerfile", path.stem + ".vmrk").replace("$b", path.stem))
+    if width and markers.is_file():
+        places = re.findall(r"^Mk\d+=[^,]*,[^,]*,(\d+)", _brainvision_text(markers), re.MULTILINE)
+        if late := sum(int(place) > size // width for place in places):
+            notes.append(f"note: {late} of {len(places)} markers lie after the end of the data, which may be cut off")
     if not width or (size % width == 0 and promised in (0, size // width)):
         return notes
     what = (
