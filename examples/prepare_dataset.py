@@ -36,6 +36,10 @@ class SourceArguments:
     )
     split_column: str = field(default="split", metadata={"help": "Column with train, val or test."})
     within_subject: bool = field(default=False, metadata={"help": "Allow the same person in several splits."})
+    trust_manifest: bool = field(
+        default=False,
+        metadata={"help": "Take other names for other people and other rows for other recordings, as they are named."},
+    )
     subject_pattern: str = field(
         default=SUBJECT_PATTERN, metadata={"help": "Regular expression of the person in file names, for folders."}
     )

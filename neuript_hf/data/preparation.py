@@ -29,6 +29,7 @@ from transformers.utils.logging import tqdm
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .atomic import PARTIAL_SUFFIX, atomic_write, write_json
+from .fingerprints import fingerprint, spectral_course
 from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,
@@ -150,6 +151,7 @@ def prepare_dataset(
     dataset_name: str | None = None,
     split_column: str = "split",
     within_subject: bool = False,
+    trust_manifest: bool = False,
     subject_pattern: str = SUBJECT_PATTERN,
     rules: RejectionRules | None = None,
     encoding: str = "int16",
@@ -178,6 +180,7 @@ def prepare_dataset(
         dataset_name: that name if there is no such column; default the name of the source's folder.
         split_column: column with `train`, `val` or `test`; if there is none, everything is `train`.
         within_subject: allow a person in several splits.
+        trust_manifest: take other names for other people and other rows for other recordings, see [`load_recordings`].
         subject_pattern: regular expression whose first group is the person, for folders without a manifest.
         rules: what is left out; default the paper's [`RejectionRules`].
         encoding: `"int16"`, `"int8"` (half the size) or `"float32"`.
@@ -197,7 +200,9 @@ def prepare_dataset(
     source, output = Path(source), Path(output)
     _check_arguments(encoding, recordings_per_shard, num_proc, shard_index, num_shards)
     dataset_name = dataset_name or (source if source.is_dir() else source.parent).resolve().name
-    table = _plan(source, rows, dataset_column, dataset_name, split_column, within_subject, subject_pattern)
+    table = _plan(
+        source, rows, dataset_column, dataset_name, split_column, within_subject, trust_manifest, subject_pattern
+    )
     preparation = Preparation(extractor.to_dict(), rules or RejectionRules(), encoding, recordings_per_shard)
     number = math.ceil(len(table) / recordings_per_shard)
     _write_settings(output, preparation, table, number)
@@ -258,6 +263,7 @@ def _plan(
     dataset_name: str,
     split_column: str,
     within_subject: bool,
+    trust_manifest: bool,
     subject_pattern: str,
 ) -> pd.DataFrame:
     """One row for each recording, with COLUMNS, in a fixed order. The subject begins with its data set."""
@@ -266,7 +272,7 @@ def _plan(
     table["subject"] = datasets + "/" + table["subject"]
     if split_column not in table:
         table[split_column] = "train"
-    table = assign_splits(table, split_column, within_subject=within_subject)
+    table = assign_splits(table, split_column, within_subject=within_subject, trust_manifest=trust_manifest)
     twice = sorted(table["file"][table["file"].duplicated()])
     if twice:
         raise ValueError(f"{source} has several rows for one recording: {twice[:3]}. Keep one row for each.")
@@ -389,6 +395,7 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     if not kept.any():
         outcome.status, outcome.reason = "left out", "no window passes the rules"
         return None
+    outcome.fingerprint = fingerprint(spectral_course(open_row(recording)))
     codes, scales = encode_windows(batch["input_values"][kept], preparation.encoding)
     return RecordingWindows(
         codes=codes,
