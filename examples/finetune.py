@@ -25,7 +25,7 @@ from neuript_hf import save_checkpoint
 from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.provenance import write_results
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
-from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
+from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
 from neuript_hf.data.targets import Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
@@ -76,7 +76,10 @@ def main():
         compute_metrics=partial(compute_metrics, problem_type=targets.problem_type),
     )
     trainer.recorder.describe(
-        kind=f"fine-tuning {targets.aim}", seen=seen_in_training(task, train, extractor), recipe=vars(start)
+        kind=f"fine-tuning {targets.aim}",
+        seen=seen_in_training(task, train, extractor),
+        recipe=vars(start),
+        fingerprints=fingerprints_in_training(task, train),
     )
     trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
     predictions = trainer.predict(scored).predictions  # each process predicts a part

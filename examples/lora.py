@@ -14,7 +14,7 @@ from transformers import HfArgumentParser, TrainingArguments, set_seed
 
 from neuript_hf import NeurIPTForSequenceClassification, NeurIPTTrainer, save_checkpoint, verify
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
-from neuript_hf.checkpoints.training_record import refuse_seen, seen_in_training
+from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
 from neuript_hf.data.targets import Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.linear_probe import pooled_features, start_head
@@ -67,6 +67,7 @@ def main():
         kind=f"fine-tuning {Targets.of(train).aim}",
         seen=seen_in_training(task, train, extractor),
         recipe=vars(adapter),
+        fingerprints=fingerprints_in_training(task, train),
     )
     trainer.train()
     scores = scores_of(trainer.predict(scored).predictions, scored)

@@ -32,7 +32,7 @@ from neuript_hf import (
     save_checkpoint,
 )
 from neuript_hf.checkpoints.saving import GOLDEN_NAME
-from neuript_hf.checkpoints.training_record import seen_in_shards
+from neuript_hf.checkpoints.training_record import fingerprints_in_shards, seen_in_shards
 from neuript_hf.training.arguments import parse_with_file
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.monitoring import PreTrainingMonitor
@@ -125,6 +125,7 @@ def main():
         | vars(start)
         | {name: getattr(training, name) for name in RECORDED}
         | {"windows_in_a_batch": batch},
+        fingerprints=fingerprints_in_shards(data.data),
     )
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resume == "true" else resume)
 

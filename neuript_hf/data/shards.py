@@ -76,6 +76,7 @@ class RecordingOutcome:
         windows_rejected: number of windows that each rule rejected.
         channels: the output channels, electrodes and pairs.
         report: the channel report, as a dict.
+        fingerprint: of the signal, see [`fingerprint`](fingerprints.py); empty where there is less than 8 s of it.
     """
 
     recording: str
@@ -88,6 +89,7 @@ class RecordingOutcome:
     windows_rejected: dict[str, int] | None = None
     channels: list[str] | None = None
     report: dict | None = None
+    fingerprint: str = ""
 
 
 @dataclass
