@@ -266,6 +266,7 @@ def convert(
     if problems:
         raise ValueError("The checkpoint does not fit its launch arguments:\n  " + "\n  ".join(problems))
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    model.keep_record(None)  # it is not known whom the authors' weights have seen
     save_checkpoint(model, extractor, output_dir)
     return model
 
