@@ -39,6 +39,10 @@ def test_what_it_cannot_take():
     signals, labels = rhythms(8)
     with pytest.raises(ValueError, match=r"two classes or more, but all labels are \[0\]"):
         EEGNetClassifier(64).fit(signals, 0 * labels)
+    with pytest.raises(ValueError, match="one class for each window, but the labels are continuous"):
+        EEGNetClassifier(64).fit(signals, labels + 0.5 * np.arange(8))
+    with pytest.raises(ValueError, match="but the labels are multilabel-indicator"):
+        EEGNetClassifier(64).fit(signals, np.eye(8)[:, :2])
 
 
 def test_it_tells_rhythms_apart_and_is_bounded():

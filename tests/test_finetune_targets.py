@@ -8,15 +8,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import write_recording
-from transformers import AutoModelForSequenceClassification, pipeline
+from conftest import make_window, write_recording
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, TrainingArguments, pipeline
+from transformers.utils import logging
 
-from neuript_hf import NeurIPTConfig, NeurIPTForSequenceClassification, verify
+from neuript_hf import (
+    DataCollatorForEEG,
+    NeurIPTConfig,
+    NeurIPTFeatureExtractor,
+    NeurIPTForSequenceClassification,
+    NeurIPTTrainer,
+    load_recordings,
+    verify,
+)
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.evaluation.linear_probe import class_scores, start_head
+from neuript_hf.evaluation.metrics import compute_metrics
 from neuript_hf.evaluation.target_fits import fit_labels, fit_regression
+from neuript_hf.training.finetuning import ModelArguments, make_classifier
 
 
+ONE_CLASS = "single_label_classification"
 SMALL = {
     "hidden_size": 16,
     "intermediate_size": 16,
@@ -114,6 +127,12 @@ def test_numbers_to_predict(fine_tune, manifest):
     values = pd.DataFrame([row["values"] for row in rows_of(folder, manifest)])
     assert list(values) == ["age", "iq"]
     assert values["age"].between(0, 100).all() and values["iq"].between(50, 150).all(), "in the unit of the manifest"
+    classes = load_recordings(
+        manifest, NeurIPTFeatureExtractor.from_pretrained(folder), label_column="artefacts", problem_type=ONE_CLASS
+    )["train"]
+    further = make_classifier(ModelArguments(model=str(folder)), classes, NeurIPTFeatureExtractor())
+    assert further.config.problem_type == ONE_CLASS and further.config.target_mean is None
+    assert further(**DataCollatorForEEG()([classes[0]])).loss.isfinite(), "a head for other targets starts anew"
     assert "Pearson r" in (card := (folder / "README.md").read_text()) and "| numbers | age, iq" in card
 
 
@@ -131,8 +150,76 @@ def test_a_baseline_for_classes_alone_is_refused_before_the_training(fine_tune):
         fine_tune("--label_column", "age", "--problem_type", "regression", "--baseline", "eegnet")
 
 
+@pytest.mark.parametrize(
+    ("labels", "fields", "problem_type", "loss"),
+    [
+        ([0, 1, 2, 1], {"num_labels": 3}, ONE_CLASS, np.log(3)),
+        (["rest", "task"] * 2, {"id2label": {0: "rest", 1: "task"}}, ONE_CLASS, np.log(2)),
+        ([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]] * 2, {"num_labels": 3}, "multi_label_classification", np.log(2)),
+        ([["eye", "jaw"], ["jaw"]] * 2, {"id2label": {0: "eye", 1: "jaw"}}, "multi_label_classification", np.log(2)),
+        ([3.0, -4.0, 5.0, 0.5], {"num_labels": 1}, "regression", 12.5625),
+        ([3, 4, 5, 0], {"num_labels": 1}, "regression", 12.5),
+        ([[30.0, 4.0], [20.0, 4.0]] * 2, {"num_labels": 2, "problem_type": "regression"}, "regression", 333),
+        ([30.0, 60.0] * 2, {"num_labels": 1, "target_mean": [45.0], "target_scale": [15.0]}, "regression", 1.0),
+    ],
+)
+def test_trainer_with_its_own_collator(labels, fields, problem_type, loss, tmp_path):
+    """
+    A new head answers about 0, so the loss is that of a guess. What the labels turned out to be is saved, and decides
+    what the scores and the pipeline's rows are.
+    """
+    config = NeurIPTConfig(**SMALL | {"num_experts": [0, 0]}, **fields)
+    data = Dataset.from_list([make_window(seed=k, labels=label) for k, label in enumerate(labels)])
+    arguments = {"max_steps": 1, "logging_steps": 1, "save_strategy": "no", "use_cpu": True, "disable_tqdm": True}
+    trainer = NeurIPTTrainer(
+        model=NeurIPTForSequenceClassification(config),
+        args=TrainingArguments(str(tmp_path), **arguments),
+        train_dataset=data,
+        eval_dataset=data,
+        processing_class=NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4"], window_seconds=1.0),
+        compute_metrics=compute_metrics,
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(loss, rel=0.25)
+    main = {ONE_CLASS: "balanced_accuracy", "multi_label_classification": "macro_auroc"}
+    assert f"eval_{main.get(problem_type, 'rmse')}" in trainer.evaluate()
+    trainer.save_model(tmp_path / "saved")
+    pipe = pipeline("eeg-classification", model=str(tmp_path / "saved"))
+    assert pipe.model.config.problem_type == problem_type
+    (row, *_) = pipe(RNG.normal(0, 10, (3, 256)), sampling_rate=128, channel_names=["C3", "Cz", "C4"], unit="uV")
+    expected = {ONE_CLASS: {"label", "score", "scores"}, "regression": {"values"}}
+    assert set(row) - {"onset", "duration"} == expected.get(problem_type, {"labels", "scores"})
+
+
 RNG = np.random.default_rng(0)
 FEATURES, PEOPLE = RNG.normal(3, 2, (60, 40)), np.repeat(np.arange(6), 10)
+
+
+def test_numbers_far_from_1_are_warned_of_with_what_to_set(tmp_path, caplog):
+    """And with these fields there is no warning."""
+    data = Dataset.from_list([make_window(seed=k, labels=label) for k, label in enumerate([30.0, 60.0])])
+    fields = {"num_labels": 1}
+    for warned in (True, False):
+        caplog.clear()
+        model = NeurIPTForSequenceClassification(NeurIPTConfig(**SMALL, **fields))
+        logging.enable_propagation()
+        NeurIPTTrainer(model=model, args=TrainingArguments(str(tmp_path), use_cpu=True), train_dataset=data)
+        logging.disable_propagation()
+        assert ("Set target_mean=[45.0], target_scale=[15.0] in the configuration" in caplog.text) == warned
+        fields |= {"target_mean": [45.0], "target_scale": [15.0]}
+
+
+def test_a_loss_of_ones_own_knows_the_problem_type_too(tmp_path):
+    """The model then sees no labels, but the checkpoint has to say what its logits are."""
+    data = Dataset.from_list([make_window(seed=k, labels=label) for k, label in enumerate([[1.0, 0.0], [1.0, 1.0]])])
+
+    def loss(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels)
+
+    model = NeurIPTForSequenceClassification(NeurIPTConfig(**SMALL, num_labels=2))
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, save_strategy="no", disable_tqdm=True)
+    NeurIPTTrainer(model=model, args=arguments, train_dataset=data, compute_loss_func=loss).train()
+    assert model.config.problem_type == "multi_label_classification"
 
 
 @pytest.mark.parametrize("numbers", [1, 2])

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
+from transformers.utils import logging
 
+from ..configuration_neuript import NeurIPTConfig
+from ..losses import problem_type_of
+
+
+logger = logging.get_logger(__name__)
 
 ONE_CLASS, SEVERAL, NUMBERS = "single_label_classification", "multi_label_classification", "regression"
 PROBLEM_TYPES = (ONE_CLASS, SEVERAL, NUMBERS)
@@ -32,6 +38,7 @@ SCORE_TITLES = {
     },
     NUMBERS: {"pearson_r": "Pearson r", "r2": "R2", "rmse": "RMSE", "mae": "MAE"},
 }
+FAR_FROM_ONE = 10.0
 CHOICE = (
     f"Say what the labels are: problem_type={ONE_CLASS!r} (each text is a class), {SEVERAL!r} (texts separated by "
     f"{SEPARATOR!r}, or columns of 0 and 1) or {NUMBERS!r} (numbers to predict)."
@@ -175,6 +182,27 @@ class Targets:
         return np.asarray(dataset["labels"][:], dtype=np.int64 if self.problem_type == ONE_CLASS else np.float64)
 
 
+def standardisation(numbers: np.ndarray) -> dict[str, list[float]]:
+    """`target_mean` and `target_scale` of a configuration, from `numbers` to predict, `[windows, ...]`."""
+    rows = numbers.reshape(len(numbers), -1)
+    return {"target_mean": rows.mean(axis=0).tolist(), "target_scale": rows.std(axis=0).tolist()}
+
+
+def warn_of_scale(config: NeurIPTConfig, train: Dataset) -> None:
+    """Warns of numbers to predict that a new head, which answers about 0 to 1, would take very long to reach."""
+    if problem_type_of(config) != NUMBERS or config.target_scale is not None or "labels" not in train.column_names:
+        return
+    fields = standardisation(np.asarray(train["labels"][:], dtype=np.float64))
+    if max(map(abs, fields["target_mean"] + fields["target_scale"])) > FAR_FROM_ONE:
+        settings = ", ".join(
+            f"{name}={[float(f'{value:.4g}') for value in values]}" for name, values in fields.items()
+        )
+        logger.warning(
+            f"The numbers to predict are far from 1, so a new head would take long to learn them. Set {settings} in "
+            "the configuration: the head then learns standardised numbers, and answers in the unit of the labels."
+        )
+
+
 def _check_kind(problem_type: str | None, possible: Sequence[str], feature: Any) -> None:
     if problem_type not in (None, *possible):
         raise ValueError(
@@ -227,4 +255,4 @@ def _cells(entry: Any) -> Sequence[Any]:
     return entry if isinstance(entry, (tuple, list)) else str(entry).split(SEPARATOR)
 
 
-__all__ = ["PROBLEM_TYPES", "Targets"]
+__all__ = ["MAIN_SCORES", "PROBLEM_TYPES", "SCORE_TITLES", "Targets", "standardisation", "warn_of_scale"]

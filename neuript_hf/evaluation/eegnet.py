@@ -5,6 +5,7 @@ import torch
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import type_of_target
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,8 +107,10 @@ class EEGNetClassifier(ClassifierMixin, BaseEstimator):
             labels: class of each window.
 
         Raises:
-            ValueError: for a single class, or as [`EEGNet`].
+            ValueError: for labels that are not one class for each window, for a single class, or as [`EEGNet`].
         """
+        if (kind := type_of_target(labels)) not in ("binary", "multiclass"):
+            raise ValueError(f"EEGNet learns one class for each window, but the labels are {kind}.")
         self.classes_, targets = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"A classifier needs two classes or more, but all labels are {self.classes_.tolist()}.")

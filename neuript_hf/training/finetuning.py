@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import TrainingArguments
 
 from ..configuration_neuript import NeurIPTConfig
-from ..data.targets import NUMBERS, Targets
+from ..data.targets import NUMBERS, Targets, standardisation
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .optimization import layerwise_parameter_groups
@@ -68,8 +68,7 @@ def task_config(train: Dataset, extractor: NeurIPTFeatureExtractor, problem_type
     targets = Targets.of(train, problem_type)
     fields = {"target_mean": None, "target_scale": None}
     if targets.problem_type == NUMBERS:
-        numbers = targets.array(train).reshape(len(train), -1)
-        fields = {"target_mean": numbers.mean(axis=0).tolist(), "target_scale": numbers.std(axis=0).tolist()}
+        fields = standardisation(targets.array(train))
         same = [name for name, scale in zip(targets.names, fields["target_scale"], strict=True) if not scale > 0]
         if same:
             raise ValueError(

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import base_model_of, has_adapters, save_checkpoint
-from ..data.collator import DataCollatorForEEG
+from ..data.collator import DataCollatorForEEG, real_samples
 from ..data.targets import warn_of_scale
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
@@ -294,7 +294,9 @@ class NeurIPTTrainer(Trainer):
     def _shares_of(self, batches: list[Mapping[str, Tensor]]) -> list[float]:
         """How much each of the batches counts, 1 on average: by what its loss is the mean of, in all processes."""
         counts = [
-            batch["masked_positions"].sum() if "masked_positions" in batch else torch.tensor(find_batch_size(batch))
+            (batch["masked_positions"].bool() & real_samples(batch)).sum()
+            if "masked_positions" in batch
+            else torch.tensor(find_batch_size(batch))
             for batch in batches
         ]
         counts = torch.stack([count.to(self.args.device, torch.float32) for count in counts])
@@ -308,8 +310,11 @@ class NeurIPTTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs.get("labels")
         smoothed = self.label_smoother is not None and labels is not None
-        if labels is not None and (smoothed or self.args.torch_compile):
-            self._check_labels(labels)  # the model does not see them, or cannot look at their values
+        if labels is not None and isinstance(self._bare_model, NeurIPTForSequenceClassification):
+            config = self._bare_model.config
+            config.problem_type = problem_type_of(config, labels)  # as a model that sees the labels
+            if smoothed or self.args.torch_compile:  # it does not see them, or cannot look at their values
+                check_labels(labels, len(labels), config.problem_type, config.num_labels)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         parts, share = self._evaluation_parts, find_batch_size(inputs)
         if model.training:
@@ -324,12 +329,6 @@ class NeurIPTTrainer(Trainer):
             if (part := getattr(outputs, name, None)) is not None:
                 parts.add(name, part.detach().mean(), share)
         return (loss, outputs) if return_outputs else loss
-
-    def _check_labels(self, labels: Tensor) -> None:
-        model = self._bare_model
-        if isinstance(model, NeurIPTForSequenceClassification):
-            model.config.problem_type = problem_type_of(model.config, labels)  # as a model does that sees labels
-            check_labels(labels, len(labels), model.config.problem_type, model.config.num_labels)
 
     def _check_divides(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None) -> None:
         """Once: `Trainer` neither divides the loss of a `compute_loss_func` by the batches nor by the processes."""
