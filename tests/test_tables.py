@@ -143,6 +143,10 @@ REFUSED = {
         [f"{name}," + ",".join(f"{v:.3f}" for v in row) for name, row in zip(NAMES, SIGNAL[:, :50], strict=True)],
         "no channel names for its 50 channels",
     ),
+    "several people": (
+        [",".join(["subject", *NAMES]), *rows_of(before=[["1"] * 640 + ["2"] * 640])],
+        "The table holds 2 people .subject: 1, 2",
+    ),
     "hexadecimal": (["%SD card", *["0F,FFE3A1,00A2B3,FFFFFE"] * 9], "hexadecimal.*OpenBCI's GUI"),
     "two rates": (["# Sampling Rate: 128", "# sfreq = 256", ",".join(NAMES), *rows_of()], "gives several rates"),
 }

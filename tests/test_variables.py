@@ -92,6 +92,10 @@ def test_people_and_versions_are_not_trials(save):
         with pytest.raises(ValueError, match="Several arrays may be the signal") as caught:
             open_recording(save(**{name: noise(3, 500) for name in names}), **GIVEN)
         assert all(name in str(caught.value) for name in names)
+    trials = {"a_4": noise(3, 300), "a_9": noise(3, 400)}
+    with pytest.raises(ValueError, match=r"if they are trials of one recording, several with \* in the name"):
+        open_recording(save(**trials), **GIVEN)
+    assert lengths(open_recording(save(**trials), variable="a_*", **GIVEN)) == [300, 400]
 
 
 def test_cells_of_trials(save):
@@ -277,6 +281,8 @@ def test_a_vector_of_times_gives_rate_and_gaps(save):
     for extra in ({}, {"fs": RATE}):
         recording = open_recording(save("a.npz", eeg=noise(3, 1280), time=times, ch_names=NAMES, **extra), unit="uV")
         assert recording.sampling_rate == RATE and recording.gaps == [pytest.approx((5, 8))]
+    path = save("c.npz", eeg=noise(3, 1280), t=noise(1280), ch_names=NAMES, fs=RATE)  # not times
+    assert open_recording(path, unit="uV").gaps == []
     with pytest.raises(ValueError, match="256 Hz by the file's rate, but 128 Hz by the time stamps"):
         open_recording(save("b.npz", eeg=noise(3, 1280), time=times, ch_names=NAMES, fs=256), unit="uV")
 

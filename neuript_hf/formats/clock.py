@@ -97,7 +97,7 @@ def _seconds_of_dates(stamps: pd.Series) -> np.ndarray | None:
 def _size_by_rate(values: np.ndarray, name: str, stated: float | None) -> float:
     """Seconds by which numbers fit the stated rate, which may count samples; without one, 1 if they are fractions."""
     step = 1 / _typical_rate(values)
-    if stated is not None:
+    if stated is not None and step > 0:
         size = min(_UNITS.values(), key=lambda size: abs(np.log(step * size * stated)))
         return 1 / stated if step == 1 and abs(size * stated - 1) > REFUSED_DIFFERENCE else size
     if step < 1:

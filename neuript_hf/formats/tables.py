@@ -35,8 +35,9 @@ _TRIAL = re.compile(
     r"(trial|epoch|segment|block|run|session|recording)[ _.]*(index|num|number|no|nr|id|s)?", re.IGNORECASE
 )
 _RATE = re.compile(r"(sampl(ing|e)[ _]?(rate|freq\w*)|sfreq|srate|fs)", re.IGNORECASE)
+_PERSON = re.compile(r"(subject|participant|patient|person)s?([ _.]?(id|name|num|number|code))?", re.IGNORECASE)
 _NO_SIGNAL = re.compile(
-    r"(label|class|target|event|condition|subject|participant|person|id|stimulus|response|key|state)s?"
+    rf"{_PERSON.pattern}|(label|class|target|event|condition|id|stimulus|response|key|state)s?"
     r"([ _.]?(id|name|num|number|code|type|date|duration))?|"
     r"(pm|fe|fac|perf|mc|dev)[.].*|optics?[ _]?\d+|not used|other|unused",
     re.IGNORECASE,
@@ -74,6 +75,7 @@ def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequ
             "header). Name every column, those that are no EEG 'time', 'counter' or 'marker'; or, if a row is a "
             "channel, transpose the table."
         )
+    _refuse_several_people(table, names)
     table = _without_repeated_rows(table, names, found)
     table, remarks = _remarks(table, signal)
     _read_rate(table, names, found)
@@ -288,6 +290,15 @@ def _as_numbers(column: pd.Series, name: str, text: Text) -> pd.Series:
 # Rows
 
 
+def _refuse_several_people(table: pd.DataFrame, names: list[str] | None) -> None:
+    for k, name in enumerate(names or ()):
+        if _PERSON.fullmatch(name) and (people := table[k].dropna().unique()).size > 1:
+            raise ValueError(
+                f"The table holds {len(people)} people ({name}: {', '.join(map(str, people[:4]))}"
+                f"{', ...' * (len(people) > 4)}). Write a table for each: a recording is of one person."
+            )
+
+
 def _without_repeated_rows(table: pd.DataFrame, names: list[str] | None, found: ArrayFile) -> pd.DataFrame:
     """Rows that repeat the one before, time stamp and all, are one sample."""
     if not any(_TIME.match(name) for name in names or ()):
@@ -352,7 +363,7 @@ def _read_clock(
     trials = [k for k in numeric if names is not None and _TRIAL.fullmatch(names[k])]
     if clock is None and trials:
         changes = np.flatnonzero((table[trials[0]] != table[trials[0]].shift()).to_numpy())[1:]
-        if len(changes) < len(table) / 10:
+        if 0 < len(changes) < len(table) / 10:
             found.breaks = joined_breaks(found.breaks, [(int(at), 0.0) for at in changes], rate)
             found.notes.append(
                 f"trials: {len(changes) + 1} by {names[trials[0]]!r}, a gap of unknown length between any two"

@@ -118,6 +118,7 @@ def _cells(line: str, separator: str | None) -> list[str]:
 
 
 def is_number(cell: str) -> bool:
+    """Whether a cell is meant as a number, with a decimal point or comma, or with thousands separators."""
     return _NUMBER.fullmatch(cell) is not None or THOUSANDS.fullmatch(cell) is not None
 
 

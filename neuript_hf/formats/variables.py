@@ -185,10 +185,14 @@ def _chosen(
     fitting = [group for group in groups if _may_fit(group, channel_names)]
     if len(groups) == 1:
         return groups[0]
-    if len(fitting) != 1:
-        listed = "; ".join(map(str, fitting or groups))
-        what = "Several arrays may be the signal" if fitting else "No array fits the channel names"
-        raise ValueError(f"{what}: {listed}. Choose one with variable={(fitting or groups)[0].name!r}.")
+    listed = "; ".join(map(str, fitting or groups))
+    if not fitting:
+        raise ValueError(f"No array fits the channel names: {listed}. Give as many names as an array has channels.")
+    if len(fitting) > 1:
+        raise ValueError(
+            f"Several arrays may be the signal: {listed}. Choose one with variable={fitting[0].name!r}; or, if they "
+            "are trials of one recording, several with * in the name."
+        )
     return fitting[0]
 
 
@@ -506,6 +510,8 @@ def _read_times(chosen: _Candidate, sampling_rate: float | None, found: ArrayFil
     for name, value in _fields(chosen):
         value = value[0] if isinstance(value, list) and len(value) == 1 else value  # FieldTrip's cell
         if _letters(name) in _TIMES and _is_array(value) and np.size(value) == samples and value.dtype.kind != "c":
+            if _letters(name) == "t" and (np.diff(np.ravel(value)) <= 0).any():  # something else of this name
+                continue
             stated = found.sampling_rate or sampling_rate
             seconds = read_stamps(pd.Series(np.ravel(value)), "ms" if chosen.layout == "eeglab" else name, stated)
             if seconds is not None:
