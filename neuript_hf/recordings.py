@@ -32,7 +32,7 @@ _REJECTED = ("bad", "edge")
 # Seconds that are looked at together for missing time.
 _BLOCK_SECONDS = 300.0
 _RATE_TOLERANCE = 1e-6
-_DISCONTINUOUS = (b"EDF+D", b"BDF+D")  # at byte 192 of the file
+_EDF_PLUS = (b"EDF+", b"BDF+")  # at byte 192 of files that have a clock
 
 
 @dataclass
@@ -373,39 +373,41 @@ def _note_single_channels(recording: Recording, annotations: Any) -> None:
 def _split_at_joins(recording: Recording) -> None:
     """
     Gaps of a Raw by its files, whatever became of its annotations: where recordings were concatenated, and where MNE
-    joined the parts of an EDF+D or BDF+D file without saying so.
+    joined the parts of an EDF+ or BDF+ file without saying so.
     """
     source, parts, begin, expected = recording.source, [], 0, None
     for path, first, samples in raw_parts(source):
         # the parts of a split file follow each other; a change of the rate rounds where they begin
         if expected is not None and abs(first - expected) > 1:
             recording.segments = without(recording.segments, begin, begin, recording.sampling_rate)
-        gapped = path if is_raw_edf(source) and path is not None and _is_discontinuous(path, recording) else None
-        parts.append((gapped, first, samples))
+        with_clock = is_raw_edf(source) and path is not None and _edf_kind(path, recording)[:4] in _EDF_PLUS
+        parts.append((path if with_clock else None, first, samples))
         begin, expected = begin + samples, first + samples
     if any(path for path, _, _ in parts):
         _follow_clock(recording, parts)
 
 
-def _is_discontinuous(path: Path, recording: Recording) -> bool:
-    """Whether this is an EDF+D or BDF+D file; a note if it is no longer there."""
+def _edf_kind(path: Path, recording: Recording) -> bytes:
+    """What the header says: EDF+C, EDF+D, ..., or nothing; a note if the file is no longer there."""
     if not path.is_file():
         recording.notes.append(f"note: {path.name} is no longer there, so gaps inside it can't be seen")
-        return False
+        return b""
     with path.open("rb") as file:
         file.seek(192)
-        return file.read(5) in _DISCONTINUOUS
+        return file.read(5)
 
 
 def _follow_clock(recording: Recording, parts: list[tuple[Path | None, int, int]]) -> None:
-    """Gaps and annotations by the clock of EDF+D and BDF+D files, where the code that reads it is installed."""
+    """Gaps and annotations by the clock of EDF+ and BDF+ files, where the code that reads it is installed."""
     try:
         from neuript_hf.formats.edf import follow_clock
     except ImportError as error:
-        names = ", ".join(path.name for path, _, _ in parts if path)
+        gapped = [path.name for path, _, _ in parts if path and _edf_kind(path, recording).endswith(b"D")]
+        if not gapped:
+            return
         raise ImportError(
-            f"{names} is discontinuous (EDF+D or BDF+D). MNE joins its parts, and the code that comes with the "
-            "weights cannot tell where: pip install neuript_hf. Or, if the gaps do not matter, pass "
+            f"{', '.join(gapped)} is discontinuous (EDF+D or BDF+D). MNE joins its parts, and the code that comes "
+            "with the weights cannot tell where: pip install neuript_hf. Or, if the gaps do not matter, pass "
             "mne.io.RawArray(raw.get_data(), raw.info)."
         ) from error
     follow_clock(recording, parts)

@@ -263,7 +263,7 @@ def test_time_without_numbers_is_a_gap():
 # Holes of EDF+D and of concatenated recordings, through MNE
 
 
-def edf_in_parts(path, parts, missing, annotations=()):
+def edf_in_parts(path, parts, missing, annotations=(), kind=b"EDF+D", digits=6):
     """
     EDF+D of records of 1 s in parts of so many records, with missing seconds between them; a channel `part` numbers
     the parts. `annotations` are (record, onset by the clock, text).
@@ -276,11 +276,11 @@ def edf_in_parts(path, parts, missing, annotations=()):
     data = bytearray(path.read_bytes())
     header, records = 256 * (len(signals) + 3), sum(parts)
     size = (len(data) - header) // records
-    data[192:197] = b"EDF+D"
+    data[192:197] = kind
     clock = np.arange(records) + np.repeat(np.cumsum([0.0, *missing]), parts)
     for record in range(records):
         start = header + record * size + 2 * RATE * (len(signals) + 1)
-        text = f"+{clock[record]:g}\x14\x14\0".encode()
+        text = f"+{round(clock[record], digits):g}\x14\x14\0".encode()
         for where, onset, name in annotations:
             if where == record:
                 text += f"+{onset:g}\x14{name}\x14\0".encode()
@@ -308,7 +308,7 @@ def raw_with_marks(kinds):
 def concatenated(raw, forget):
     last = raw.get_data("part").max() + 1
     other = raw.copy().apply_function(lambda part: part + last, picks=["part"])
-    both = mne.concatenate_raws([raw, other.crop(1.0)], verbose="ERROR")
+    both = mne.concatenate_raws([raw, other.crop(min(1.0, other.times[-1] / 2))], verbose="ERROR")
     return both.set_annotations(None) if forget else both
 
 
@@ -318,7 +318,7 @@ def saved(raw, folder):
 
 
 CHANGES = {
-    "filter": lambda raw, share, _: raw.filter(1.0, 40.0, verbose="ERROR"),
+    "filter": lambda raw, share, _: raw.filter(1.0, 30.0, verbose="ERROR"),
     "crop": lambda raw, share, _: raw.crop(share * 0.3 * raw.times[-1], (1 - share * 0.3) * raw.times[-1]),
     "resample": lambda raw, share, _: raw.resample([77.0, 100.0, 150.0][int(share * 2.9)], verbose="ERROR"),
     "pick": lambda raw, share, _: raw.pick(["C4", "C3", "part"]),
@@ -417,6 +417,15 @@ def test_a_file_that_is_gone_and_a_position_that_is_lost(tmp_path):
 def test_a_record_that_comes_a_sample_late_is_no_gap(tmp_path):
     path = edf_in_parts(tmp_path / "a.edf", [5, 5], [1.0 / RATE])
     assert open_recording(path).gaps == []
+
+
+def test_a_file_that_denies_its_gaps(tmp_path):
+    """EDF+C promises that there are none; a clock of whole tenths takes its steps back and means nothing."""
+    recording = open_recording(edf_in_parts(tmp_path / "a.edf", [5, 5], [7.0], kind=b"EDF+C"))
+    assert recording.gaps == [(5.0, 12.0)]
+    assert recording.notes == ["note: a.edf says that it has no gaps, but the clock of its records has some"]
+    path = edf_in_parts(tmp_path / "b.edf", [1] * 10, [0.0, 0.3, -0.3] * 3, kind=b"EDF+C")
+    assert open_recording(path).gaps == [] and open_recording(path).notes == []
 
 
 def test_the_parts_of_a_split_file_are_one(tmp_path):

@@ -129,7 +129,7 @@ def read_edf_header(path: Path, sampling_rate: float | None = None) -> EDFHeader
         promised_records=_number(fixed[236:244], "number of records", int),
         header_bytes=header_bytes,
         sample_bytes=sample_bytes,
-        continuous=fixed[192:197] not in (b"EDF+D", b"BDF+D"),
+        continuous=_is_continuous(path),
     )
     if len(header.annotations) == count:
         raise ValueError("The file has no signal channels, only annotations (a hypnogram or an event list).")
@@ -192,8 +192,8 @@ def record_onsets(path: Path, header: EDFHeader, most: int | None = None) -> np.
 
 def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, int]]) -> None:
     """
-    Sets the segments and events of a Raw of EDF+D or BDF+D files by the clock of their records: MNE joins these
-    without saying so, and counts the file's own annotations by the clock, but all others in the joined signal.
+    Sets the segments and events of a Raw of EDF+ or BDF+ files by the clock of their records: MNE joins these without
+    saying so, and counts the file's own annotations by the clock, but all others in the joined signal.
 
     Args:
         recording: of a Raw, whole or cropped, resampled, concatenated; already split where it was concatenated.
@@ -203,17 +203,22 @@ def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, i
     rate, begin, clock = recording.sampling_rate, 0, 0.0
     joined, breaks = recording.events, [(segment.start, 0.0) for segment in recording.segments[1:]]
     resampled, by_file, from_file = False, [], set()
+    read = {path: _clock(path, rate) for path, *_ in parts if path is not None}
+    clocks = {path: found for path, found in read.items() if found is not None}
+    if not any(gaps for _, gaps in clocks.values()):
+        return
     for path, first, samples in parts:
-        if path is None:
+        if path not in clocks:
             begin, clock = begin + samples, clock + samples / rate
             continue
-        header = read_edf_header(path)
         # the rate may have changed since MNE read the file
+        header, gaps = clocks[path]
         record = header.record_seconds * rate
         resampled = resampled or samples_per_record(recording.source) != round(record, 6)
-        missing = np.diff(record_onsets(path, header)) - header.record_seconds
-        # a record that comes a sample late is rounding of the clock
-        gaps = {round((int(k) + 1) * record): float(missing[k]) for k in np.flatnonzero(np.abs(missing) > 1.5 / rate)}
+        if header.continuous and gaps:
+            recording.notes.append(
+                f"note: {path.name} says that it has no gaps, but the clock of its records has some"
+            )
         before = sum(seconds for sample, seconds in gaps.items() if sample <= first)
         inside = [(sample - first, seconds) for sample, seconds in gaps.items() if first < sample < first + samples]
         breaks += [(begin + at, seconds) for at, seconds in inside]
@@ -255,6 +260,37 @@ def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, i
     others = [event for k, event in enumerate(joined) if k not in from_file]
     moved = [(by_clock(on), by_clock(on + duration) - by_clock(on), text) for on, duration, text in others]
     recording.events = sorted(by_file + moved)
+
+
+def _clock(path: Path, rate: float) -> tuple[EDFHeader, dict[int, float]] | None:
+    """
+    Header of an EDF+ or BDF+ file and, by the sample before which time is missing, how many seconds; `None` for a file
+    that promises to have no gaps and whose clock is of no use.
+    """
+    try:
+        header = read_edf_header(path)
+        if not header.annotations:
+            return None
+        late = record_onsets(path, header) - np.arange(header.records) * header.record_seconds
+    except ValueError:
+        if _is_continuous(path):
+            return None
+        raise
+    missing = np.diff(late)
+    if header.continuous:
+        # here the clock may be rounded to whole seconds: only what no later record takes back is a gap
+        missing = np.minimum.accumulate(late[::-1])[::-1][1:] - np.maximum.accumulate(late)[:-1]
+        missing = np.maximum(missing, 0.0)
+    # a record that comes a sample late is rounding of the clock
+    gaps = np.flatnonzero(np.abs(missing) > 1.5 / rate)
+    return header, {round((int(k) + 1) * header.record_seconds * rate): float(missing[k]) for k in gaps}
+
+
+def _is_continuous(path: Path) -> bool:
+    """Whether the header says that there are no gaps between records."""
+    with path.open("rb") as file:
+        file.seek(192)
+        return file.read(5) not in (b"EDF+D", b"BDF+D")
 
 
 def _annotations(path: Path) -> list[tuple[float, float, str]]:
@@ -306,7 +342,7 @@ def _find_record_seconds(path: Path, header: EDFHeader, sampling_rate: float | N
     if not np.isfinite(seconds) or seconds <= 0 or not 1 <= samples / seconds <= 1e6:
         problem = f"The header gives {seconds:g} s as length of a record {bytes_of_it}, which can't be"
         known = f"a record has {samples} samples of each"
-    elif header.continuous and (step := _record_step(path, header)) and abs(step / seconds - 1) > 0.01:
+    elif header.continuous and (step := _other_step(path, header)):
         problem = (
             f"The header gives {seconds:g} s as length of a record {bytes_of_it}, but by their clock records follow "
             f"each other every {step:g} s"
@@ -328,10 +364,22 @@ def corrected_copy(path: Path, header: EDFHeader) -> BytesIO:
     return BytesIO(data)
 
 
-def _record_step(path: Path, header: EDFHeader) -> float:
-    """Seconds from one record to the next by the clock, as most of the first records have it; 0 without a clock."""
-    steps = np.diff(record_onsets(path, header, most=100)) if header.annotations else np.zeros(0)
-    return float(np.median(steps)) if len(steps) and (steps > 0).all() else 0.0
+def _other_step(path: Path, header: EDFHeader) -> float:
+    """
+    Seconds from one record to the next by the clock, if that is not the length of a record; else 0. The clock may be
+    rounded to whole seconds, or have a gap.
+    """
+    try:
+        onsets = record_onsets(path, header, most=100) if header.annotations else np.zeros(0)
+    except ValueError:
+        return 0.0
+    if len(onsets) < 2 or (np.diff(onsets) <= 0).any():
+        return 0.0
+    # over a third of the records, so that rounding counts less; most such stretches are without the gap
+    far, seconds = max(1, len(onsets) // 3), header.record_seconds
+    stretch = float(np.median(onsets[far:] - onsets[:-far]))
+    rounded = not (onsets % 1).any() and seconds % 1
+    return stretch / far if abs(stretch - far * seconds) > (1 if rounded else 0.01 * far * seconds) else 0.0
 
 
 def signals_without_scale(header: EDFHeader) -> dict[int, str]:
