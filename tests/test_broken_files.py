@@ -163,6 +163,27 @@ def test_a_clock_that_contradicts_the_length_of_a_record(edf, microvolts):
     check(open_recording(path, sampling_rate=RATE / 2), microvolts, rate=RATE / 2)
 
 
+def change_clock(path, onset_of):
+    """Other time stamps of the records, in the annotations after three signals."""
+    data = bytearray(path.read_bytes())
+    record = (len(data) - 1280) // SECONDS
+    for number in range(SECONDS):
+        start = 1280 + number * record + 6 * RATE
+        data[start : 1280 + (number + 1) * record] = onset_of(number).ljust(record - 6 * RATE, b"\0")
+    path.write_bytes(data)
+
+
+def test_clocks_that_say_nothing_about_the_rate(edf, microvolts):
+    """Rounded to whole seconds, with a gap, or empty."""
+    for onset_of in (lambda n: b"+%d\x14\x14" % (n * 1.5), lambda n: b"+%d\x14\x14" % (n * 1.5 + 40 * (n > 9))):
+        path = edf(record_seconds="1.5", annotations=[EdfAnnotation(5, 1, "a longer description")])
+        change_clock(path, onset_of)
+        assert open_recording(path).sampling_rate == pytest.approx(RATE / 1.5)
+    path = edf(annotations=[EdfAnnotation(5, 1, "blink")])
+    change_clock(path, lambda n: b"")
+    check(open_recording(path), microvolts)
+
+
 RANGES = {
     "no physical range": {"minimum": ["0"] * 3, "maximum": ["0"] * 3},
     "a physical range that is no number": {"minimum": ["nan"] * 3},
@@ -193,9 +214,10 @@ def test_one_range_that_cannot_be_leaves_its_channel_out(edf, microvolts):
 
 def test_an_inverted_physical_range_turns_the_signal_and_is_said(edf, microvolts):
     """EDF allows it: the amplifier inverts."""
-    recording = open_recording(edf(minimum=["-400", "400", "-400"], maximum=["400", "-400", "400"]))
-    check(recording, microvolts * [[1], [-1], [1]])
-    assert "note: turned upside down, as the header's physical range says: Cz" in recording.notes
+    path = edf(minimum=["-400", "400", "-400"], maximum=["400", "-400", "400"])
+    check(open_recording(path), microvolts * [[1], [-1], [1]])
+    note = "note: turned upside down, as the header's physical range says: Cz"
+    assert note in str(NeurIPTFeatureExtractor(montage="as_recorded")(path).report)
 
 
 @pytest.mark.parametrize("field", ["minimum", "maximum", "least", "most"])
