@@ -24,6 +24,7 @@ from neuript_hf import NeurIPTForPreTraining, NeurIPTForSequenceClassification, 
 STEPS = 50
 MODELS = {"classifier": NeurIPTForSequenceClassification, "pretraining": NeurIPTForPreTraining}
 SIZES = {"num_hidden_layers": 2, "merge_sizes": [1, 2], "num_experts": [0, 2]}
+ACCUMULATED = {"max_steps": 4, "means": True}
 SPECTRUM = {"spectral_mean": [0.0] * 3, "spectral_scale": [1.0] * 3}
 
 
@@ -35,19 +36,18 @@ def make_model(kind: str, **kwargs) -> PreTrainedModel:
     return model
 
 
-def make_windows(kind: str, count: int, alike: bool = False) -> dict[str, Tensor]:
+def make_windows(kind: str, count: int) -> dict[str, Tensor]:
     """
-    With labels. Unless they are to be `alike`, windows have different numbers of real channels and, in pre-training,
-    of selected samples, so that the mean of the means of a batch's parts is not the mean of the whole batch.
+    With labels. Windows have different numbers of real channels and, in pre-training, of selected samples, so that the
+    mean of the means of a batch's parts is not the mean of the whole batch.
     """
     batch = make_batch(windows=count)
-    if not alike:
-        batch["channel_mask"] = torch.arange(5) < 2 + torch.arange(count)[:, None] % 4
+    batch["channel_mask"] = torch.arange(5) < 2 + torch.arange(count)[:, None] % 4
     if kind == "classifier":
         return batch | {"labels": torch.arange(count) % 3}
     generator = torch.Generator().manual_seed(1)
     order = torch.rand(count, batch["input_values"][0].numel(), generator=generator).argsort(-1)
-    selected = torch.full((count, 1), 60) if alike else 15 * torch.arange(1, count + 1)[:, None] % 100
+    selected = 15 * torch.arange(1, count + 1)[:, None] % 100
     masked = (order < selected).view_as(batch["input_values"])
     return batch | {
         "masked_positions": masked,
@@ -58,13 +58,15 @@ def make_windows(kind: str, count: int, alike: bool = False) -> dict[str, Tensor
 
 
 def train(
-    kind: str, batch_size: int, folder: str, alike: bool = False, **kwargs
+    kind: str, batch_size: int, folder: str, means: bool = False, **kwargs
 ) -> tuple[list[float], dict[str, Tensor]]:
     """
-    Losses of the steps and weights at the end, with `batch_size` windows for each process and step. With windows that
-    are `alike` the experts' auxiliary loss, which multiplies means over a batch, is left out.
+    Losses of the steps and weights at the end, with `batch_size` windows for each process and step. `means` leaves out
+    what is not a mean over windows or selected samples: the experts' auxiliary loss and the error of the spectrum.
     """
-    windows = make_windows(kind, 16, alike)
+    windows = make_windows(kind, 16)
+    if means:
+        windows.pop("spectral_targets", None)
     settings = {
         "output_dir": folder,
         "use_cpu": True,
@@ -79,7 +81,7 @@ def train(
         "disable_tqdm": True,
     }
     trainer = NeurIPTTrainer(
-        model=make_model(kind, **({"router_aux_loss_coef": 0.0} if alike else {})),
+        model=make_model(kind, **({"router_aux_loss_coef": 0.0} if means else {})),
         args=TrainingArguments(**(settings | kwargs)),
         train_dataset=[{name: tensor[index] for name, tensor in windows.items()} for index in range(16)],
         data_collator=default_data_collator,
@@ -123,6 +125,7 @@ def main(folder: Path) -> None:
     results = {("fsdp", kind, version): sharded_step(kind, version) for kind in MODELS for version in (1, 2)}
     for kind in MODELS:
         results["trainer", kind] = train(kind, 2, str(folder))
+        results["accumulated", kind] = train(kind, 2, str(folder), gradient_accumulation_steps=2, **ACCUMULATED)
     if distributed.get_rank() == 0:
         torch.save(results, folder / "results.pt")
     distributed.barrier()

@@ -17,7 +17,7 @@ from conftest import (
     run_python,
     small_config,
 )
-from distributed_step import MODELS, STEPS, make_model, make_windows, train
+from distributed_step import ACCUMULATED, MODELS, STEPS, make_model, make_windows, train
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -313,6 +313,43 @@ def test_onnx_file_equals_the_model(kind, saved_models, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["neuript-tiny", "neuript-tiny-eyes", "neuript-tiny-arithmetic", "neuript-small"])
+def test_every_shipped_checkpoint_becomes_an_onnx_file(name, tmp_path, monkeypatch, capsys):
+    """The documented command, with nothing but the checkpoint's name; short windows keep the test quick."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import export_onnx
+
+    model, extractor = (
+        export_onnx.load(str(ROOT / "hub" / name)),
+        NeurIPTFeatureExtractor.from_pretrained(ROOT / "hub" / name),
+    )
+    windows = export_onnx.random_windows(extractor, [], None, 1, 0)
+    assert windows["input_values"].shape == (1, 19, 256)
+    assert all(
+        tensor.isfinite().all() for tensor in export_onnx.ByPlace(model)(*(windows[n] for n in export_onnx.INPUTS))
+    )
+    if name in (
+        "neuript-tiny",
+        "neuript-tiny-eyes",
+    ):  # an encoder and a classifier; the others are of the same classes
+        command = ["export_onnx.py", "--model", str(ROOT / "hub" / name), "--output", str(tmp_path / "model.onnx")]
+        monkeypatch.setattr(sys, "argv", [*command, "--samples", "64"])
+        export_onnx.main()
+        assert "19 channels, 64 samples" in capsys.readouterr().out and (tmp_path / "model.onnx").is_file()
+
+
+def test_a_head_that_was_never_trained_is_not_exported(tmp_path):
+    pytest.importorskip("onnxruntime")
+    import export_onnx
+
+    NeurIPTForPreTraining(shallow_config()).save_pretrained(tmp_path / "pre-trained")
+    NeurIPTForSequenceClassification.from_pretrained(tmp_path / "pre-trained").save_pretrained(tmp_path / "headless")
+    with pytest.raises(ValueError, match="no trained weights for classifier"):
+        export_onnx.load(str(tmp_path / "headless"))
+
+
+@pytest.mark.slow
 def test_cost_of_int8(saved_models, tmp_path):
     """
     Over three models from random weights and 64 windows each, 8 bits cost 3 to 11 % of the logits' norm and changed
@@ -473,16 +510,16 @@ def test_two_processes_train_as_one(kind, two_processes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
-def test_accumulated_gradients(kind, tmp_path):
+def test_accumulated_gradients(kind, two_processes, tmp_path):
     """
-    4 batches of 2 windows and one batch of 8: the same weights after 4 steps, where every window has as many channels
-    and selected samples, and without the auxiliary loss: each of the 4 batches is a mean by itself.
+    4 batches of 2 windows, two such batches in each of two processes, and one batch of 8: the same weights after 4
+    steps, though windows differ in channels and selected samples.
     """
-    settings = {"max_steps": 4, "alike": True}
-    losses, weights = train(kind, 8, str(tmp_path), **settings)
-    found, found_weights = train(kind, 2, str(tmp_path), gradient_accumulation_steps=4, **settings)
-    assert found == pytest.approx(losses, abs=1e-4)
-    torch.testing.assert_close(found_weights, weights, atol=1e-5, rtol=0)
+    losses, weights = train(kind, 8, str(tmp_path), **ACCUMULATED)
+    one = train(kind, 2, str(tmp_path), gradient_accumulation_steps=4, **ACCUMULATED)
+    for found, found_weights in (one, two_processes["accumulated", kind]):
+        assert found == pytest.approx(losses, abs=1e-4)
+        torch.testing.assert_close(found_weights, weights, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
