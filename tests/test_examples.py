@@ -19,7 +19,7 @@ from transformers import HfArgumentParser, TrainingArguments, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
 from neuript_hf.checkpoints.card import write_model_card
-from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.checkpoints.training_record import read_training_record, refuse_seen
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.training.arguments import parse_with_file
@@ -86,6 +86,32 @@ def test_finetune_from_files_to_metrics(finetuned):
     assert results["windows"]["train"] == 16 and results["model"]["people"] == 2
     assert set(results["provenance"]) == {"command", "commit", "seed", "threads", "versions", "task"}
     assert results["provenance"]["seed"] == 3
+
+
+@pytest.mark.slow
+def test_people_on_whom_the_best_epoch_is_chosen_are_scored_apart(manifest, tmp_path):
+    """They are not among those who are called unseen, here and in later evaluations of the checkpoint."""
+    epochs = ("--num_train_epochs", "2", "--eval_strategy", "epoch", "--save_strategy", "epoch")
+    small = ("--montage", "C3,Cz,C4", "--max_train_windows", "16", "--baseline", "none")
+    printed = run_python(
+        *("examples/finetune.py", "--data", manifest, *small, "--config", SMALL, "--use_cpu", *epochs),
+        *("--load_best_model_at_end", "true", "--report_to", "none", "--output_dir", tmp_path / "best"),
+    )
+    table = pd.read_csv(manifest, dtype=str)
+    people = {split: part["subject"].unique().tolist() for split, part in table.groupby("split")}
+    results = json.loads((tmp_path / "best" / "results.json").read_text())
+    assert list(results["model"]["by_person"]) == results["tested_people"]["unseen"] == people["test"]
+    apart = results["chosen_on"]
+    assert apart["choices"] == ["load_best_model_at_end"] and list(apart["by_person"]) == people["val"]
+    assert apart["tested_people"]["chosen_on"] == people["val"] and apart["tested_people"]["unseen"] == []
+    assert "1 people on whom something was chosen, so they are not unseen (load_best_model_at_end)" in printed
+    assert "1 unseen people" in printed
+    record = read_training_record(tmp_path / "best")
+    assert [subject.rpartition("/")[2] for subject in record.chosen_on] == people["val"]
+
+    with pytest.raises(ValueError, match=f"On {record.chosen_on[0]} the best checkpoint or something else was chosen"):
+        refuse_seen(TaskArguments(data=str(manifest)), tmp_path / "best")
+    assert refuse_seen(TaskArguments(data=str(manifest), evaluate_on=["test"]), tmp_path / "best") == []
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from neuript_hf.evaluation.baselines import (
 from neuript_hf.evaluation.linear_probe import (
     FITS,
     PENALTIES,
+    _scorable_folds,
     class_scores,
     fewer_columns,
     fit_logistic,
@@ -148,8 +149,29 @@ def test_a_fit_needs_people_and_classes():
     features = np.random.default_rng(0).normal(size=(8, 3))
     with pytest.raises(ValueError, match="at least two people and two classes, but has 1 and 2"):
         fit_logistic(features, np.arange(8) % 2, np.zeros(8))
-    with pytest.raises(ValueError, match="each person has only some of the classes"):
+    with pytest.raises(
+        ValueError, match="each person has only some of the classes, and .* single person of class 0, 1"
+    ):
         fit_logistic(features, np.arange(8) // 4, np.arange(8) // 4)
+    # the error says what to do, and that leads on
+    for people in (np.zeros(8), np.arange(8) // 4):
+        with pytest.raises(
+            ValueError, match="penalty=1.0, linear_probe.py --penalty 1, finetune.py --head_start false"
+        ):
+            fit_logistic(features, np.arange(8) // 4, people)
+        assert fit_logistic(features, np.arange(8) // 4, people, penalty=1.0).predict(features).shape == (8,)
+
+
+@pytest.mark.parametrize("people", [(2, 2), (2, 4), (3, 2)])
+def test_folds_of_few_people_with_one_class_each(people):
+    """There are as many folds as have every class on both sides."""
+    labels = np.repeat([0] * people[0] + [1] * people[1], 6)
+    subjects = np.repeat(np.arange(sum(people)), 6)
+    features = np.random.default_rng(0).normal(size=(len(labels), 3)) + 2 * labels[:, None]
+    folds = _scorable_folds(labels, subjects, 0)
+    assert folds and all(set(labels[part]) == {0, 1} for fold in folds for part in fold)
+    assert all(not set(subjects[fit]) & set(subjects[check]) for fit, check in folds)
+    assert balanced_accuracy(labels, class_scores(fit_logistic(features, labels, subjects), features)) > 0.9
 
 
 def test_band_power_of_sines():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import make_raw
 
-from neuript_hf.data.manifest import assign_splits, find_recordings, open_row, read_table
+from neuript_hf.data.manifest import _draw_people, assign_splits, find_recordings, open_row, read_table
 
 
 @pytest.fixture
@@ -110,6 +110,25 @@ def test_drawn_people_keep_the_share_of_classes(manifest):
     for seed in range(5):
         drawn = assign_splits(table.copy(), shares=(0.34, 0.33, 0.33), seed=seed)
         assert (drawn.groupby("split")["label"].nunique() == 2).all() and drawn["split"].nunique() == 3
+
+
+@pytest.mark.parametrize("people", [(2, 2), (3, 3), (2, 7), (3, 4), (6, 3)])
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.5, 0.0, 0.5)])
+def test_few_people_with_one_class_each_are_dealt_out(people, shares):
+    """Train has every class, and the other splits have people; too few people are refused with what to do."""
+    labels = ["a"] * people[0] + ["b"] * people[1]
+    table = pd.DataFrame({"subject": [f"{number:02d}" for number in range(sum(people))], "label": labels})
+    for seed in range(4):
+        drawn = table.assign(split=table["subject"].map(_draw_people(table, shares, seed)))
+        assert set(drawn["label"][drawn["split"] == "train"]) == {"a", "b"}
+        assert set(drawn["split"]) == {"train", "test"} | ({"validation"} if shares[1] else set())
+        assert _draw_people(table, shares, seed) == dict(zip(drawn["subject"], drawn["split"], strict=True))
+    few = pd.DataFrame({"subject": list("abcdef"), "label": list("xxyyzz")})
+    assert set(_draw_people(few, (0.6, 0.2, 0.2), 0).values()) == {"train", "validation", "test"}
+    few = pd.DataFrame({"subject": list("abc"), "label": "x"})
+    assert set(_draw_people(few, (0.98, 0.01, 0.01), 0).values()) == {"train", "validation", "test"}
+    few = pd.DataFrame({"subject": list("abcd"), "label": list("xxyy")})
+    assert sorted(_draw_people(few, (0.9, 0.1, 0.0), 0).values()) == ["train"] * 3 + ["validation"]
 
 
 def test_a_row_describes_its_file(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
-from .linear_probe import PENALTIES, fewer_columns, fit_logistic
+from .linear_probe import NO_FOLDS, PENALTIES, fewer_columns, fit_logistic
 
 
 class LabelwiseLogistic(ClassifierMixin, BaseEstimator):
@@ -119,8 +119,8 @@ def _fit(
     penalty: float | None,
 ) -> Pipeline:
     """The regression with the given penalty, or with the one of least loss on people left out, fitted to everybody."""
-    if (people := len(set(subjects))) < 2:
-        raise ValueError(f"A fit needs at least two people, but has {people}.")
+    if (people := len(set(subjects))) < 2 and penalty is None:
+        raise ValueError(f"A fit needs at least two people, but has {people}. {NO_FOLDS}")
     scaler = StandardScaler()
     scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
     if penalty is None:
