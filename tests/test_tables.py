@@ -273,6 +273,11 @@ def test_stamps_out_of_order(tmp_path):
     recording = open_recording(path, **GIVEN)
     check(recording)
     assert any("1 rows repeat the row before" in note for note in recording.notes)
+    lines[60] = "x," + lines[60].split(",", 1)[1]
+    with pytest.raises(ValueError, match="Timestamp has 'x' in line 61"):
+        open_recording(write(path, *lines), **GIVEN)
+    recording = open_recording(stamped(path, ["noon"] * 1280, form="{}"), **GIVEN)
+    assert "note: Timestamp holds no times that can be read; gaps are not looked for in it" in recording.notes
     lines[50] = "," + lines[50].split(",", 1)[1]
     with pytest.raises(ValueError, match=r"Timestamp: 0.08% of the rows have no time stamp"):
         open_recording(write(path, *lines), **GIVEN)
@@ -446,15 +451,20 @@ WORDS = st.sampled_from(["Cz", "time", "index", "", "1", "2.5", '"T7"', "uV", "l
     end=st.sampled_from(["", ","]),
     separator=st.sampled_from([",", ";", "\t", " "]),
     above=st.sampled_from([[], ["# comment"], ["a:1,b:2"], ["text"], [""]]),
+    damage=st.sampled_from([None, None, "a cell less", "a cell more", "a text", "an empty cell"]),
 )
-def test_arbitrary_headers(tmp_path_factory, order, edits, index, end, separator, above):
-    """Either every named column is what stands below its name, or the table is refused."""
+def test_arbitrary_tables(tmp_path_factory, order, edits, index, end, separator, above, damage):
+    """Either every named column is what stands below its name, or the table is refused; damaged rows always are."""
     header = ["", *order] if index is not None else list(order)
     for at, what, word in edits:
         header[at : at + (what != "insert")] = [word] * (what != "delete")
     signal, path = SIGNAL[:, :40], tmp_path_factory.mktemp("t") / "a.csv"
     before = [] if index is None else [[str(k + index) for k in range(40)]]
-    rows = [row + end for row in rows_of(signal, before, separator=separator)]
+    cells = [row.split(separator) for row in rows_of(signal, before, separator=separator)]
+    if damage is not None:
+        changes = {"a cell less": [], "a cell more": ["1.0", "2.0"], "a text": ["x"], "an empty cell": [""]}
+        cells[20][-2:-1] = changes[damage]
+    rows = [separator.join(row) + end for row in cells]
     try:
         recording = open_recording(write(path, *above, separator.join(header), *rows), **GIVEN)
     except ValueError as error:
@@ -462,6 +472,10 @@ def test_arbitrary_headers(tmp_path_factory, order, edits, index, end, separator
         assert len(str(error)) > 40
         return
     OUTCOMES["accepted"] += 1
+    assert damage in (None, "an empty cell")
+    if damage == "an empty cell":
+        signal = signal.copy()
+        signal[-2, 20] = np.nan
     columns = [*([] if index is None else [np.arange(40.0) + index]), *signal]
     names = [name.strip(' "') for name in header if name or separator != " "]
     while len(names) > len(columns) and not names[-1]:
@@ -476,7 +490,7 @@ def test_arbitrary_headers(tmp_path_factory, order, edits, index, end, separator
 OUTCOMES = {"accepted": 0, "refused": 0}
 
 
-def test_arbitrary_headers_reach_both_ends():
+def test_arbitrary_tables_reach_both_ends():
     if not sum(OUTCOMES.values()):
-        pytest.skip("runs after test_arbitrary_headers")
+        pytest.skip("runs after test_arbitrary_tables")
     assert min(OUTCOMES.values()) > 5, OUTCOMES

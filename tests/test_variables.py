@@ -98,6 +98,15 @@ def test_people_and_versions_are_not_trials(save):
     assert lengths(open_recording(save(**trials), variable="a_*", **GIVEN)) == [300, 400]
 
 
+def test_numbered_arrays_of_epochs_are_a_choice(save):
+    with pytest.raises(ValueError, match=r"Several arrays.*EEGdata1 \(\[3, 200, 5\]\); EEGdata2"):
+        open_recording(save(EEGdata1=noise(3, 200, 5), EEGdata2=noise(3, 200, 5), y=np.ones(5)), **GIVEN)
+    recording = open_recording(
+        save(EEGdata1=noise(3, 200, 5), EEGdata2=noise(3, 200, 5), y=np.ones(5)), variable="EEGdata2", **GIVEN
+    )
+    assert recording.in_pieces and len(recording.segments) == 5
+
+
 def test_cells_of_trials(save):
     trials = [noise(3, 300), noise(3, 500)]
     recording = open_recording(save(eeg=cell(*trials), fs=RATE), channel_names=NAMES, unit="uV")

@@ -79,7 +79,7 @@ def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequ
     table = _without_repeated_rows(table, names, found)
     table, remarks = _remarks(table, signal)
     _read_rate(table, names, found)
-    _read_clock(table, names, signal, sampling_rate, found)
+    _read_clock(table, names, signal, text, sampling_rate, found)
     _note_events(table, names, remarks, sampling_rate, found)
     found.values = table[signal].to_numpy(dtype=float).T
     if names is not None:
@@ -303,8 +303,11 @@ def _without_repeated_rows(table: pd.DataFrame, names: list[str] | None, found: 
     """Rows that repeat the one before, time stamp and all, are one sample."""
     if not any(_TIME.match(name) for name in names or ()):
         return table
-    before = table.shift()
-    repeated = ((table == before) | (table.isna() & before.isna())).all(axis=1)
+    stamps = [k for k, name in enumerate(names) if _TIME.match(name)]
+    alike = np.flatnonzero((table[stamps] == table[stamps].shift()).all(axis=1))
+    rows, before = table.iloc[alike].to_numpy(dtype=object), table.iloc[alike - 1].to_numpy(dtype=object)
+    repeated = np.zeros(len(table), dtype=bool)
+    repeated[alike] = ((rows == before) | (pd.isna(rows) & pd.isna(before))).all(axis=1)
     if repeated.any():
         found.notes.append(
             f"note: {int(repeated.sum())} rows repeat the row before, time stamp and all, and are left out"
@@ -329,7 +332,12 @@ def _remarks(table: pd.DataFrame, signal: list[int]) -> tuple[pd.DataFrame, list
 
 
 def _read_clock(
-    table: pd.DataFrame, names: list[str] | None, signal: list[int], sampling_rate: float | None, found: ArrayFile
+    table: pd.DataFrame,
+    names: list[str] | None,
+    signal: list[int],
+    text: Text,
+    sampling_rate: float | None,
+    found: ArrayFile,
 ) -> None:
     """Rate and gaps by time stamps and by numbers of packets; without either, trials are parted by a gap."""
     stated, clock = sampling_rate or found.sampling_rate, None
@@ -341,8 +349,12 @@ def _read_clock(
             continue
         if missing:
             raise ValueError(f"{name}: {missing:.2%} of the rows have no time stamp. Fill them, or remove the column.")
+        if not numeric[k] and pd.to_numeric(table[k], errors="coerce").notna().mean() > 0.5:
+            table[k] = _as_numbers(table[k], name, text)
         seconds = read_stamps(table[k], name, stated)
-        if seconds is not None:
+        if seconds is None and names is not None:
+            found.notes.append(f"note: {name} holds no times that can be read; gaps are not looked for in it")
+        elif seconds is not None:
             try:
                 clock = clock_of_stamps(seconds, name, stated, "sampling_rate" if sampling_rate else "the header")
             except ValueError as error:

@@ -253,7 +253,8 @@ def _with_trials_together(single: list[_Candidate]) -> list[_Candidate]:
         varying = [k for k in range(numbers.shape[1]) if len(set(numbers[:, k])) > 1]
         counted = len(varying) == 1 and (np.diff(np.sort(numbers[:, varying[0]])) == 1).all()
         stem = pattern.split("*")[varying[0]] if counted else ""
-        same = any(len({array.shape[axis] for m in members for array in m.arrays}) == 1 for axis in (0, 1))
+        flat = all(array.ndim == 2 for member in members for array in member.arrays)
+        same = flat and any(len({array.shape[axis] for m in members for array in m.arrays}) == 1 for axis in (0, 1))
         if len(members) > 1 and counted and same and not _PERSON.search(stem.rstrip("[")):
             parts = re.split(r"\d+", members[0].name)
             fixed = [str(number) for number in numbers[0]]
