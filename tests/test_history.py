@@ -32,7 +32,7 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.checkpoints.export import export_checkpoint
+from neuript_hf.checkpoints.export import export_checkpoint, push_checkpoint
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.history import CHANGED, UNRECORDED, join_records, read_record
 from neuript_hf.modeling_neuript import NeurIPTPreTrainedModel
@@ -295,6 +295,20 @@ def test_a_checkpoint_with_adapters(merge, recorded, tmp_path):
         assert record.complete and [part.subjects for part in record.stages] == [["a/01"], ["p0", "p1", "p2"]]
     save_checkpoint(load(recorded), EXTRACTOR, folder)  # adapters of an earlier saving do not remain
     torch.testing.assert_close(load(folder)(**batch).logits, load(recorded)(**batch).logits)
+
+
+def test_adapters_on_the_hub_have_their_base_beside_them(recorded, tmp_path):
+    """transformers looks for the base of a folder on the Hub where its adapters say."""
+    model = adapted(load(recorded), init_lora_weights=False)
+    save_checkpoint(model, EXTRACTOR, tmp_path / "saved", merge_adapters=False)
+    with FakeHub(tmp_path / "arrived").in_place():
+        push_checkpoint(tmp_path / "saved", "someone/neuript")
+    arrived = json.loads((tmp_path / "arrived" / "adapter_config.json").read_text())
+    assert arrived["base_model_name_or_path"] == "someone/neuript"
+    assert {"config.json", "model.safetensors", "training.json"} <= {
+        path.name for path in (tmp_path / "arrived").iterdir()
+    }
+    torch.testing.assert_close(load(tmp_path / "arrived")(**make_batch()).logits, model.eval()(**make_batch()).logits)
 
 
 def test_trainings_of_adapters(recorded, tmp_path):

@@ -1,12 +1,13 @@
 """Checkpoint folders made whole for others: exported with real code files, and pushed to the Hub."""
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi
 
-from ..data.atomic import atomic_write
+from ..data.atomic import atomic_write, write_json
 from .card import write_model_card
 from .links import code_files
 from .saving import GOLDEN_NAME, compare_with_golden
@@ -80,6 +81,9 @@ def push_checkpoint(
     with TemporaryDirectory() as temporary:
         exported = export_checkpoint(folder, Path(temporary) / repository.rsplit("/", 1)[-1], **results)
         repository = hub.create_repo(repository, private=private, exist_ok=True).repo_id
+        adapters = exported / "adapter_config.json"
+        if adapters.is_file():  # on the Hub, transformers asks here for the base, which lies beside the adapters
+            write_json(adapters, json.loads(adapters.read_text()) | {"base_model_name_or_path": repository})
         if revision is not None:
             hub.create_branch(repository, branch=revision, exist_ok=True)
         commit = hub.upload_folder(
