@@ -7,12 +7,15 @@ from time import perf_counter
 from typing import Any
 
 from transformers import Trainer, TrainerCallback
+from transformers.utils import logging
 
 from ..history import join_records, read_record
 from ..link_safe_saving import complete_folder
 from .saving import base_model_of, has_adapters
 from .training_record import SeenDataset, TrainingStage
 
+
+logger = logging.get_logger(__name__)
 
 UNNAMED = "The weights were trained on windows that do not say from which person they are."
 
@@ -74,6 +77,11 @@ class StageRecorder(TrainerCallback):
             seconds=0.0,
             recipe=self.told.get("recipe", {}),
         )
+        if stage.chosen_on:
+            logger.warning(
+                f"This training chooses on {len(stage.chosen_on)} people of its evaluation set, so they are not unseen: "
+                f"{', '.join(stage.chosen_on[:5])}. Score others."
+            )
         self.stage = self._joined(earlier, asdict(stage))
         self.seconds, self.since = earlier.get("seconds", 0.0), perf_counter()
         self._count(state)
