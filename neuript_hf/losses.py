@@ -149,6 +149,13 @@ def classification_loss(logits: Tensor, labels: Tensor, config: NeurIPTConfig) -
 
 
 def check_labels(labels: Tensor, windows: int, problem_type: str, num_labels: int) -> None:
+    """
+    Checks the labels of a batch, as [`classification_loss`] takes them. In a compiled model it sees only their shape
+    and type.
+
+    Raises:
+        ValueError: for labels that are out of range or of a kind that the problem type cannot take.
+    """
     one_class = problem_type == "single_label_classification"
     shapes = [[windows] if one_class else [windows, num_labels]]
     if problem_type == "regression" and num_labels == 1:
