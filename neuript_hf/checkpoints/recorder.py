@@ -34,7 +34,7 @@ class StageRecorder(TrainerCallback):
         self.told: dict[str, Any] = {}
         self.stage: dict[str, Any] = {}
         self.resumed: dict | None = None
-        self.before: dict | None = None
+        self.before = base_model_of(trainer.model).training_record
         self.seconds, self.since = 0.0, 0.0
 
     def describe(
@@ -61,7 +61,9 @@ class StageRecorder(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         model, gaps = base_model_of(self.trainer.model), []
-        before, earlier = model.training_record, {}
+        # FSDP and DeepSpeed have cut the weights into pieces by now
+        self.cut = self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled
+        before, earlier = self.before if self.cut else model.training_record, {}
         if state.global_step:
             *stages, earlier = (self.resumed or {}).get("stages") or [{}]
             before = self.resumed and self.resumed | {"stages": stages}
@@ -79,7 +81,7 @@ class StageRecorder(TrainerCallback):
         )
         if stage.chosen_on:
             logger.warning(
-                f"This training chooses on {len(stage.chosen_on)} people of its evaluation set, so they are not unseen: "
+                f"This training chooses on {len(stage.chosen_on)} people of its evaluation set, who are not unseen: "
                 f"{', '.join(stage.chosen_on[:5])}. Score others."
             )
         self.stage = self._joined(earlier, asdict(stage))
@@ -96,7 +98,7 @@ class StageRecorder(TrainerCallback):
         self._count(state)
         model = base_model_of(self.trainer.model)
         # merging adapters changes the weights once more
-        model.keep_record(model.training_record, watched=not has_adapters(model))
+        model.keep_record(model.training_record, watched=not has_adapters(model) and not self.cut)
 
     def on_push_begin(self, args, state, control, **kwargs):
         """`Trainer` copies only the weights of a checkpoint to the folder that it uploads."""
