@@ -259,6 +259,13 @@ def test_samples_outside_the_digital_range_are_noted(edf):
     assert open_recording(edf("b.edf")).notes == []
 
 
+def test_steps_that_are_too_coarse_for_eeg_are_noted(edf):
+    path = edf(minimum=["-400", "-1e6", "-400"], maximum=["400", "1e6", "400"])
+    assert any(
+        "a step is more than 10 microvolts" in note and note.endswith(": Cz") for note in open_recording(path).notes
+    )
+
+
 def test_one_label_for_two_signals(edf, microvolts):
     """MNE numbers them; both are read, and the extractor asks which is right."""
     path = edf()

@@ -20,6 +20,8 @@ from ..units import NO_UNIT, microvolts_of
 from .headers import ranges_that_cannot_be
 
 
+# The step of an amplifier in microvolts above which the header's ranges are doubtful.
+COARSE_STEP = 10.0
 # A recording saved as text has the bytes of U+FFFD wherever a byte was not text.
 _REPLACEMENT = b"\xef\xbf\xbd"
 
@@ -403,6 +405,17 @@ def signals_without_scale(header: EDFHeader) -> dict[int, str]:
     return wrong
 
 
+def coarse_signals(header: EDFHeader) -> list[str]:
+    """EEG signals whose header makes a step of more than 10 microvolts, in which EEG would hardly show."""
+    coarse = []
+    for k in header.eeg:
+        (low, high), (least, most) = header.physical[k], header.digital[k]
+        size = microvolts_of(header.units[k])
+        if size is not None and least < most and abs(high - low) / (most - least) * size > COARSE_STEP:
+            coarse.append(header.labels[k])
+    return coarse
+
+
 def signals_outside_their_range(path: Path, header: EDFHeader) -> list[str]:
     """EEG signals of EDF whose first samples lie outside their digital range, more than one in ten of them."""
     if header.sample_bytes != 2:
@@ -419,7 +432,9 @@ def signals_outside_their_range(path: Path, header: EDFHeader) -> list[str]:
 
 
 __all__ = [
+    "COARSE_STEP",
     "EDFHeader",
+    "coarse_signals",
     "corrected_copy",
     "follow_clock",
     "read_edf_header",

@@ -23,6 +23,8 @@ from .arrays import SUFFIXES as ARRAY_SUFFIXES
 from .arrays import read_array_file
 from .bids import read_bids_tables
 from .edf import (
+    COARSE_STEP,
+    coarse_signals,
     corrected_copy,
     read_edf_header,
     segments_between,
@@ -320,6 +322,11 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
     if outside := signals_outside_their_range(path, header):
         recording.notes.append(
             f"note: samples outside the digital range of the header, whose scale may be wrong: {_some(outside)}"
+        )
+    if coarse := coarse_signals(header):
+        recording.notes.append(
+            f"note: by the header a step is more than {COARSE_STEP:g} microvolts, so its ranges may be wrong: "
+            f"{_some(coarse)}"
         )
     if header.corrected:
         recording.sampling_rate = max(header.rates[k] for k in signals)
