@@ -82,6 +82,8 @@ class _BlankUnseenGroups(TrainerCallback):
         columns = windows.column_names if isinstance(windows, Dataset) else []  # others would have to be read
         if state.global_step or not isinstance(model, NeurIPTForSequenceClassification) or not new:
             return
+        if self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled:  # the weights are in pieces by now
+            return
         if model.config.pooling != "lobes" or model.config.channel_groups or "lobe_mask" not in columns:
             return
         # the windows of a recording have the same channels
