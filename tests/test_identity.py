@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings
+from neuript_hf.data import windows
 from neuript_hf.data.identity import dataset_key, is_named, one_name_each, person_key, recording_names, same_files
 from neuript_hf.data.manifest import assign_splits, read_table
 
@@ -224,6 +225,22 @@ def test_the_same_samples_under_another_format_are_refused(manifest, tmp_path):
     assert set(load_recordings(file, EXTRACTOR, trust_manifest=True)) == {"train", "test"}
     splits = load_recordings(manifest(("a_raw.fif", "1", "train"), ("b_raw.fif", "2", "test")), EXTRACTOR)
     assert {name: len(split) for name, split in splits.items()} == {"train": 5, "test": 5}
+
+
+def test_a_changed_copy_is_refused(manifest, tmp_path, monkeypatch, caplog):
+    """Cropped, resampled and in another unit: no window begins where one of the other begins."""
+    write_recording(tmp_path / "a_raw.fif", 0, seconds=40.0)
+    raw = mne.io.read_raw(tmp_path / "a_raw.fif", preload=True).crop(3.3).resample(100)
+    raw.apply_function(lambda signal: -0.5 * signal).save(tmp_path / "changed_raw.fif")
+    file = manifest(("a_raw.fif", "1", "train"), ("b_raw.fif", "2", "train"), ("changed_raw.fif", "3", "test"))
+    with pytest.raises(
+        ValueError, match="Two rows hold the same signal, .*: a_raw.fif .1, train. and changed_raw.fif .3,"
+    ):
+        load_recordings(file, EXTRACTOR)
+    assert set(load_recordings(file, EXTRACTOR, trust_manifest=True)) == {"train", "test"}
+    monkeypatch.setattr(windows, "MOST_COMPARED", 2)  # of more it is said that they are not compared
+    assert set(load_recordings(file, EXTRACTOR)) == {"train", "test"}
+    assert "3 recordings are compared by path, bytes and windows, but not by their fingerprints" in caplog.text
 
 
 @pytest.mark.parametrize(("second", "shared"), [(5.0, False), (3.5, True), (2.0, True)])

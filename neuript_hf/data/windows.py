@@ -13,12 +13,16 @@ from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
-from .identity import overlapping_windows, shared_windows
+from .fingerprints import recording_courses, same_recordings
+from .identity import overlapping_windows, recording_sources, shared_windows
 from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, last_change, open_row, read_table, table_targets
 from .targets import SEVERAL
 
 
 logger = logging.get_logger(__name__)
+
+# Recordings of a table that are compared by their fingerprints, each with each: half an hour of each takes minutes.
+MOST_COMPARED = 300
 
 
 def load_recordings(
@@ -84,7 +88,8 @@ def load_recordings(
             must still have no time of a recording in common.
         trust_manifest: take other names for other people and other rows for other recordings, however much they look
             like the same. By default, names that differ in their spelling alone (`sub-01`, `S1`, `1`) are one person,
-            and one recording in two rows is refused: by path, by bytes, and by the samples of its windows.
+            and one recording in two rows is refused: by path, by bytes, by the samples of its windows, and, of up to
+            300 recordings, by fingerprints, which find it cropped, filtered or resampled.
         subject_pattern: regular expression whose first group is the person, for folders without a manifest.
         num_proc: number of processes that read recordings.
 
@@ -168,6 +173,21 @@ def _refuse_shared_samples(splits: Mapping[str, Dataset], table: pd.DataFrame, s
             f"Two rows hold the same samples: {one} at {start:g} s ({person[one]}, {split[one]}) and {other} at "
             f"{other_start:g} s ({person[other]}, {split[other]}). Keep one row for each recording. {advice}"
         )
+    if len(table) > MOST_COMPARED:
+        logger.warning(
+            f"{len(table)} recordings are compared by path, bytes and windows, but not by their fingerprints, which "
+            f"would take long: a recording that was cropped or resampled and named otherwise is not found."
+        )
+        return
+    names, sources = table["recording"].tolist(), recording_sources(table).tolist()
+    for one, other, _ in same_recordings(recording_courses(table)):
+        if sources[one] != sources[other]:
+            one, other = names[one], names[other]
+            raise ValueError(
+                f"Two rows hold the same signal, cropped, resampled or changed otherwise: {one} ({person[one]}, "
+                f"{split[one]}) and {other} ({person[other]}, {split[other]}). Keep one row for each recording. "
+                f"{advice}"
+            )
 
 
 def channel_reports(dataset: Dataset) -> dict[str, dict]:
