@@ -300,6 +300,12 @@ def test_any_field_of_a_header_is_used_or_refused(edf, start, text):
     assert usable and np.isfinite(recording.read(usable, 0, 100)).all()
 
 
+def test_a_broken_table_of_bids_is_named_with_its_recording(edf):
+    path = edf("sub-01_task-x_eeg.edf")
+    path.with_name("sub-01_task-x_events.tsv").write_text("onset\tduration\nsoon\t1\n")
+    assert "events.tsv beside the file is broken" in refusal(path)
+
+
 # Units
 
 

@@ -101,16 +101,16 @@ def open_recording(
             recording = _open_with_mne(header, sampling_rate, unit)
             _check_signal(recording)
             check_given(recording, sampling_rate, channel_names)
+        if header != path:
+            recording.notes.insert(0, f"file: {header.name}, which {path.name} belongs to")
+        read_bids_tables(recording, path)
+        cut_holes(recording)
     except ValueError as error:
         raise ValueError(f"{' '.join(str(error).split())} (file name: {path})") from error
     except PermissionError:
         raise
     except Exception as error:
         raise ValueError(f"The file is truncated or corrupt: {error!r} (file name: {path})") from error
-    if header != path:
-        recording.notes.insert(0, f"file: {header.name}, which {path.name} belongs to")
-    read_bids_tables(recording, path)
-    cut_holes(recording)
     return recording
 
 
