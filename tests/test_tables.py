@@ -472,7 +472,7 @@ def test_arbitrary_tables(tmp_path_factory, order, edits, index, end, separator,
         assert len(str(error)) > 40
         return
     OUTCOMES["accepted"] += 1
-    assert damage in (None, "an empty cell")
+    assert damage not in ("a cell less", "a cell more")
     if damage == "an empty cell":
         signal = signal.copy()
         signal[-2, 20] = np.nan
@@ -483,6 +483,7 @@ def test_arbitrary_tables(tmp_path_factory, order, edits, index, end, separator,
     if len(names) == len(columns) - 1 and index in (0, 1):
         names.insert(0, "")  # row names of R
     assert len(names) == len(columns)
+    assert damage != "a text" or names[-2] not in recording.names
     for number, name in enumerate(recording.names):
         np.testing.assert_allclose(recording.read([number], 0, 40)[0], columns[names.index(name)], atol=1e-9)
 

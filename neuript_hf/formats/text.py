@@ -159,20 +159,16 @@ def _parts(content: str) -> Text:
 def _shape(lines: list[str]) -> tuple[str | None, int]:
     """The separator by which most cells of the rows are numbers, and how many cells most rows have."""
     sample = [lines[k] for k in np.unique(np.linspace(0, len(lines) - 1, 40).astype(int))]
-    best = (0.0, 0, ",", 1)
-    for order, separator in enumerate(_SEPARATORS):
+    best, chosen = -1.0, (None, 1)
+    for separator in _SEPARATORS:
         rows = [_cells(line, separator) for line in sample]
         columns, frequent = Counter(map(len, rows)).most_common(1)[0]
         cells = [cell for row in rows if len(row) == columns for cell in row]
-        numbers = sum(map(is_number, cells)) / len(cells)
-        if columns > 1 or separator is None:
-            best = max(
-                best,
-                (numbers * frequent / len(sample) + (columns > 1), -order, separator, columns),
-                key=lambda b: b[:2],
-            )
-    _, _, separator, columns = best
-    return separator, columns
+        score = sum(map(is_number, cells)) / len(cells) * frequent / len(sample) + (columns > 1)
+        # blanks come last: they would swallow empty cells between tabs
+        if (columns > 1 or separator is None) and score > best + 0.1:
+            best, chosen = score, (separator, columns)
+    return chosen
 
 
 def _first_row(lines: list[str], separator: str | None, columns: int) -> int:
