@@ -20,7 +20,7 @@ from .digitization import electrodes_by_position
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, grid_positions, lobe_membership, positions_of
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
 from .link_safe_saving import LinkSafeSaving
-from .recordings import Recording, as_recording, check_positive, is_recording
+from .recordings import Recording, as_recording, check_positive, is_of_mne, is_recording
 from .signal_quality import (
     SignalSurvey,
     bridge,
@@ -571,7 +571,11 @@ def _is_list_of_recordings(recordings: Any) -> bool:
         return False
     known = (mne.io.BaseRaw, mne.BaseEpochs, str)
     return all(
-        isinstance(item, known) or is_recording(item) or hasattr(item, "__fspath__") or getattr(item, "ndim", 0) >= 2
+        isinstance(item, known)
+        or is_of_mne(item)
+        or is_recording(item)
+        or hasattr(item, "__fspath__")
+        or getattr(item, "ndim", 0) >= 2
         for item in recordings
     )
 

@@ -179,6 +179,11 @@ def is_recording(thing: Any) -> bool:
     return hasattr(thing, "read_pieces") and hasattr(thing, "segments")
 
 
+def is_of_mne(thing: Any) -> bool:
+    """Whether MNE made this, a recording or what it computes from one."""
+    return type(thing).__module__.split(".")[0] == "mne"
+
+
 def as_recording(
     recording: Any,
     *,
@@ -211,7 +216,7 @@ def as_recording(
         if channel_names is not None and list(channel_names) != found.names:
             raise ValueError("channel_names differ from the recording's. Leave them out, or use raw.rename_channels.")
         check_given(found, sampling_rate, None)
-    elif type(recording).__module__.split(".")[0] == "mne":
+    elif is_of_mne(recording):
         raise ValueError(
             f"Expected mne.io.Raw, mne.Epochs or an array, got mne's {type(recording).__name__}, which is computed "
             "from EEG but is not one. Pass the Raw or the Epochs that it was made from."
@@ -546,6 +551,7 @@ __all__ = [
     "check_given",
     "check_positive",
     "cut_holes",
+    "is_of_mne",
     "is_recording",
     "leaves_out_time",
     "recording_from_array",

@@ -162,6 +162,18 @@ def test_training_windows_at_events(tmp_path):
     assert windows(reject_by_annotation=False)[0] == [(2.0, 0), (12.0, 0), (30.0, 1)]
 
 
+def test_every_event_is_a_window_or_in_the_report(tmp_path):
+    """Of five, one reaches beyond the end, one across a boundary, and one into bad time."""
+    onsets = [2.0, 10.5, 17.0, 24.0, 38.0]
+    marks = [(12.0, 1.0, "BAD"), (19.0, 0.0, "boundary"), *((onset, 0.0, "left") for onset in onsets)]
+    write_recording(tmp_path / "a_raw.fif", 1, seconds=40, annotations=sorted(marks))
+    pd.DataFrame([{"file": "a_raw.fif", "subject": "1", "split": "train"}]).to_csv(tmp_path / "manifest.csv")
+    data = load_recordings(tmp_path, recorded(), events=["left"])["train"]
+    assert list(data["onset"]) == [2.0, 24.0]
+    assert "left out 2 windows at annotations that reach beyond the recording or into a gap" in data["report"][0]
+    assert "1 of 3 windows rejected" in data["report"][0]
+
+
 def test_preparation_counts_windows_marked_as_bad(tmp_path):
     write_recording(tmp_path / "in" / "sub-1_raw.fif", 1, seconds=40, annotations=[(10.0, 8.0, "BAD_muscle")])
     write_recording(tmp_path / "in" / "sub-2_raw.fif", 2, seconds=40, annotations=[(0.0, 40.0, "BAD")])
@@ -521,6 +533,8 @@ def test_results_that_mne_computes_are_no_recordings():
     for thing in (epochs.average(), raw.compute_psd(verbose="ERROR"), epochs.compute_psd(verbose="ERROR")):
         with pytest.raises(ValueError, match=f"got mne's {type(thing).__name__}.*Pass the Raw or the Epochs"):
             recorded()(thing, sampling_rate=RATE, channel_names=NAMES, unit="uV")
+        with pytest.raises(ValueError, match=f"got mne's {type(thing).__name__}"):
+            recorded()([raw, thing])
     raw.info["bads"] = list(NAMES)
     with pytest.raises(ValueError, match=r"All channels are bad \(marked as bad\)"):
         recorded()(raw)
