@@ -178,21 +178,21 @@ def misses(rows: pd.DataFrame, per_set: int) -> pd.DataFrame:
 
 
 def summary(found: pd.DataFrame) -> dict:
-    """For each change: recordings that are missed, by their number of channels, median score, share of words found."""
-    groups = {"4 channels": found["channels"] <= 4, "8 channels and more": found["channels"] >= 8}
+    """For each change: the share of recordings that are missed, median score, share of words found; by length."""
+    groups = {"below 30 s": found["seconds"] < 30, "30 s and more": found["seconds"] >= 30}
     return {
         group: {
-            "recordings": int((part["change"] == part["change"].iloc[0]).sum()),
+            "recordings": int((found[chosen]["change"] == found["change"].iloc[0]).sum()),
             "changes": {
                 name: {
                     "missed": round(float((rows["score"] < SAME_SIGNAL).mean()), 3),
                     "median_score": round(float(rows["score"].median()), 3),
                     "words_found": round(float(rows["words"].mean()), 3),
                 }
-                for name, rows in part.groupby("change", sort=False)
+                for name, rows in found[chosen].groupby("change", sort=False)
             },
         }
-        for group, part in ((group, found[chosen]) for group, chosen in groups.items())
+        for group, chosen in groups.items()
     }
 
 

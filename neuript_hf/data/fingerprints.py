@@ -45,8 +45,8 @@ SILENT = 1e-4
 # A word: its frames, and every how many there is a bit. Of a long recording words are taken evenly.
 WORD_FRAMES, STEP, MAX_WORDS = 8 * COURSE_RATE, 2, 64
 WORD_BYTES = BANDS * WORD_FRAMES // STEP // 8
-# From this score on two signals are the same.
-SAME_SIGNAL = 0.7
+# From this score on two signals are the same. Other people reach 0.66 in 27 hours of EEG.
+SAME_SIGNAL = 0.75
 # From this score on a word is too much like its own neighbourhood to tell anything: the signal repeats itself.
 REPETITIVE = 0.5
 # What stands between words that do not follow each other: no word has no sign above 0.
