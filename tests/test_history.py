@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_batch, masked_batch, small_config
+from conftest import make_batch, masked_batch, small_config, write_recording
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from test_hub import FakeHub
@@ -32,6 +32,7 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
+from neuript_hf.__main__ import main
 from neuript_hf.checkpoints.export import export_checkpoint, push_checkpoint
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.history import CHANGED, UNRECORDED, join_records, read_record
@@ -253,6 +254,30 @@ def test_windows_without_people_leave_a_gap(tmp_path):
     assert "do not say from which person" in run.model.training_record["gaps"][0]
 
 
+class Around(nn.Module):
+    """A module of the user's own that is no model of transformers."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(3 * 5 * 16, 1)
+
+    def forward(
+        self, input_values, electrode_positions, lobe_mask, channel_mask=None, attention_mask=None, labels=None
+    ):
+        outputs = self.encoder(input_values, electrode_positions, lobe_mask, channel_mask, attention_mask)
+        return {"loss": self.head(outputs.pooler_output).square().mean()}
+
+
+def test_an_encoder_in_a_module_of_another_kind(recorded, tmp_path):
+    """`Trainer` saves its bare weights; the encoder's record lies beside them."""
+    run = trainer(Around(NeurIPTModel.from_pretrained(recorded)), tmp_path / "run")
+    run.train()
+    run.save_model()
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-1"):
+        assert read_training_record(folder).subjects == ["a/01", "p0", "p1", "p2"]
+
+
 def test_what_trainer_uploads_is_whole(recorded, tmp_path):
     """`Trainer` copies weights and configuration alone from a checkpoint, and writes a card of its own."""
     run = trainer(load(recorded), tmp_path / "run")
@@ -381,6 +406,14 @@ def test_a_checkpoint_without_a_head_does_not_answer(headless, tmp_path):
             classify(same)
     run = pipeline("eeg-embedding", model=model, feature_extractor=EXTRACTOR)
     assert len(run(signal(["C3"]), channel_names=["C3"], **TOLD)) == 4
+
+
+def test_the_command_line_does_not_answer_without_a_head(headless, recorded, tmp_path, capsys):
+    file = write_recording(tmp_path / "a_raw.fif", 1, seconds=4)
+    assert main(["predict", str(file), "--model", str(headless)]) == 1
+    printed = capsys.readouterr()
+    assert "no trained weights for classifier" in printed.err and "LABEL" not in printed.out
+    assert main(["predict", str(file), "--model", str(recorded)]) == 0 and "LABEL" in capsys.readouterr().out
 
 
 def test_a_trained_head_answers(headless, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
-from ..history import join_records, read_record
+from ..history import WeightsHistory, join_records, read_record
 from ..link_safe_saving import complete_folder
 from .saving import base_model_of, has_adapters
 from .training_record import SeenDataset, TrainingStage
@@ -34,8 +34,14 @@ class StageRecorder(TrainerCallback):
         self.told: dict[str, Any] = {}
         self.stage: dict[str, Any] = {}
         self.resumed: dict | None = None
-        self.before = base_model_of(trainer.model).training_record
+        self.before = self.model and self.model.training_record
         self.seconds, self.since = 0.0, 0.0
+
+    @property
+    def model(self) -> WeightsHistory | None:
+        """What keeps the record: the model without adapters around it, or the encoder in a module of another kind."""
+        parts = base_model_of(self.trainer.model).modules()
+        return next((part for part in parts if isinstance(part, WeightsHistory)), None)
 
     def describe(
         self,
@@ -60,7 +66,9 @@ class StageRecorder(TrainerCallback):
         self.resumed = read_record(checkpoint)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        model, gaps = base_model_of(self.trainer.model), []
+        model, gaps = self.model, []
+        if model is None:
+            return
         # FSDP and DeepSpeed have cut the weights into pieces by now
         self.cut = self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled
         before, earlier = self.before if self.cut else model.training_record, {}
@@ -96,14 +104,15 @@ class StageRecorder(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self._count(state)
-        model = base_model_of(self.trainer.model)
+        if (model := self.model) is None:
+            return
         # merging adapters changes the weights once more
         model.keep_record(model.training_record, watched=not has_adapters(model) and not self.cut)
 
     def on_push_begin(self, args, state, control, **kwargs):
         """`Trainer` copies only the weights of a checkpoint to the folder that it uploads."""
-        if self.trainer.is_world_process_zero():
-            base_model_of(self.trainer.model).write_record(args.output_dir)
+        if self.model and self.trainer.is_world_process_zero():
+            self.model.write_record(args.output_dir)
             complete_folder(Path(args.output_dir))
 
     def _count(self, state) -> None:

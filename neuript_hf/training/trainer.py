@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer, TrainerCallback
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
@@ -78,9 +78,11 @@ class _BlankUnseenGroups(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         model, windows = base_model_of(self.trainer.model), self.trainer.train_dataset
+        if not isinstance(model, NeurIPTForSequenceClassification):
+            return
         new = "classifier.weight" in model.untrained_weights or self.trainer.recorder.before == {"stages": []}
         columns = windows.column_names if isinstance(windows, Dataset) else []  # others would have to be read
-        if state.global_step or not isinstance(model, NeurIPTForSequenceClassification) or not new:
+        if state.global_step or not new:
             return
         if self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled:  # the weights are in pieces by now
             return
@@ -387,6 +389,8 @@ class NeurIPTTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
+        if self.args.should_save and not isinstance(self._bare_model, PreTrainedModel) and self.recorder.model:
+            self.recorder.model.write_record(folder)  # a module of another kind, saved as bare weights
         if self.args.should_save and has_adapters(self.model):
             if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):  # from which a training is resumed
                 self._bare_model.write_record(folder)
