@@ -253,7 +253,7 @@ def test_of_several_rates_one_is_chosen_aloud(edf, microvolts):
 
 
 def test_samples_outside_the_digital_range_are_noted(edf):
-    note = "samples outside the digital range of the header, whose scale may be wrong: C3, C4"
+    note = "samples outside the header's digital range, whose scale may be wrong: C3, C4"
     path = edf(least=["-100", "-32768", "-100"], most=["100", "32767", "100"])
     assert any(note in text for text in open_recording(path).notes)
     assert open_recording(edf("b.edf")).notes == []
@@ -262,7 +262,7 @@ def test_samples_outside_the_digital_range_are_noted(edf):
 def test_steps_that_are_too_coarse_for_eeg_are_noted(edf):
     path = edf(minimum=["-400", "-1e6", "-400"], maximum=["400", "1e6", "400"])
     assert any(
-        "a step is more than 10 microvolts" in note and note.endswith(": Cz") for note in open_recording(path).notes
+        "a step of more than 10 microvolts" in note and note.endswith(": Cz") for note in open_recording(path).notes
     )
 
 

@@ -24,6 +24,7 @@ from .arrays import read_array_file
 from .bids import read_bids_tables
 from .edf import (
     COARSE_STEP,
+    EDFHeader,
     coarse_signals,
     corrected_copy,
     read_edf_header,
@@ -192,7 +193,7 @@ def _open_array_file(
 def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) -> Recording:
     """Chooses the reader by the ending and the first bytes, and corrects its mistakes."""
     suffix, start = path.suffix.lower(), _first_bytes(path)
-    if suffix in (".edf", ".bdf", ".rec") or start[:8] == b"\xffBIOSEMI":
+    if suffix in (".edf", ".bdf", ".rec"):
         return _open_edf(path, sampling_rate, unit)
     if path.name.lower().endswith((".fif", ".fif.gz")):
         return _open_fif(path, unit)
@@ -219,7 +220,9 @@ def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) ->
         units = gdf_units(path)
         without_scale = ranges_that_cannot_be(units, *gdf_ranges(path))
         if len(without_scale) == len(units):
-            raise ValueError(f"The header does not say how many microvolts a step is: it has {without_scale[0]}.")
+            raise ValueError(
+                f"The header does not say how many microvolts a step is: it has {without_scale[0]}. Correct it."
+            )
         units = [units[k] for k in signal_numbers(source)]
         return _with_units(source, units, unit_factors(source), unit, without_scale)
     if suffix == ".nxe":
@@ -307,33 +310,35 @@ def _open_edf(path: Path, sampling_rate: float | None, unit: str | None) -> Reco
     signals = signal_numbers(source)
     recording = _with_units(source, [header.units[k] for k in signals], unit_factors(source), unit, without_scale)
     recording.left_out = {header.labels[k]: reason for k, reason in left_out.items()}
-    if header.promised_records not in (header.records, -1):
-        recording.notes.append(
-            f"note: the header promises {header.promised_records} records, the file has {header.records}: it is "
-            "truncated, or the recording was not closed. All records are read"
-        )
-    other = Counter(f"{header.rates[k]:g} Hz" for k in left_out if k in header.eeg)
-    if other:
-        many = ", ".join(f"{count} at {rate}" for rate, count in other.items())
-        recording.notes.append(f"note: EEG channels of several rates; {many} are left out. sampling_rate= chooses")
-    inverted = [header.labels[k] for k in signals if header.physical[k][0] > header.physical[k][1]]
-    if inverted:
-        recording.notes.append(f"note: turned upside down, as the header's physical range says: {_some(inverted)}")
-    if outside := signals_outside_their_range(path, header):
-        recording.notes.append(
-            f"note: samples outside the digital range of the header, whose scale may be wrong: {_some(outside)}"
-        )
-    if coarse := coarse_signals(header):
-        recording.notes.append(
-            f"note: by the header a step is more than {COARSE_STEP:g} microvolts, so its ranges may be wrong: "
-            f"{_some(coarse)}"
-        )
+    recording.notes += _notes_on_edf(path, header, signals, left_out)
     if header.corrected:
         recording.sampling_rate = max(header.rates[k] for k in signals)
         recording.notes.append(
             f"rate: {recording.sampling_rate:g} Hz as given; the header's length of a record is wrong"
         )
     return recording
+
+
+def _notes_on_edf(path: Path, header: EDFHeader, signals: list[int], left_out: Mapping[int, str]) -> list[str]:
+    """What is unusual in the header; `signals` are read, the others are left out."""
+    notes = []
+    if header.promised_records not in (header.records, -1):
+        notes.append(
+            f"note: the header promises {header.promised_records} records, the file has {header.records}: it is "
+            "truncated, or the recording was not closed. All records are read"
+        )
+    if other := Counter(f"{header.rates[k]:g} Hz" for k in left_out if k in header.eeg):
+        many = ", ".join(f"{count} at {rate}" for rate, count in other.items())
+        notes.append(f"note: EEG channels of several rates; {many} are left out. sampling_rate= chooses")
+    if inverted := [header.labels[k] for k in signals if header.physical[k][0] > header.physical[k][1]]:
+        notes.append(f"note: turned upside down, as the header's physical range says: {_some(inverted)}")
+    if outside := signals_outside_their_range(path, header):
+        notes.append(f"note: samples outside the header's digital range, whose scale may be wrong: {_some(outside)}")
+    if coarse := coarse_signals(header):
+        notes.append(
+            f"note: a step of more than {COARSE_STEP:g} microvolts, whose scale may be wrong: {_some(coarse)}"
+        )
+    return notes
 
 
 def _open_fif(path: Path, unit: str | None) -> Recording:
