@@ -139,13 +139,15 @@ def classification_loss(logits: Tensor, labels: Tensor, config: NeurIPTConfig) -
             errors = errors / torch.tensor(config.target_scale, dtype=torch.float32, device=errors.device)
         return errors.square().mean()
     several = problem_type == "multi_label_classification"
+    if not several:
+        labels = labels.flatten().long()
     if config.loss_type == "balanced_bce":
         prior = config.class_prior
         prior = None if prior is None else torch.tensor(prior, dtype=logits.dtype, device=logits.device)
-        return balanced_bce_loss(logits, labels if several else labels.long(), prior, config.prior_weight)
+        return balanced_bce_loss(logits, labels, prior, config.prior_weight)
     if several:
         return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels.long())
+    return F.cross_entropy(logits, labels)
 
 
 def check_labels(labels: Tensor, windows: int, problem_type: str, num_labels: int) -> None:
@@ -157,7 +159,7 @@ def check_labels(labels: Tensor, windows: int, problem_type: str, num_labels: in
         ValueError: for labels that are out of range or of a kind that the problem type cannot take.
     """
     one_class = problem_type == "single_label_classification"
-    shapes = [[windows] if one_class else [windows, num_labels]]
+    shapes = [[windows], [windows, 1]] if one_class else [[windows, num_labels]]
     if problem_type == "regression" and num_labels == 1:
         shapes.append([windows])
     if list(labels.shape) not in shapes or (one_class and labels.is_floating_point()):
