@@ -67,6 +67,9 @@ class WindowArguments:
     on_missing: str | None = field(default=None, metadata={"help": "Missing electrodes: raise, drop or interpolate."})
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
     window_seconds: float | None = field(default=None, metadata={"help": "Window length."})
+    reject_by_annotation: bool = field(
+        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD or EDGE."}
+    )
 
     def extractor(self) -> NeurIPTFeatureExtractor:
         settings = {name: value for name, value in vars(self).items() if name != "description" and value is not None}

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Literal
@@ -23,6 +24,15 @@ AUTO_MAP = {"AutoConfig": "configuration_neuript.NeurIPTConfig"}
 AUTO_MAP |= {auto_class: f"modeling_neuript.{name}" for auto_class, name in MODEL_CLASSES.items()}
 # What transformers keeps in a configuration beside its fields.
 _KEPT_BESIDE_FIELDS = {"auto_map", "custom_pipelines", "model_type", "num_labels", "quantization_config", "use_cache"}
+
+
+def warn_of_unknown(owner: str, names: Iterable[str], known: Sequence[str], stacklevel: int) -> None:
+    """A misspelt name would otherwise leave a default in place without a word: a warning names the nearest one."""
+    for name in sorted(set(names) - set(known)):
+        if not name.startswith("_"):
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"Known: {', '.join(known)}."
+            warnings.warn(f"{owner} has no {name!r}: nothing reads it. {hint}", stacklevel=stacklevel)
 
 
 @strict
@@ -188,14 +198,9 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         self._warn_of_unknown_fields(kwargs)
 
     def _warn_of_unknown_fields(self, kwargs: dict) -> None:
-        """A misspelt field would otherwise leave its default in place without a word."""
         known = [field.name for field in fields(self)] + list(self.attribute_map) + sorted(_KEPT_BESIDE_FIELDS)
         # transformers sets what it does not know as an attribute
-        for name in sorted(set(vars(self)) & set(kwargs) - set(known)):
-            if not name.startswith("_"):
-                nearest = get_close_matches(name, known, n=1)
-                hint = f"Did you mean {nearest[0]!r}?" if nearest else "See the fields in its docstring."
-                warnings.warn(f"NeurIPTConfig has no field {name!r}: nothing reads it. {hint}", stacklevel=5)
+        warn_of_unknown("NeurIPTConfig", set(vars(self)) & set(kwargs), known, stacklevel=6)
 
     @classmethod
     def tiny(cls, **kwargs) -> "NeurIPTConfig":
@@ -404,4 +409,4 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
                 )
 
 
-__all__ = ["NeurIPTConfig"]
+__all__ = ["NeurIPTConfig", "warn_of_unknown"]

@@ -6,6 +6,7 @@ judged before any filter hides them, the rate is lowered, pairs are derived; the
 recording, windows, and companding (docs/model.md section 2).
 """
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from transformers import BatchFeature, FeatureExtractionMixin
 
 from .channel_names import net_name, resolve_channels
 from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels, unique_names
+from .configuration_neuript import warn_of_unknown
 from .digitization import electrodes_by_position
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, grid_positions, lobe_membership, positions_of
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
@@ -41,6 +43,8 @@ except ImportError:  # coordinates, lobes and companding work without it, filter
     mne = None
 
 
+# What transformers keeps in a feature extractor beside its settings.
+_KEPT_BESIDE_SETTINGS = ["auto_map", "custom_pipelines", "feature_extractor_type", "processor_class"]
 HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
 # Recordings are read in blocks of this length, so that only their planned channels at 64 Hz are in memory as a whole.
 BLOCK_SECONDS = 300.0
@@ -111,6 +115,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        warn_of_unknown(type(self).__name__, kwargs, self._settings() + _KEPT_BESIDE_SETTINGS, stacklevel=3)
         self.montage = montage if isinstance(montage, str) else list(montage)
         self.sampling_rate = sampling_rate
         self.l_freq = l_freq
@@ -125,6 +130,18 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         self.positions = positions
         self.reject_by_annotation = reject_by_annotation
         self._validate()
+
+    @classmethod
+    def _settings(cls) -> list[str]:
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "kwargs")]
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; a setting that is given counts also where the dictionary does not have it."""
+        given = {name: kwargs.pop(name) for name in cls._settings() if name in kwargs}
+        unknown = kwargs.keys() - {"return_unused_kwargs", "force_download", "revision", "_commit_hash"}
+        warn_of_unknown(cls.__name__, unknown, cls._settings() + _KEPT_BESIDE_SETTINGS, stacklevel=3)
+        return super().from_dict(feature_extractor_dict | given, **kwargs)
 
     def _validate(self) -> None:
         for name, choices in (

@@ -132,10 +132,10 @@ def test_names_of_the_first_edition():
 
 def test_a_misspelt_field_is_named(tmp_path, recwarn):
     """It is kept, as transformers does it, but not without a word; what transformers itself adds is no such field."""
-    with pytest.warns(UserWarning, match=r"no field 'poolling'.*'pooling'"):
+    with pytest.warns(UserWarning, match=r"no 'poolling'.*'pooling'"):
         config = NeurIPTConfig.tiny(poolling="mean")
     assert config.pooling == "lobes"
-    with pytest.warns(UserWarning, match="no field 'zebra'"):
+    with pytest.warns(UserWarning, match="no 'zebra'"):
         NeurIPTConfig(zebra=1)
     recwarn.clear()
     config = NeurIPTConfig.tiny(num_labels=3, dtype="float32", output_attentions=True, attn_implementation="eager")
@@ -144,4 +144,4 @@ def test_a_misspelt_field_is_named(tmp_path, recwarn):
     NeurIPTConfig.from_dict(config.to_dict())
     for folder in sorted(Path(neuript_hf.__file__).parents[1].glob("hub/*")):
         NeurIPTConfig.from_pretrained(folder)
-    assert not [str(warning.message) for warning in recwarn if "has no field" in str(warning.message)]
+    assert not [str(warning.message) for warning in recwarn if "nothing reads it" in str(warning.message)]

@@ -585,3 +585,20 @@ def test_every_recording_of_the_corpus_works(shared_data):
             assert 1 < np.median(extractor.invert(batch["input_values"]).std(axis=-1)) < 100, file
             used = {source.name for row in batch.report.channels for source in row.sources}
             assert used | set(batch.report.dropped) == set(recording.names) | set(recording.left_out), file
+
+
+def test_a_misspelt_setting_is_named_and_a_new_one_counts(tmp_path, recwarn):
+    """Also for a checkpoint that was saved before there was such a setting, where transformers would ignore it."""
+    with pytest.warns(UserWarning, match="no 'montag'.*'montage'"):
+        NeurIPTFeatureExtractor(montag=["C3"])
+    NeurIPTFeatureExtractor().save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="no 'on_mising'.*'on_missing'"):
+        NeurIPTFeatureExtractor.from_pretrained(tmp_path, on_mising="drop")
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    del saved["reject_by_annotation"]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved))
+    recwarn.clear()
+    assert NeurIPTFeatureExtractor.from_pretrained(tmp_path).reject_by_annotation is True
+    assert NeurIPTFeatureExtractor.from_pretrained(tmp_path, reject_by_annotation=False).reject_by_annotation is False
+    AutoFeatureExtractor.from_pretrained(tmp_path, reject_by_annotation=False)
+    assert not [str(warning.message) for warning in recwarn if "nothing reads it" in str(warning.message)]

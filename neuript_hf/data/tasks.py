@@ -51,6 +51,9 @@ class TaskArguments:
     )
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
     on_missing: str = field(default="raise", metadata={"help": "Missing electrodes: raise, drop or interpolate."})
+    reject_by_annotation: bool = field(
+        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD or EDGE."}
+    )
     split_column: str = field(default="split", metadata={"help": "Column with train, val or test."})
     within_subject: bool = field(
         default=False, metadata={"help": "Allow the same person in several splits (within-subject protocols)."}
@@ -115,6 +118,7 @@ def make_extractor(task: TaskArguments, checkpoint: str | None) -> NeurIPTFeatur
         "montage": names if len(names) > 1 else task.montage,
         "notch_freq": task.notch_freq,
         "on_missing": task.on_missing,
+        "reject_by_annotation": task.reject_by_annotation,
     }
     if task.window_seconds is not None:
         settings["window_seconds"] = task.window_seconds
