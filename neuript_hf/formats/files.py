@@ -48,7 +48,7 @@ from .signatures import refuse_foreign_content
 
 
 # Without a unit in the file, the one by which a typical channel varies this much within a second, in microvolts. No
-# number fits two units. Some 1000 recordings vary by 4 to 80, noisy ones by 260.
+# number fits two units. About a hundred real recordings vary by 4 to 80, noisy ones by 260.
 LIKELY_AMPLITUDE = (1.0, 300.0)
 # A unit that the format prescribes is kept within what the extractor accepts.
 POSSIBLE_AMPLITUDE = (0.2, 2000.0)
