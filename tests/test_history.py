@@ -532,8 +532,8 @@ def test_a_model_in_half_precision_is_verified(tmp_path):
     assert verify(tmp_path)["passed"]
 
 
-def test_masks_make_no_difference_to_saving(recorded):
-    """The model is as it was after saving: mode, types and outputs."""
+def test_saving_leaves_the_model_as_it_was(recorded):
+    """Its mode, its configuration and its outputs."""
     model = load(recorded).train()
     model.save_pretrained(recorded)
     assert model.training and getattr(model.config, "custom_pipelines", None) is None
