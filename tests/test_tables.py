@@ -330,6 +330,14 @@ def test_packet_numbers(counter, lost):
     assert breaks_by_counter(counter.astype(float), 250) == ([], [])
 
 
+def test_a_single_missing_sample_is_noted_and_no_gap():
+    clock = clock_of_stamps(np.delete(np.arange(2000) / 250, [700, 1200]), "t", 250)
+    assert clock.breaks == [] and "2 single samples are missing by the time stamps, first at 700" in clock.notes[0]
+    breaks, notes = breaks_by_counter(np.delete(np.arange(2000) % 256, [700, 1200]).astype(float), 250)
+    assert breaks == [] and "2 single samples are missing by the numbers of the packets" in notes[0]
+    assert len(clock_of_stamps(np.delete(np.arange(2000) / 250, [700, 701]), "t", 250).breaks) == 1
+
+
 def test_a_counter_that_begins_again_is_another_recording():
     breaks, notes = breaks_by_counter(np.concatenate([np.arange(1000.0), np.arange(700.0)]), 250)
     assert breaks == [(1000, 0.0)] and "begin again 1 times" in notes[0]

@@ -21,6 +21,8 @@ WHOLE_RATE_TOLERANCE = 1e-3
 NOTED_DIFFERENCE, REFUSED_DIFFERENCE = 0.002, 0.02
 # Missing samples, as share of one, that make a gap where the stamps are exact.
 _LEAST_MISSING = 0.75
+# Less than this many samples missing at one place are no gap, but noted: a window may hold them.
+_ONE_SAMPLE = 1.5
 # How many times larger than the usual change of the earliest stamps from second to second a gap is.
 _ABOVE_JITTER = 12.0
 # A gap is longer than this share of what stamps usually are late.
@@ -76,8 +78,8 @@ def read_stamps(stamps: pd.Series, name: str, stated: float | None) -> np.ndarra
     if not np.isfinite(values).all() or len(values) < 2:
         return None
     unit = next((unit for unit, words in _UNIT_IN_NAME.items() if re.search(words, name, re.IGNORECASE)), None)
-    if values[0] > 1e9:  # since 1970, in powers of a thousand; this comes before a name such as "seconds"
-        unit = next(unit for unit, size in _UNITS.items() if values[0] * size < 1e11 or unit == "ns")
+    # since 1970, in the years 2001 to 2033: this comes before a name such as "seconds"
+    unit = next((unit for unit, size in _UNITS.items() if 1e9 < values[0] * size < 2e9), unit)
     return (values - values[0]) * (_UNITS[unit] if unit is not None else _size_by_rate(values, name, stated))
 
 
@@ -111,7 +113,7 @@ def _size_by_rate(values: np.ndarray, name: str, stated: float | None) -> float:
 def _typical_rate(seconds: np.ndarray) -> float:
     """Samples per second, but for steps that are much longer than nearly all others."""
     steps = np.diff(seconds)
-    usual = steps[np.abs(steps) <= 3 * np.quantile(steps, _USUAL_STEPS)]
+    usual = steps[np.abs(steps) <= 1.5 * np.quantile(steps, _USUAL_STEPS)]
     if usual.sum() > 0:
         return float(len(usual) / usual.sum())
     changes = np.flatnonzero(steps) + 1  # many samples have the same stamp, such as a whole second
@@ -152,7 +154,12 @@ def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_b
     notes = []
     if back:
         notes.append(f"note: the time stamps in {name!r} go back {len(back)} times, first at sample {back[0]}: gaps")
-    breaks = [(at, max(gap, 0.0)) for at, gap in breaks]
+    single = [at for at, gap in breaks if 0 < gap < _ONE_SAMPLE / rate]
+    if single:
+        notes.append(
+            f"note: {len(single)} single samples are missing by the time stamps, first at {single[0]}: no gaps"
+        )
+    breaks = [(at, max(gap, 0.0)) for at, gap in breaks if at not in single]
     if stated is None:
         whole = round(rate)
         taken = float(whole) if abs(rate / max(whole, 1) - 1) < WHOLE_RATE_TOLERANCE else float(rate)
@@ -248,12 +255,16 @@ def breaks_by_counter(counter: np.ndarray, rate: float) -> tuple[list[tuple[int,
     if step < 1 or (~np.isin(packets, (0, step))).sum() > 0.2 * len(steps):
         return [], ["note: the numbers of the packets do not count evenly; gaps are not looked for in them"]
     per_packet = max(1, round(len(steps) / max(1, np.isin(packets, (step,)).sum())))
-    breaks, restarts = [], 0
+    breaks, restarts, single = [], 0, 0
     for at in np.flatnonzero(~np.isin(packets, (0, step))).tolist():
-        lost = packets[at] / step - 1
+        lost = (packets[at] / step - 1) * per_packet
         restarts += lost < 0
-        breaks.append((at + 1, max(0.0, float(lost * per_packet / rate))))
+        single += 0 < lost < _ONE_SAMPLE
+        if not 0 < lost < _ONE_SAMPLE:
+            breaks.append((at + 1, max(0.0, float(lost / rate))))
     notes = [f"note: the numbers of the packets begin again {restarts} times, taken as gaps"] if restarts else []
+    if single:
+        notes.append(f"note: {single} single samples are missing by the numbers of the packets: no gaps")
     return breaks, notes
 
 
