@@ -818,9 +818,9 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
 
         loss = None
         if labels is not None:
+            loss = classification_loss(logits, labels, self.config)
             if self.config.problem_type is None:
                 self.config.problem_type = problem_type_of(self.config, labels)
-            loss = classification_loss(logits, labels, self.config)
             if outputs.aux_loss is not None:
                 loss = loss + self.config.router_aux_loss_coef * outputs.aux_loss
         return NeurIPTClassifierOutput(

@@ -539,6 +539,16 @@ def test_a_compiled_model_infers_the_problem_type_too():
     assert model.config.problem_type == SEVERAL
 
 
+def test_labels_that_are_refused_decide_nothing():
+    model = classifier(small_config())
+    with pytest.raises(ValueError, match="zeros and ones"):
+        model(**make_batch(), labels=torch.tensor([0.0, 1.0, 2.0]))
+    assert model.config.problem_type is None
+    column = model(**make_batch(), labels=torch.tensor([[0], [1], [2]])).loss
+    torch.testing.assert_close(column, model(**make_batch(), labels=torch.tensor([0, 1, 2])).loss)
+    assert model.config.problem_type == ONE_CLASS
+
+
 def test_regression_of_several_numbers_has_a_problem_type():
     labels = 50 * torch.randn(3, 2)
     model = classifier(small_config(num_labels=2, problem_type=NUMBERS))

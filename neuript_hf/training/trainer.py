@@ -314,12 +314,13 @@ class NeurIPTTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         labels = inputs.get("labels")
         smoothed = self.label_smoother is not None and labels is not None
-        if labels is not None and isinstance(self._bare_model, NeurIPTForSequenceClassification):
-            config = self._bare_model.config
-            config.problem_type = problem_type_of(config, labels)  # as a model that sees the labels
-            if smoothed or self.args.torch_compile:  # it does not see them, or cannot look at their values
-                check_labels(labels, len(labels), config.problem_type, config.num_labels)
+        config = self._bare_model.config
+        classifies = labels is not None and isinstance(self._bare_model, NeurIPTForSequenceClassification)
+        if classifies and (smoothed or self.args.torch_compile):  # the model cannot look at the labels' values
+            check_labels(labels, len(labels), problem_type_of(config, labels), config.num_labels)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if classifies:  # as a model that sees the labels
+            config.problem_type = problem_type_of(config, labels)
         parts, share = self._evaluation_parts, find_batch_size(inputs)
         if model.training:
             parts, share = self._training_parts, self._share
