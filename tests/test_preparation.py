@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import make_epochs, start_python, write_recording
+from scipy.io import savemat
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data import preparation
@@ -456,3 +457,23 @@ def test_the_program(manifest, tmp_path):
     assert '"kept": 26' in done.stdout and "Preparing" in done.stderr
     dataset = EEGShardDataset(tmp_path / "out")
     assert len(dataset) == 26 and dataset[0]["input_values"].shape == (2, 256)
+
+
+def test_trials_of_one_file_are_recordings(tmp_path):
+    """Rows may choose parts of a file; each is a recording of its own name, and nobody's twice."""
+    trials = np.empty(2, dtype=object)
+    trials[:] = [np.random.default_rng(0).normal(0, 10, (4, 128 * seconds)) for seconds in (20, 12)]
+    savemat(tmp_path / "a.mat", {"eeg": trials})
+    row = {"file": "a.mat", "subject": "1", "sampling_rate": 128, "unit": "uV", "channel_names": "C3 Cz C4 Pz"}
+    table = pd.DataFrame([row | {"trial": trial} for trial in (0, 1)])
+    table.to_csv(tmp_path / "trials.csv", index=False)
+    options = {
+        "rules": RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
+    }
+    extractor = NeurIPTFeatureExtractor(montage=["C3", "C4"])
+    prepare_dataset(tmp_path / "trials.csv", extractor, tmp_path / "out", **options)
+    kept = {outcome.recording: outcome.windows_kept for outcome in read_outcomes(tmp_path / "out")}
+    assert kept == {"a.mat, trial 0": 5, "a.mat, trial 1": 3}
+    table.assign(trial=0).to_csv(tmp_path / "trials.csv", index=False)
+    with pytest.raises(ValueError, match="These rows are one recording"):
+        prepare_dataset(tmp_path / "trials.csv", extractor, tmp_path / "again", **options)

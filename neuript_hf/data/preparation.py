@@ -30,6 +30,7 @@ from transformers.utils.logging import tqdm
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .atomic import PARTIAL_SUFFIX, atomic_write, write_json
 from .fingerprints import fingerprint, spectral_course
+from .identity import PART_COLUMNS
 from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,
@@ -266,20 +267,25 @@ def _plan(
     trust_manifest: bool,
     subject_pattern: str,
 ) -> pd.DataFrame:
-    """One row for each recording, with COLUMNS, in a fixed order. The subject begins with its data set."""
+    """
+    One row for each recording, with COLUMNS and, where rows choose a part of a file, that part, in a fixed order. The
+    subject begins with its data set.
+    """
     table = read_table(source, rows, label_column=None, subject_pattern=subject_pattern)
     datasets = table[dataset_column].replace("", dataset_name) if dataset_column in table else dataset_name
     table["subject"] = datasets + "/" + table["subject"]
     if split_column not in table:
         table[split_column] = "train"
     table = assign_splits(table, split_column, within_subject=within_subject, trust_manifest=trust_manifest)
+    table["file"] = table["recording"]  # several parts of one file are several recordings
     twice = sorted(table["file"][table["file"].duplicated()])
     if twice:
         raise ValueError(f"{source} has several rows for one recording: {twice[:3]}. Keep one row for each.")
     for column in set(COLUMNS) - set(table):
         table[column] = ""
     table["bytes"] = [Path(path).stat().st_size if Path(path).is_file() else 0 for path in table["path"]]
-    return table.sort_values("file", kind="stable")[COLUMNS]
+    parts = [name for name in PART_COLUMNS if name in table]
+    return table.sort_values("file", kind="stable")[COLUMNS + parts]
 
 
 def _hash(lines: list[list]) -> str:
