@@ -45,6 +45,9 @@ except ImportError:  # coordinates, lobes and companding work without it, filter
 
 # What transformers keeps in a feature extractor beside its settings.
 _KEPT_BESIDE_SETTINGS = ["auto_map", "custom_pipelines", "feature_extractor_type", "processor_class"]
+# What transformers hands on that is none: about the download, and what `pipeline(...)` was told about the model.
+_HANDED_ON = {"return_unused_kwargs", "force_download", "revision", "code_revision", "_commit_hash"}
+_HANDED_ON |= {"trust_remote_code", "dtype", "device_map", "attn_implementation", "experts_implementation"}
 HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
 # Recordings are read in blocks of this length, so that only their planned channels at 64 Hz are in memory as a whole.
 BLOCK_SECONDS = 300.0
@@ -139,7 +142,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; a setting that is given counts also where the dictionary does not have it."""
         given = {name: kwargs.pop(name) for name in cls._settings() if name in kwargs}
-        unknown = kwargs.keys() - {"return_unused_kwargs", "force_download", "revision", "_commit_hash"}
+        unknown = kwargs.keys() - _HANDED_ON
         warn_of_unknown(cls.__name__, unknown, cls._settings() + _KEPT_BESIDE_SETTINGS, stacklevel=3)
         return super().from_dict(feature_extractor_dict | given, **kwargs)
 

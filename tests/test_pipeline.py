@@ -61,6 +61,12 @@ def test_rows_of_a_recording(classify, raw):
     assert pd.DataFrame(rows).shape == (23, 5)
 
 
+@pytest.mark.filterwarnings("error:NeurIPTFeatureExtractor has no")
+def test_what_the_model_is_told_is_no_unknown_setting(folder):
+    """transformers tells the feature extractor, too."""
+    pipeline("eeg-embedding", model=str(folder), dtype="float32", model_kwargs={"attn_implementation": "eager"})
+
+
 def test_path_raw_and_array_agree(classify, raw, signal, tmp_path):
     """The pipeline takes the extractor's arguments."""
     raw.save(tmp_path / "sub-1_raw.fif")
