@@ -133,9 +133,10 @@ def read_table(
             columns = label_columns(label_column)
             if not set(columns) <= set(table) or (table[columns] == "").any(axis=None):
                 raise ValueError(
-                    f"Every recording of {source} needs a label in the column {' and '.join(map(repr, columns))}, which "
-                    "must exist and have no empty cell; a recording with none of several labels has ';'. If annotations "
-                    "hold the labels, name them with `events`; for windows without labels give label_column=None."
+                    f"Every recording of {source} needs a label in the column {' and '.join(map(repr, columns))}, "
+                    "which must exist and have no empty cell; a recording with none of several labels has ';'. If "
+                    "annotations hold the labels, name them with `events`; for windows without labels give "
+                    "label_column=None."
                 )
             rows = table[columns].itertuples(index=False, name=None)
             table["label"] = table[columns[0]] if len(columns) == 1 else list(rows)

@@ -159,8 +159,8 @@ def load_task(
     for names in (["train"], task.evaluate_on):
         if not set(names) & present:
             raise ValueError(
-                f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in {', '.join(sorted(present))}. "
-                f"Change the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
+                f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in "
+                f"{', '.join(sorted(present))}. Change the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
             )
     splits = load_splits(task, extractor)
     train = splits["train"]
