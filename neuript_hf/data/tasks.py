@@ -160,7 +160,8 @@ def load_task(
         if not set(names) & present:
             raise ValueError(
                 f"Nobody is in {' or '.join(names)}; the recordings of {task.data} are in "
-                f"{', '.join(sorted(present))}. Change the column {task.split_column!r}, leave it out to have people drawn, or change evaluate_on."
+                f"{', '.join(sorted(present))}. Change the column {task.split_column!r}, leave it out to have people "
+                "drawn, or change evaluate_on."
             )
     splits = load_splits(task, extractor)
     train = splits["train"]
