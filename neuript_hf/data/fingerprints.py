@@ -7,9 +7,9 @@ the reference, a gain or a filter only adds a constant to the logarithm, and the
 polarity, rate, filter, reference and single channels matter little.
 
 A *word* has the signs of the course at 64 times in 8 s: 384 bits, 48 bytes. A *fingerprint* is the words of a
-recording, one every 8 s, as text (base64). It is compared with another recording's course at every place, so cropping
-does not matter. `SAME_SIGNAL` is above what words of other people reach by chance
-(`research/measure_fingerprints.py`).
+recording, one every 8 s, as text (base64). It is looked for at every place of another recording's course, so cropping
+does not matter; words that follow each other are looked for together, too. `SAME_SIGNAL` is above what other people's
+words reach by chance (`research/measure_fingerprints.py`, docs/checkpoints.md).
 
 The signal cannot be rebuilt: words have 48 bits a second for all channels together, without size, polarity or place;
 the EEG has 64 numbers for each channel. But whoever has a recording can find out whether it was trained on.
