@@ -26,6 +26,7 @@ def blocks(page: str) -> list[str]:
         ("docs/fine-tuning.md", []),
         ("docs/checkpoints.md", ["eegmat"]),
         ("docs/ecosystem.md", []),
+        ("docs/tables.md", ["[(0.0, 7.03125), (7.03125, 17.1875)] [(0.0, 10.15625)]"]),
     ],
 )
 def test_python_blocks(page, printed, tmp_path, monkeypatch, capsys):
@@ -72,3 +73,14 @@ def headings(page: Path) -> set[str]:
 def test_tables_are_those_of_the_result_files():
     """`python research/write_tables.py` writes them."""
     assert write_tables.main(check=True) == 0
+
+
+def test_each_guarantee_has_its_test():
+    """Every row of the tables names tests that exist."""
+    rows = re.findall(r"^\| (?!-|guarantee)(.*) \|$", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`(\w+)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / f"{file}.py").read_text(), f"{file}::{test}"

@@ -635,13 +635,13 @@ def test_names_are_labels(tmp_path):
 
 
 def rows_of_the_page():
-    page = (ROOT / "docs" / "training_arguments.md").read_text()
+    page = (ROOT / "docs" / "training-arguments.md").read_text()
     table = page.partition("## `TrainingArguments`")[2].partition("\n## ")[0]
     return [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
 
 
 def test_the_page_has_every_argument():
-    """docs/training_arguments.md has a row for each field of the installed TrainingArguments, and none for others."""
+    """docs/training-arguments.md has a row for each field of the installed TrainingArguments, and none for others."""
     rows = [argument for argument, *_ in rows_of_the_page()]
     named = re.findall(r"`(\w+)`", " ".join(rows))
     fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}

@@ -3,7 +3,7 @@ Arguments of a program from a settings file, overridden on the command line:
 
     python examples/pretrain.py settings.yaml --max_steps 200
 
-and those of `transformers.TrainingArguments` that do not fit NeurIPT (docs/training_arguments.md has all of them).
+and those of `transformers.TrainingArguments` that do not fit NeurIPT (docs/training-arguments.md has all of them).
 """
 
 import json

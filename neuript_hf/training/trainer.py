@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_pt_utils import EvalLoopContainer, find_batch_size
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
@@ -26,6 +26,8 @@ from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .arguments import refuse_other_loss, refuse_unsupported
+from .batch_metrics import MetricsOfWholeSet
+from .callbacks import BlankUnseenGroups, OneStart, SetEpoch
 
 
 logger = logging.get_logger(__name__)
@@ -33,96 +35,6 @@ logger = logging.get_logger(__name__)
 # After this many steps in a row without a finite gradient, training ends.
 MOST_STEPS_LEFT_OUT = 10
 LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "time_course_loss", "aux_loss")
-
-
-class _SetEpoch(TrainerCallback):
-    """Passes the epoch to data and collators that draw at random, before its batches are made."""
-
-    def __init__(self, drawing: list):
-        self.drawing = drawing
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        for thing in self.drawing:
-            thing.set_epoch(int(state.epoch or 0))
-
-
-class _OneStart(TrainerCallback):
-    """
-    Where memory runs out, `auto_find_batch_size` starts over with smaller batches, but from the weights as they are.
-    That is a start only before the first step.
-    """
-
-    def __init__(self):
-        self.steps = 0  # of this training
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if args.auto_find_batch_size and self.steps:
-            raise RuntimeError(
-                f"Memory ran out after step {self.steps}, and auto_find_batch_size would now start over from weights "
-                "that are trained already. Start again from the first weights with "
-                f"per_device_train_batch_size={state.train_batch_size}."
-            )
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.steps += 1
-
-
-class _BlankUnseenGroups(TrainerCallback):
-    """
-    Sets the weights of a new head to zero where no training window has a channel in the pooling group, such as a lobe.
-    Nothing would train them, and a recording with such channels would be judged by random weights.
-    """
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        model, windows = base_model_of(self.trainer.model), self.trainer.train_dataset
-        if not isinstance(model, NeurIPTForSequenceClassification):
-            return
-        new = "classifier.weight" in model.untrained_weights or self.trainer.recorder.before == {"stages": []}
-        columns = windows.column_names if isinstance(windows, Dataset) else []  # others would have to be read
-        if state.global_step or not new:
-            return
-        if self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled:  # the weights are in pieces by now
-            return
-        if model.config.pooling != "lobes" or model.config.channel_groups or "lobe_mask" not in columns:
-            return
-        # the windows of a recording have the same channels
-        names = windows["recording"] if "recording" in columns else range(len(windows))
-        first = sorted({name: index for index, name in reversed(list(enumerate(names)))}.values())
-        masks = windows.select_columns("lobe_mask").select(first)["lobe_mask"]
-        seen = torch.stack([torch.as_tensor(np.asarray(mask)).bool().any(dim=0) for mask in masks]).any(dim=0)
-        weight = model.classifier.weight
-        groups = (-1, len(seen), model.config.hidden_size)
-        with torch.no_grad():
-            weight.unflatten(1, groups)[:, :, ~seen.to(weight.device)] = 0
-
-
-class _WholeSet:
-    """
-    A `compute_metrics` for `batch_eval_metrics`: keeps what the model says of each batch, and calls the function once,
-    with all of it. So the scores are the same, whatever the function computes.
-    """
-
-    def __init__(self, compute_metrics: Callable[[EvalPrediction], dict], main_input_name: str):
-        self.compute_metrics = compute_metrics
-        self.main_input_name = main_input_name
-        self.kept: dict[str, EvalLoopContainer] = {}
-
-    def __call__(self, batch: EvalPrediction, compute_result: bool) -> dict[str, float]:
-        parts = {name: getattr(batch, name) for name in ("predictions", "label_ids", "losses", "inputs")}
-        if parts["inputs"] is not None:
-            parts["inputs"] = parts["inputs"][self.main_input_name]
-        for name, part in parts.items():
-            if part is not None:
-                kept = self.kept.setdefault(name, EvalLoopContainer(do_nested_concat=True, padding_index=-100))
-                kept.add(part)
-                kept.to_cpu_and_numpy()
-        if not compute_result:
-            return {}
-        kept, self.kept = self.kept, {}
-        return self.compute_metrics(EvalPrediction(**{name: part.get_arrays() for name, part in kept.items()}))
 
 
 class _Means:
@@ -168,7 +80,7 @@ class NeurIPTTrainer(Trainer):
     - Each of several processes reads its own part of a stream. By default, accelerate lets the first process read for
       all and splits its batches, which have different shapes for different montages.
 
-    All arguments are those of `transformers.Trainer`; docs/training_arguments.md says which of `TrainingArguments` are
+    All arguments are those of `transformers.Trainer`; docs/training-arguments.md says which of `TrainingArguments` are
     supported. A `compute_loss_func` gets the outputs of a model that saw no labels; it must return the sum over the
     windows of the batch, divided by `num_items_in_batch` where that is given.
 
@@ -185,7 +97,7 @@ class NeurIPTTrainer(Trainer):
             keeps = metrics is None or "compute_result" in inspect.signature(metrics).parameters
             if training.batch_eval_metrics and not keeps:
                 name = getattr(given.get("model"), "main_input_name", "input_values")
-                given["compute_metrics"] = _WholeSet(metrics, name)
+                given["compute_metrics"] = MetricsOfWholeSet(metrics, name)
         super().__init__(**given)
         self._check_model(given.get("compute_loss_func") is not None)
         if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(self.train_dataset, Dataset):
@@ -202,12 +114,12 @@ class NeurIPTTrainer(Trainer):
             self.accelerator.dataloader_config.dispatch_batches = False
         drawing = [thing for thing in (self.train_dataset, self.data_collator) if hasattr(thing, "set_epoch")]
         if drawing:
-            self.add_callback(_SetEpoch(drawing))
-        self._one_start = _OneStart()
+            self.add_callback(SetEpoch(drawing))
+        self._one_start = OneStart()
         self.add_callback(self._one_start)
         self.recorder = StageRecorder(self)
         self.add_callback(self.recorder)
-        self.add_callback(_BlankUnseenGroups(self))
+        self.add_callback(BlankUnseenGroups(self))
 
     @property
     def _bare_model(self) -> nn.Module:
@@ -410,7 +322,7 @@ class NeurIPTTrainer(Trainer):
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         self._evaluation_parts = _Means()
-        if isinstance(self.compute_metrics, _WholeSet):
+        if isinstance(self.compute_metrics, MetricsOfWholeSet):
             self.compute_metrics.kept = {}  # an evaluation before this one may have been interrupted
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         for name, value in self._evaluation_parts.take().items():
