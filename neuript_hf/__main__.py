@@ -13,6 +13,7 @@ What users ask first, from the command line.
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return COMMANDS[options.command](options)
     except (ValueError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
+        print(with_hint(str(error)), file=sys.stderr)
         return 1
+
+
+def with_hint(message: str) -> str:
+    """Errors advise with Python's arguments; these are the options of the same names."""
+    names = "channel_names|sampling_rate|unit|variable|trial|net|on_missing|montage|reject_by_annotation"
+    if not re.search(rf"\b({names})=", message):
+        return message
+    return f"{message}\n(Here, unit='uV' is --unit uV, and so on; reject_by_annotation=False is --keep_bad_time.)"
 
 
 def open_source(path: str, options: argparse.Namespace) -> Recording:
@@ -117,7 +126,7 @@ def naming(path: str, options: argparse.Namespace, failures: dict[str, str]) -> 
         if options.on_error == "raise":
             raise ValueError(message) from error
         failures[path] = message
-        print(message, file=sys.stderr)
+        print(with_hint(message), file=sys.stderr)
 
 
 def inspect(options: argparse.Namespace) -> int:

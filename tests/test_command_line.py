@@ -131,6 +131,9 @@ def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
     assert "No recording at" in capsys.readouterr().err
     assert main(["inspect", recording, "--montage", "bcic_iv_2a", "--on_missing", "raise"]) == 1
     assert "needs channels that the recording does not have" in capsys.readouterr().err
+    np.save(tmp_path / "array.npy", np.zeros((2, 1000)))
+    assert main(["inspect", str(tmp_path / "array.npy")]) == 1
+    assert "sampling_rate=250" in (error := capsys.readouterr().err) and "--unit uV" in error
     assert main(["embed", recording, "--model", checkpoint, "-o", "table.xlsx"]) == 1
     assert ".parquet" in capsys.readouterr().err
 
