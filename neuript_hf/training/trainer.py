@@ -38,20 +38,18 @@ LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "time_course_loss", "aux_l
 
 
 class _Means:
-    """Weighted means of what is added by name, until they are taken."""
+    """Weighted means by name, of what was added since they were last taken."""
 
     def __init__(self):
-        self.sums: dict[str, Tensor] = {}
-        self.weights: dict[str, float] = {}
+        self.sums: dict[str, tuple[Tensor, float]] = {}  # of weighted values, and of weights
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + weight * value
-        self.weights[name] = self.weights.get(name, 0.0) + weight
+        total, weights = self.sums.get(name, (0.0, 0.0))
+        self.sums[name] = total + weight * value, weights + weight
 
     def take(self) -> dict[str, float]:
-        means = {name: round(float(total) / self.weights[name], 6) for name, total in self.sums.items()}
-        self.__init__()
-        return means
+        sums, self.sums = self.sums, {}
+        return {name: round(float(total) / weights, 6) for name, (total, weights) in sums.items()}
 
 
 class NeurIPTTrainer(Trainer):
@@ -187,10 +185,8 @@ class NeurIPTTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         """Sizes of windows are channels times samples; `Trainer` would take the number of channels for the length."""
-        dataset, name = (
-            train_dataset if train_dataset is not None else self.train_dataset,
-            self.args.length_column_name,
-        )
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        name = self.args.length_column_name
         if self.args.train_sampling_strategy in ("group_by_length", "batch_rebalance") and isinstance(dataset, Sized):
             # the data set as it was given: Trainer removes the column before it asks for the sampler
             if name in getattr(self.train_dataset, "column_names", ()):
