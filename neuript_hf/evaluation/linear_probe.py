@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from datasets import Dataset
-from sklearn.base import ClassifierMixin, is_regressor
+from sklearn.base import BaseEstimator, ClassifierMixin, is_regressor
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -139,23 +139,45 @@ def _fit(
     seed: int,
     penalty: float | None,
 ) -> Pipeline:
-    """The classifier with the given penalty, or the best one on people left out, fitted to everybody."""
+    """The classifier with the given penalty, or with the one that is best on people left out."""
     people, classes = len(set(subjects)), len(set(labels))
     if classes < 2 or (people < 2 and penalty is None):
         raise ValueError(
             f"A fit needs at least two people and two classes, but has {people} and {classes}. {NO_FOLDS}"
         )
+    folds = _scorable_folds(labels, subjects, seed) if penalty is None else []
+    return fit_standardised(classifier, features, labels, penalty, folds, "balanced_accuracy")
+
+
+def fit_standardised(
+    estimator: Callable[[float], BaseEstimator],
+    features: np.ndarray,
+    labels: np.ndarray,
+    penalty: float | None,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    scoring: str | Callable[[BaseEstimator, np.ndarray, np.ndarray], float],
+) -> Pipeline:
+    """
+    A linear fit to all windows, after standardisation.
+
+    Args:
+        estimator: penalty -> the estimator.
+        features: `[windows, features]`.
+        labels: `[windows]` or `[windows, labels]`.
+        penalty: `None` = the one of `PENALTIES` with the best mean score over the folds.
+        folds: the windows to fit on and to check on; only read without a penalty.
+        scoring: as in scikit-learn; higher is better.
+    """
     scaler = StandardScaler()
     scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
     if penalty is None:
-        folds = _scorable_folds(labels, subjects, seed)
         turned = fewer_columns(scaled)
         scores = [
-            cross_val_score(classifier(penalty), turned, labels, cv=folds, scoring="balanced_accuracy").mean()
-            for penalty in PENALTIES
+            cross_val_score(estimator(each), turned, labels, cv=folds, scoring=scoring, error_score="raise").mean()
+            for each in PENALTIES
         ]
         penalty = PENALTIES[int(np.argmax(scores))]
-    return make_pipeline(scaler, classifier(penalty).fit(scaled, labels))
+    return make_pipeline(scaler, estimator(penalty).fit(scaled, labels))
 
 
 def _scorable_folds(labels: np.ndarray, subjects: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -227,6 +249,7 @@ __all__ = [
     "fewer_columns",
     "fit_logistic",
     "fit_ridge",
+    "fit_standardised",
     "fit_svm",
     "people_folds",
     "pooled_features",

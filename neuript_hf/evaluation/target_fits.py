@@ -7,11 +7,10 @@ from datasets import Dataset
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 
 from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
-from .linear_probe import NO_FOLDS, PENALTIES, fewer_columns, fit_logistic
+from .linear_probe import NO_FOLDS, fit_logistic, fit_standardised
 
 
 class LabelwiseLogistic(ClassifierMixin, BaseEstimator):
@@ -118,25 +117,14 @@ def _fit(
     seed: int,
     penalty: float | None,
 ) -> Pipeline:
-    """The regression with the given penalty, or with the one of least loss on people left out, fitted to everybody."""
-    if (people := len(set(subjects))) < 2 and penalty is None:
-        raise ValueError(f"A fit needs at least two people, but has {people}. {NO_FOLDS}")
-    scaler = StandardScaler()
-    scaled = scaler.fit_transform(np.asarray(features, dtype=np.float64))
+    """The regression with the given penalty, or with the one of least loss on people left out."""
+    folds = []
     if penalty is None:
-        turned = fewer_columns(scaled)
-        folds = list(GroupKFold(min(5, people), shuffle=True, random_state=seed).split(turned, groups=subjects))
-        losses = [
-            np.mean(
-                [
-                    loss(regression(each).fit(turned[fit], labels[fit]), turned[check], labels[check])
-                    for fit, check in folds
-                ]
-            )
-            for each in PENALTIES
-        ]
-        penalty = PENALTIES[int(np.argmin(losses))]
-    return make_pipeline(scaler, regression(penalty).fit(scaled, labels))
+        if (people := len(set(subjects))) < 2:
+            raise ValueError(f"A fit needs at least two people, but has {people}. {NO_FOLDS}")
+        splitter = GroupKFold(min(5, people), shuffle=True, random_state=seed)
+        folds = list(splitter.split(features, groups=subjects))
+    return fit_standardised(regression, features, labels, penalty, folds, scoring=lambda *args: -loss(*args))
 
 
 __all__ = ["LabelwiseLogistic", "fit_labels", "fit_regression", "fit_targets"]
