@@ -138,7 +138,7 @@ def inspect(options: argparse.Namespace) -> int:
                 print(f"{path}: {reports[path]}")
     if options.json:
         found = [{"recording": path} | report.to_dict() for path, report in reports.items()]
-        print(json.dumps(found if len(options.sources) > 1 else found[0], indent=2, ensure_ascii=False))
+        print(json.dumps(found[0] if len(options.sources) == len(found) == 1 else found, indent=2, ensure_ascii=False))
     return 1 if failures or any(report.problems for report in reports.values()) else 0
 
 

@@ -78,6 +78,11 @@ def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
     assert used | set(report["dropped"]) == set(mne.io.read_raw(recording).ch_names)
 
 
+def test_inspect_as_json_of_a_file_that_fails(capsys):
+    assert main(["inspect", "no.edf", "--json", "--on_error", "skip"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_embed(recording, checkpoint, tmp_path, suffix, capsys):
     """The table holds what the pipeline gives, whatever its format."""

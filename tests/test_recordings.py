@@ -200,20 +200,33 @@ def test_the_filter_is_the_kernel_that_mne_designs():
     np.testing.assert_allclose(resampler(signal, 1200, 2800, 400), expected, atol=5e-3)
 
 
-def test_bci2000_counts_are_scaled_by_the_header(tmp_path, microvolts):
-    """MNE returns the amplifier's counts as volts."""
-    counts = np.rint(microvolts / 0.25).astype("<i2").T
+def save_bci2000(path, counts, gains):
     text = (
         "[ State Vector Definition ]\r\nRunning 1 0 0 0\r\n[ Parameter Definition ]\r\n"
-        "Source int SamplingRate= 128 // rate\r\nSource floatlist SourceChGain= 3 0.25 0.25muV 0.25 // gain\r\n\r\n"
+        f"Source int SamplingRate= 128 // rate\r\n{gains}\r\n"
     )
     first = "HeaderLen= {:05d} SourceCh= 3 StatevectorLen= 1\r\n"
     header = (first.format(len(first.format(0)) + len(text)) + text).encode()
-    frames = [row.tobytes() + b"\1" for row in counts]
-    (tmp_path / "a.dat").write_bytes(header + b"".join(frames))
-    recording = open_recording(tmp_path / "a.dat", channel_names=NAMES)
+    path.write_bytes(header + b"".join(row.tobytes() + b"\1" for row in counts))
+    return path
+
+
+def test_bci2000_counts_are_scaled_by_the_header(tmp_path, microvolts):
+    """MNE returns the amplifier's counts as volts."""
+    counts = np.rint(microvolts / 0.25).astype("<i2").T
+    gains = "Source floatlist SourceChGain= 3 0.25 0.25muV 0.25 // gain\r\n"
+    recording = open_recording(save_bci2000(tmp_path / "a.dat", counts, gains), channel_names=NAMES)
     assert recording.sampling_rate == RATE
     np.testing.assert_allclose(recording.read([0, 1, 2], 0, 500), counts.T[:, :500] * 0.25, atol=1e-9)
+
+
+def test_bci2000_without_gains_needs_a_unit(tmp_path, microvolts):
+    counts = np.rint(microvolts * 100).astype("<i2").T
+    path = save_bci2000(tmp_path / "a.dat", counts // 3, gains="")
+    with pytest.raises(ValueError, match="no unit in the file.* Give the unit"):
+        open_recording(path, channel_names=NAMES)
+    recording = open_recording(path, channel_names=NAMES, unit="uV")
+    np.testing.assert_allclose(recording.read([0, 1, 2], 0, 500), counts.T[:, :500] // 3, atol=1e-9)
 
 
 # Files of numbers

@@ -201,9 +201,10 @@ def _open_with_mne(path: Path, sampling_rate: float | None, unit: str | None) ->
         source = _read_cnt(path, start)
     elif suffix == ".dat" and (b"BCI2000V" in start or start.startswith(b"HeaderLen")):
         source, gains = _read(mne.io.read_raw_bci2k, path, preload=True), bci2000_gains(path)
+        units = ["uV" if gains else ""] * len(source.ch_names)
         # further channels, such as triggers, have no gain
         gains += [1.0] * (len(source.ch_names) - len(gains))
-        return _with_units(source, ["uV"] * len(source.ch_names), 1 / np.array(gains), unit)
+        return _with_units(source, units, 1 / np.array(gains), unit)
     elif suffix == ".dat":
         source = _read(mne.io.read_raw_curry, path)
     elif suffix == ".raw":

@@ -144,15 +144,13 @@ def _brainvision_text(path: Path) -> str:
 
 
 def bci2000_gains(path: Path) -> list[float]:
-    """Size of a stored step in microvolts, for each channel of a BCI2000 file (`SourceChGain`)."""
+    """Size of a stored step in microvolts, for each channel of a BCI2000 file (`SourceChGain`); none if not stated."""
     with path.open("rb") as file:
         length = int(re.search(rb"HeaderLen=\s*(\d+)", file.readline())[1])
         file.seek(0)
         text = file.read(length).decode("latin-1")
     found = re.search(r"SourceChGain=\s*(.*?)(?://|\r?\n)", text)
     count, *values = found[1].split() if found else ["0"]
-    if not values:
-        raise ValueError("The BCI2000 header has no SourceChGain, which gives the size of a stored step. Give unit.")
     gains = []
     for value in values[: int(count)]:
         number = re.match(r"[-+0-9.eE]+", value)[0]
