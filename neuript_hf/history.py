@@ -47,7 +47,7 @@ class WeightsHistory:
     def post_init(self) -> None:
         super().post_init()
         if not any(weight.is_meta for weight in self.parameters()):  # from_pretrained knows more
-            self._record, self._weights = {"stages": []}, self._fingerprints()
+            self._record, self._weights = {"stages": []}, self._checksums()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -82,7 +82,7 @@ class WeightsHistory:
         """
         for part in self._parts():
             part._record = record
-            part._weights = part._fingerprints() if watched else None
+            part._weights = part._checksums() if watched else None
 
     @property
     def untrained_weights(self) -> list[str]:
@@ -90,13 +90,18 @@ class WeightsHistory:
         names = []
         for prefix, part in self.named_modules():
             if isinstance(part, WeightsHistory) and part._untrained:
-                now = part._fingerprints()
+                now = part._checksums()
                 same = {name for name, start in part._untrained.items() if name in now and alike(now[name], start)}
                 # where a layer's weight was trained, its bias may still be 0
                 trained = {name.rpartition(".")[0] for name in part._untrained.keys() - same}
                 same = sorted(name for name in same if name.rpartition(".")[0] not in trained)
                 names += [f"{prefix}.{name}" if prefix else name for name in same]
         return names
+
+    def keep_untrained(self, names: Iterable[str]) -> None:
+        """Says that of this model's [`untrained_weights`] these still are untrained, as they are now."""
+        now = self._checksums()
+        self._untrained = self._untrained | {name: now[name] for name in names if name in self._untrained}
 
     def refuse_untrained(self) -> None:
         """
@@ -178,13 +183,13 @@ class WeightsHistory:
         within = tuple(f"{name}." for name, part in self.named_modules() if name and isinstance(part, WeightsHistory))
         return {canonical(name): weight for name, weight in self.named_parameters() if not name.startswith(within)}
 
-    def _fingerprints(self) -> dict[str, dict | None]:
-        return {name: fingerprint(weight) for name, weight in self._own_weights().items()}
+    def _checksums(self) -> dict[str, dict | None]:
+        return {name: checksum(weight) for name, weight in self._own_weights().items()}
 
     def _own_record(self) -> dict | None:
         if self._record is None or self._weights is None:
             return self._record
-        now, start = self._fingerprints(), self._weights
+        now, start = self._checksums(), self._weights
         same = all(name in now and alike(now[name], start[name]) for name in start)
         if same and without_effect({name: now[name] for name in now.keys() - start.keys()}):
             return self._record
@@ -201,8 +206,8 @@ class WeightsHistory:
                     if getattr(weight, "_drawn_at_random", False)
                     or without_prefix(self, f"{prefix}.{name}" if prefix else name) in saved
                 }
-                prints = part._fingerprints() if names else {}
-                part._untrained = {name: prints[name] for name in names if name in prints}
+                now = part._checksums() if names else {}
+                part._untrained = {name: now[name] for name in names if name in now}
 
 
 def mark_drawn(module: torch.nn.Module) -> None:
@@ -222,7 +227,7 @@ def without_prefix(model: torch.nn.Module, name: str) -> str:
 
 
 @torch.no_grad()
-def fingerprint(weight: Tensor) -> dict[torch.dtype, tuple[int, bool]] | None:
+def checksum(weight: Tensor) -> dict[torch.dtype, tuple[int, bool]] | None:
     """
     For each type that a model may be cast to, the sum of the weight's bits in it, and whether the type holds the
     weight exactly. `None` if the weight is elsewhere (offloaded); then nothing trains it.
