@@ -99,15 +99,29 @@ def classification_scores(
             one of the classes.
     """
     labels, probabilities = _checked(predictions, references, from_logits)
-    scores = {name: score(labels, probabilities) for name, score in SCORES.items()}
+    return _with_recordings(_class_scores, labels, probabilities, recordings)
+
+
+def _class_scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    return {name: score(labels, probabilities) for name, score in SCORES.items()}
+
+
+def _with_recordings(
+    score: Callable[[np.ndarray, np.ndarray], dict[str, float]],
+    labels: np.ndarray,
+    values: np.ndarray,
+    recordings: Sequence | None,
+) -> dict[str, float]:
+    """The scores of windows and, unless windows of one recording differ in their labels, of recordings' means."""
+    scores = score(labels, values)
     if recordings is None:
         return scores
     windows = list(_windows_by_group(recordings, len(labels)).values())
-    if any(len(np.unique(labels[rows])) > 1 for rows in windows):
+    if any((labels[rows] != labels[rows[0]]).any() for rows in windows):
         return scores
-    labels = np.array([labels[rows[0]] for rows in windows])
-    probabilities = np.array([probabilities[rows].mean(axis=0) for rows in windows])
-    return scores | {f"recording_{name}": score(labels, probabilities) for name, score in SCORES.items()}
+    means = np.array([values[rows].mean(axis=0) for rows in windows])
+    of_recordings = score(labels[[rows[0] for rows in windows]], means)
+    return scores | {f"recording_{name}": value for name, value in of_recordings.items()}
 
 
 def compute_metrics(
@@ -149,15 +163,7 @@ def window_scores(
         return classification_scores(logits, labels, recordings)
     labels = labels.reshape(logits.shape) if labels.size == logits.size else labels
     score, values = (multi_label_scores, expit(logits)) if problem_type == SEVERAL else (regression_scores, logits)
-    scores = score(labels, values)
-    if recordings is None:
-        return scores
-    windows = list(_windows_by_group(recordings, len(labels)).values())
-    if any((labels[rows] != labels[rows[0]]).any() for rows in windows):
-        return scores
-    means = np.array([values[rows].mean(axis=0) for rows in windows])
-    of_recordings = score(labels[[rows[0] for rows in windows]], means)
-    return scores | {f"recording_{name}": value for name, value in of_recordings.items()}
+    return _with_recordings(score, labels, values, recordings)
 
 
 def _problem_type_of(logits: np.ndarray, labels: np.ndarray) -> str:
