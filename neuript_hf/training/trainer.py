@@ -220,15 +220,14 @@ class NeurIPTTrainer(Trainer):
         return super().training_step(*args, **kwargs)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs.get("labels")
+        labels, bare = inputs.get("labels"), self._bare_model  # which may be a module without a configuration
         smoothed = self.label_smoother is not None and labels is not None
-        config = self._bare_model.config
-        classifies = labels is not None and isinstance(self._bare_model, NeurIPTForSequenceClassification)
+        classifies = labels is not None and isinstance(bare, NeurIPTForSequenceClassification)
         if classifies and (smoothed or self.args.torch_compile):  # the model cannot look at the labels' values
-            check_labels(labels, len(labels), problem_type_of(config, labels), config.num_labels)
+            check_labels(labels, len(labels), problem_type_of(bare.config, labels), bare.config.num_labels)
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if classifies:  # as a model that sees the labels
-            config.problem_type = problem_type_of(config, labels)
+            bare.config.problem_type = problem_type_of(bare.config, labels)
         parts, share = self._evaluation_parts, find_batch_size(inputs)
         if model.training:
             parts, share = self._training_parts, self._share
