@@ -152,6 +152,30 @@ def test_fieldtrip(save):
     np.testing.assert_allclose(whole(recording), np.concatenate(trials, axis=1))
 
 
+@pytest.mark.parametrize("sizes", [(300, 500), (400, 400), (400,)])
+def test_times_of_trials_contradict_the_rate(save, sizes):
+    """FieldTrip's cell of times; the rate that the error advises is taken. Without a rate, the times give it."""
+    trials = [noise(3, size) for size in sizes]
+    data = {"trial": cell(*trials), "label": cell(*NAMES), "fsample": 100.0}
+    data["time"] = cell(*(np.arange(size)[None] / RATE for size in sizes))
+    path = save(data=data)
+    with pytest.raises(ValueError, match="sampling_rate=128"):
+        open_recording(path, unit="uV")
+    recording = open_recording(path, unit="uV", sampling_rate=128)
+    assert recording.sampling_rate == 128 and "rate: 128 Hz as given and by the times" in str(recording.notes)
+    np.testing.assert_allclose(whole(open_recording(path, unit="uV", sampling_rate=128, trial=0)), trials[0])
+    del data["fsample"]
+    assert open_recording(save(data=data), unit="uV").sampling_rate == RATE
+
+
+def test_a_gap_inside_a_trial(save):
+    times = np.arange(1280) / RATE
+    data = {"trial": cell(noise(3, 1280), noise(3, 1280)), "label": cell(*NAMES), "fsample": RATE}
+    data["time"] = cell(times[None], (times + 2.0 * (np.arange(1280) >= 640))[None])
+    recording = open_recording(save(data=data), unit="uV")
+    assert lengths(recording) == [1280, 640, 640] and recording.gaps == [(10, 10), pytest.approx((15, 17))]
+
+
 def eeglab(data, **fields):
     chanlocs = structs(labels=NAMES, X=[0.0] * 3)
     weights = {"icaweights": np.eye(3), "icawinv": np.eye(3)}

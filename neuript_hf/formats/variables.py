@@ -18,7 +18,7 @@ from ..channel_names import is_electrode, is_pair
 from ..electrodes import resolve_channel
 from ..units import microvolts_of
 from .array_file import ArrayFile
-from .clock import clock_of_stamps, read_stamps
+from .clock import Clock, clock_of_stamps, read_stamps
 
 
 # Names of variables and fields, in lower case and without anything but letters and digits.
@@ -110,8 +110,8 @@ def from_variables(
         found.notes.append(f"trial: number {trial} of {len(trials)}, counted from 0")
         trials = [trials[trial]]
     _join(trials, chosen, found)
+    _read_times(chosen, trial, sampling_rate, found)
     if trial is None and len(trials) == 1 and found.values.ndim == 2:
-        _read_times(chosen, sampling_rate, found)
         _read_eeglab_events(chosen, found)
     return found
 
@@ -505,23 +505,67 @@ def _missing_between(chosen: _Candidate, count: int, found: ArrayFile) -> list[f
     return [max(0.0, float(gap / found.sampling_rate)) for gap in info[1:, 0] - info[:-1, 1] - 1]
 
 
-def _read_times(chosen: _Candidate, sampling_rate: float | None, found: ArrayFile) -> None:
-    """Rate and gaps by a vector of times, one for each sample."""
-    samples = found.values.shape[-1]
+def _read_times(chosen: _Candidate, trial: int | None, sampling_rate: float | None, found: ArrayFile) -> None:
+    """
+    Rate and gaps by vectors of times with one number for each sample: of the signal, or of every trial (FieldTrip's
+    cell). The user's rate comes before the file's, so that it decides where file and times contradict each other.
+    """
+    lengths = _lengths(found)
     for name, value in _fields(chosen):
-        value = value[0] if isinstance(value, list) and len(value) == 1 else value  # FieldTrip's cell
-        if _letters(name) in _TIMES and _is_array(value) and np.size(value) == samples and value.dtype.kind != "c":
-            if _letters(name) == "t" and (np.diff(np.ravel(value)) <= 0).any():  # something else of this name
-                continue
-            stated = found.sampling_rate or sampling_rate
-            seconds = read_stamps(pd.Series(np.ravel(value)), "ms" if chosen.layout == "eeglab" else name, stated)
-            if seconds is not None:
-                clock = clock_of_stamps(
-                    seconds, name, stated, "the file's rate" if found.sampling_rate else "sampling_rate"
-                )
-                found.sampling_rate, found.breaks = clock.rate, clock.breaks
-                found.notes += clock.notes
-                return
+        vectors = value if isinstance(value, list) else [value]
+        vectors = vectors if trial is None or len(vectors) == 1 else vectors[trial : trial + 1]
+        vectors = vectors * len(lengths) if len(vectors) == 1 and len(set(lengths)) == 1 else vectors
+        if _letters(name) not in _TIMES or not all(_is_array(v) and v.dtype.kind != "c" for v in vectors):
+            continue
+        if [v.size for v in vectors] != lengths:
+            continue
+        vectors = [np.ravel(vector) for vector in vectors]
+        if _letters(name) == "t" and any((np.diff(vector) <= 0).any() for vector in vectors):  # something else
+            continue
+        clocks = _clocks_of(vectors, "ms" if chosen.layout == "eeglab" else name, name, sampling_rate, found)
+        if clocks is not None:
+            _set_clocks(clocks, lengths, found)
+            return
+
+
+def _lengths(found: ArrayFile) -> list[int]:
+    """Samples of each trial; of the signal where there are none."""
+    samples = found.values.shape[-1]
+    if found.values.ndim == 3:
+        return [samples] * len(found.values)
+    return np.diff([0, *(at for at, _ in found.breaks), samples]).tolist()
+
+
+def _clocks_of(
+    vectors: list[np.ndarray], unit: str, name: str, sampling_rate: float | None, found: ArrayFile
+) -> list[Clock] | None:
+    """A clock for each trial, all of one rate; `None` where these are no times."""
+    stated, said_by = sampling_rate or found.sampling_rate, "sampling_rate" if sampling_rate else "the file's rate"
+    clocks: list[Clock] = []
+    for number, vector in enumerate(vectors):
+        if number and np.array_equal(vector, vectors[number - 1]):
+            clocks.append(clocks[-1])
+            continue
+        seconds = read_stamps(pd.Series(vector), unit, stated)
+        if seconds is None:
+            return None
+        clocks.append(clock_of_stamps(seconds, name, stated, said_by))
+        stated, said_by = (stated, said_by) if stated else (clocks[0].rate, "those of the first trial")
+    return clocks
+
+
+def _set_clocks(clocks: list[Clock], lengths: list[int], found: ArrayFile) -> None:
+    rate = clocks[0].rate
+    if found.sampling_rate not in (None, rate):
+        found.notes.append(f"rate: {rate:g} Hz as given and by the times, in place of the file's")
+    found.sampling_rate = rate
+    found.notes += dict.fromkeys(note for clock in clocks for note in clock.notes)
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    inside = [(start + at, gap) for start, clock in zip(starts, clocks, strict=True) for at, gap in clock.breaks]
+    if inside and found.values.ndim == 3:  # no pieces any more, but stretches
+        found.values = np.concatenate(list(found.values), axis=1)
+        found.breaks = [(start, 0.0) for start in starts[1:]]
+    found.breaks = sorted(found.breaks + inside)
 
 
 def _read_eeglab_events(chosen: _Candidate, found: ArrayFile) -> None:
