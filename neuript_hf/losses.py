@@ -164,7 +164,7 @@ def check_labels(labels: Tensor, windows: int, problem_type: str, num_labels: in
         shapes.append([windows])
     if list(labels.shape) not in shapes or (one_class and labels.is_floating_point()):
         kinds = {
-            "single_label_classification": "integers, the class of each window,",
+            "single_label_classification": "integers, the class of each window and not a row or a real number,",
             "multi_label_classification": "zeros and ones, a row for each window,",
             "regression": "numbers, a row for each window,",
         }

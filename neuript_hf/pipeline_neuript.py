@@ -271,7 +271,24 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         window = {name: model_inputs.pop(name) for name in about}
         if self.task == "eeg-embedding":
             return {**window, "embedding": self._bare_model.base_model(**model_inputs).pooler_output}
-        return {**window, "logits": self._bare_model(**model_inputs).logits}
+        return {**window, "logits": self._logits(self._bare_model(**model_inputs), len(window["onset"]))}
+
+    def _logits(self, outputs: Any, windows: int) -> torch.Tensor:
+        """
+        The outputs of a classifier, `[windows, num_labels]`.
+
+        Raises:
+            ValueError: if a head of one's own returns something else.
+        """
+        logits, count = getattr(outputs, "logits", None), self._bare_model.config.num_labels
+        if not isinstance(logits, torch.Tensor) or list(logits.shape) != [windows, count]:
+            found = f"logits {list(logits.shape)}" if isinstance(logits, torch.Tensor) else type(outputs).__name__
+            raise ValueError(
+                f"{type(self._bare_model).__name__} returned {found} for {windows} windows. Expected an output with "
+                f"logits [{windows}, {count}], as num_labels of its configuration is {count}. Let its forward return "
+                "transformers.modeling_outputs.SequenceClassifierOutput(logits=...), and set num_labels to fit."
+            )
+        return logits
 
     def postprocess(self, batches: list[dict]) -> dict:
         """The rows of a recording, its reports, and its failure if it has one."""

@@ -98,6 +98,17 @@ def test_labels_that_do_not_fit_are_refused(labels, words):
         DataCollatorForEEG(label2id={"left": 0})([make_window(3, 64, labels=entry) for entry in labels])
 
 
+@pytest.mark.parametrize("name", ["label", "label_ids"])
+def test_other_names_of_labels(name):
+    """As in transformers. Texts that have no numbers are an entry like others; `labels` come first."""
+    collate = DataCollatorForEEG(label2id={"left": 0, "right": 1})
+    assert collate([make_window(**{name: 1}), make_window(**{name: 0})])["labels"].tolist() == [1, 0]
+    assert collate([make_window(**{name: [0.5, 2.0]})])["labels"].tolist() == [[0.5, 2.0]]
+    assert collate([make_window(**{name: "right"})])["labels"].tolist() == [1]
+    assert "labels" not in DataCollatorForEEG()([make_window(**{name: "right"})])
+    assert DataCollatorForEEG()([make_window(labels=0, **{name: "right"})])["labels"].tolist() == [0]
+
+
 def test_names_need_their_numbers():
     with pytest.raises(ValueError, match=r"there is no label2id. Give DataCollatorForEEG\(label2id=...\)"):
         DataCollatorForEEG()([make_window(labels="left")])

@@ -9,6 +9,7 @@ from conftest import ROOT, make_epochs, make_raw, small_config, write_recording
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import pipeline, set_seed
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.pipelines.pt_utils import KeyDataset
 
 from neuript_hf import (
@@ -342,6 +343,33 @@ def test_a_model_without_a_head_does_not_classify(model_class):
         EEGPipeline(
             model_class(small_config()), feature_extractor=NeurIPTFeatureExtractor(), task="eeg-classification"
         )
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda logits: (logits,), "tuple"),
+        (lambda logits: logits, "Tensor"),
+        (lambda logits: SequenceClassifierOutput(logits=logits[:, :1]), r"logits \[16, 1\]"),
+        (lambda logits: SequenceClassifierOutput(logits=logits[:, None]), r"logits \[16, 1, 2\]"),
+        (lambda logits: SequenceClassifierOutput(logits=logits), None),
+    ],
+)
+def test_heads_of_ones_own_return_logits(raw, answer, found):
+    class Head(NeurIPTForSequenceClassification):
+        def forward(self, input_values, **kwargs):
+            return answer(super().forward(input_values, **kwargs).logits)
+
+    run = EEGPipeline(
+        Head(small_config(num_labels=2)).eval(),
+        feature_extractor=NeurIPTFeatureExtractor(montage="as_recorded"),
+        task="eeg-classification",
+    )
+    if found is None:
+        assert len(run(raw)) == 23
+        return
+    with pytest.raises(ValueError, match=rf"Head returned {found}.*logits \[16, 2\].*SequenceClassifierOutput"):
+        run(raw)
 
 
 def test_a_head_that_was_never_trained_does_not_answer(raw, tmp_path):

@@ -20,6 +20,7 @@ AXES = {
     "spectral_targets": "C.",
 }
 FLOATS = ("input_values", "electrode_positions", "spectral_targets")
+OTHER_NAMES_OF_LABELS = ("label", "label_ids")
 
 
 class DataCollatorForEEG:
@@ -27,9 +28,9 @@ class DataCollatorForEEG:
     Pads windows of different montages and lengths on the right, and stacks them into one batch.
 
     An example is a mapping with `input_values [C, T]`, `electrode_positions [C, 3]` and `lobe_mask [C, num_lobes]`; it
-    may also hold `channel_mask [C]`, `attention_mask [T]` and `labels`. Other entries (subject, onset, ...) are left
-    out of the batch. The batch has `channel_mask` and `attention_mask` only if they mask something, since attention
-    without a mask is faster.
+    may also hold `channel_mask [C]`, `attention_mask [T]` and `labels` (or `label` or `label_ids`, as in transformers;
+    there, texts without `label2id` are no labels). Other entries (subject, onset, ...) are left out of the batch. The
+    batch has `channel_mask` and `attention_mask` only if they mask something, since attention without a mask is faster.
 
     | `labels` of a window | in the batch |
     |---|---|
@@ -52,7 +53,7 @@ class DataCollatorForEEG:
         self.label2id = label2id
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        windows = [as_arrays(example, self.label2id) for example in examples]
+        windows = [as_arrays(self._with_labels(example), self.label2id) for example in examples]
         channels, samples = np.max([window["input_values"].shape for window in windows], axis=0)
         batch = {}
         for name in windows[0]:
@@ -84,6 +85,14 @@ class DataCollatorForEEG:
             batch[name] = torch.from_numpy(stacked)
         return {name: tensor for name, tensor in batch.items() if name not in MASKS or not tensor.all()}
 
+    def _with_labels(self, example: Mapping[str, Any]) -> Mapping[str, Any]:
+        if example.get("labels") is None:
+            for name in OTHER_NAMES_OF_LABELS:
+                labels = example.get(name)
+                if labels is not None and (self.label2id or np.asarray(labels).dtype.kind in "biuf"):
+                    return {**example, "labels": labels}
+        return example
+
 
 MASKS = ("channel_mask", "attention_mask")
 
@@ -96,7 +105,9 @@ def as_arrays(example: Mapping[str, Any], label2id: Mapping[str, int] | None = N
     for name in ("input_values", "electrode_positions", "lobe_mask"):
         if example.get(name) is None:
             raise ValueError(
-                f"A window needs {name!r}, but has {sorted(example)}. Make windows with the feature extractor."
+                f"A window needs {name!r}, but has {sorted(example)}. Make windows with the feature extractor. If the "
+                "data set has it, Trainer removed it because forward of the model does not name it: set "
+                "remove_unused_columns=False in TrainingArguments."
             )
     window = {}
     for name in AXES:
