@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, HfArgumentParser, PreTrainedModel
 
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel
-from neuript_hf.checkpoints.saving import without_adapters
+from neuript_hf.checkpoints.adapters import without_adapters
 from neuript_hf.electrodes import TEN_TWENTY
 from neuript_hf.losses import problem_type_of
 

@@ -31,7 +31,7 @@ from neuript_hf import (
     NeurIPTForPreTraining,
     save_checkpoint,
 )
-from neuript_hf.checkpoints.saving import GOLDEN_NAME
+from neuript_hf.checkpoints.golden import GOLDEN_NAME
 from neuript_hf.checkpoints.training_record import fingerprints_in_shards, seen_in_shards
 from neuript_hf.training.arguments import parse_with_file
 from neuript_hf.training.cpu import keep_memory

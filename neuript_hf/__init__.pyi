@@ -1,6 +1,6 @@
 # The public names, listed once: __init__.py loads them from here when they are first used, editors read them here.
+from .checkpoints.golden import verify as verify
 from .checkpoints.saving import save_checkpoint as save_checkpoint
-from .checkpoints.saving import verify as verify
 from .configuration_neuript import NeurIPTConfig as NeurIPTConfig
 from .data.collator import DataCollatorForEEG as DataCollatorForEEG
 from .data.preparation import prepare_dataset as prepare_dataset

@@ -300,7 +300,7 @@ def _joined(one: Any, other: Any) -> Any:
 def write_golden(model: torch.nn.Module, folder: Path) -> None:
     """Writes the golden tensors of a checkpoint where the package, which compares them, is installed."""
     try:
-        from neuript_hf.checkpoints.saving import save_golden
+        from neuript_hf.checkpoints.golden import save_golden
     except ImportError:
         return
     save_golden(model, folder)

@@ -12,16 +12,15 @@ from tasks import manifest_task
 from transformers import EarlyStoppingCallback, TrainingArguments
 
 from neuript_hf import NeurIPTFeatureExtractor, prepare_dataset
+from neuript_hf.checkpoints.benchmarks import BENCHMARK_OVERLAPS, overlapping_benchmarks
 from neuript_hf.checkpoints.provenance import machine_name
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import (
-    BENCHMARK_OVERLAPS,
     SeenDataset,
     TrainingRecord,
     TrainingStage,
     choices_on_validation,
     history_known,
-    overlapping_benchmarks,
     read_training_record,
     refuse_seen,
     seen_in_shards,

@@ -25,7 +25,7 @@ from neuript_hf import (
     save_checkpoint,
     verify,
 )
-from neuript_hf.checkpoints.saving import golden_outputs
+from neuript_hf.checkpoints.golden import golden_outputs
 from neuript_hf.modeling_neuript import NeurIPTPreTrainedModel
 
 

@@ -18,9 +18,10 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, HfArgumentParser
 
 from ..data.targets import MAIN_SCORES, SCORE_TITLES
+from .benchmarks import overlapping_benchmarks
+from .golden import model_class_of
 from .links import code_files
-from .saving import model_class_of
-from .training_record import TrainingRecord, overlapping_benchmarks, read_training_record, weights_of
+from .training_record import TrainingRecord, read_training_record, weights_of
 
 
 TEMPLATE = Path(__file__).with_name("card_template.md")

@@ -9,8 +9,8 @@ from huggingface_hub import HfApi
 
 from ..data.atomic import atomic_write, write_json
 from .card import write_model_card
+from .golden import GOLDEN_NAME, compare_with_golden
 from .links import code_files
-from .saving import GOLDEN_NAME, compare_with_golden
 
 
 # The files of a checkpoint, without a training's own: those are pickles and folders.

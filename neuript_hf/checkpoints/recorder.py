@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from ..history import WeightsHistory, join_records, read_record
 from ..link_safe_saving import complete_folder
-from .saving import base_model_of, has_adapters
+from .adapters import base_model_of, has_adapters
 from .training_record import SeenDataset, TrainingStage
 
 

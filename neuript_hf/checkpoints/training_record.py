@@ -1,6 +1,5 @@
 """
-What weights have seen: `training.json` in a checkpoint folder, the refusal to test on people they were trained on, and
-the public benchmarks that overlap with a corpus.
+What weights have seen: `training.json` in a checkpoint folder, and the refusal to test on people they were trained on.
 
 People are named `dataset/person`, for example `eegmat/03`, as [`prepare_dataset`] names them, since person 01 of one
 data set is not person 01 of another.
@@ -26,6 +25,7 @@ from ..data.shards import read_outcomes, read_settings
 from ..data.tasks import TaskArguments, task_table
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..history import RECORD_FILE, join_records, read_record
+from .benchmarks import BENCHMARK_OVERLAPS, SAME_RECORDINGS
 from .provenance import machine_name, provenance
 
 
@@ -461,61 +461,7 @@ def _one_name(dataset: str) -> str:
     return key
 
 
-@dataclass(frozen=True)
-class BenchmarkOverlap:
-    """
-    A public benchmark that shares data with a training.
-
-    Args:
-        benchmark: its usual name.
-        datasets: data sets of a training; any of them makes the overlap.
-        relation: what they share.
-    """
-
-    benchmark: str
-    datasets: tuple[str, ...]
-    relation: str
-
-
-SAME_RECORDINGS = "the same recordings"
-SAME_HOSPITAL = "the same parent corpus: patients may recur, compare their numbers"
-SAME_LABORATORY = "the same laboratory's series: people may recur"
-TUH = ("tuar", "tuep", "tusl", "tusz")
-# The paper leaves out its eight downstream sets by name, not by person.
-BENCHMARK_OVERLAPS = (
-    BenchmarkOverlap("PhysioNet-MI", ("eegmmidb", "eegmmidb_mi", "physionet_mi"), SAME_RECORDINGS),
-    BenchmarkOverlap("KaggleERN / Inria BCI Challenge", ("inria_bci_challenge",), SAME_RECORDINGS),
-    BenchmarkOverlap("Siena", ("siena",), SAME_RECORDINGS),
-    BenchmarkOverlap("bi2015a (MOABB)", ("target_non_target",), SAME_RECORDINGS),
-    BenchmarkOverlap("Grasp-and-Lift", ("grasp_and_lift",), SAME_RECORDINGS),
-    BenchmarkOverlap("SEED", ("seed_series",), SAME_RECORDINGS),
-    BenchmarkOverlap("SEED-IV", ("seed_series",), SAME_RECORDINGS),
-    BenchmarkOverlap("SEED-V", ("seed_series",), SAME_LABORATORY),
-    BenchmarkOverlap("TUAR", ("tuar",), SAME_RECORDINGS),
-    BenchmarkOverlap("TUEP", ("tuep",), SAME_RECORDINGS),
-    BenchmarkOverlap("TUSL", ("tusl",), SAME_RECORDINGS),
-    BenchmarkOverlap("TUSZ", ("tusz",), SAME_RECORDINGS),
-    BenchmarkOverlap("TUAB", TUH, SAME_HOSPITAL),
-    BenchmarkOverlap("TUEV", TUH, SAME_HOSPITAL),
-    BenchmarkOverlap("MentalArithmetic", ("eegmat", "mental_arithmetic"), SAME_RECORDINGS),
-    BenchmarkOverlap("Kalunga2016 (MOABB)", ("ssvep_exo",), SAME_RECORDINGS),
-)
-
-
-def overlapping_benchmarks(datasets: Iterable[str]) -> list[BenchmarkOverlap]:
-    """
-    The public benchmarks on which weights must not be called tested on unseen people.
-
-    Args:
-        datasets: names of the data sets of a training, as in `data/descriptions` or in a [`TrainingRecord`].
-    """
-    seen = {dataset_key(name) for name in datasets}
-    return [overlap for overlap in BENCHMARK_OVERLAPS if seen & {dataset_key(name) for name in overlap.datasets}]
-
-
 __all__ = [
-    "BENCHMARK_OVERLAPS",
-    "BenchmarkOverlap",
     "SeenDataset",
     "TrainingRecord",
     "TrainingStage",
@@ -524,7 +470,6 @@ __all__ = [
     "fingerprints_in_shards",
     "fingerprints_in_training",
     "names_in_record",
-    "overlapping_benchmarks",
     "people_seen_before",
     "read_training_record",
     "refuse_seen",

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
-from ..checkpoints.saving import base_model_of
+from ..checkpoints.adapters import base_model_of
 from ..modeling_neuript import NeurIPTForSequenceClassification
 
 

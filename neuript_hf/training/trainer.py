@@ -18,8 +18,9 @@ from transformers.trainer_pt_utils import find_batch_size
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 from transformers.utils import logging
 
+from ..checkpoints.adapters import base_model_of, has_adapters
 from ..checkpoints.recorder import StageRecorder
-from ..checkpoints.saving import base_model_of, has_adapters, save_checkpoint
+from ..checkpoints.saving import save_checkpoint
 from ..data.collator import DataCollatorForEEG, real_samples
 from ..data.targets import warn_of_scale
 from ..link_safe_saving import complete_folder
