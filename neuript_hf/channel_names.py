@@ -65,13 +65,13 @@ _WITH_BLANKS = "|".join(
 )
 _BLANK_INSIDE = re.compile(rf"(?<![A-Z\d])(?:{_WITH_BLANKS})(?![A-Z\d])")
 # Ear lobes and mastoids in words.
-_SIDE = {"A1": "LEFT|L", "A2": "RIGHT|R", "M1": "LEFT|L", "M2": "RIGHT|R"}
 _PLACE = {"A": rf"EAR(?:{_SEPARATOR}*LOBE)?", "M": r"MASTOID"}
 _IN_WORDS = {
     name: re.compile(
-        rf"(?<![A-Z\d])(?:(?:{side}){_SEPARATOR}+{_PLACE[name[0]]}|{_PLACE[name[0]]}{_SEPARATOR}+(?:{side}))(?![A-Z\d])"
+        rf"(?<![A-Z\d])(?:(?:{side}{_SEPARATOR}*|{side[0]}{_SEPARATOR}+){_PLACE[name[0]]}|"
+        rf"{_PLACE[name[0]]}{_SEPARATOR}+(?:{side}|{side[0]}))(?![A-Z\d])"
     )
-    for name, side in _SIDE.items()
+    for name, side in {"A1": "LEFT", "A2": "RIGHT", "M1": "LEFT", "M2": "RIGHT"}.items()
 }
 # The number of a channel before its name (01-Fp1, 2: F3).
 _NUMBERED = re.compile(r"\s*#?0*(\d{1,3})[\s\-_:.)]+(\S.*)")

@@ -91,12 +91,13 @@ def test_time_marked_in_the_table_and_in_the_file(tmp_path):
 
 def test_a_table_of_channels_that_does_not_fit_is_reported(tmp_path):
     rows = [("name", "type", "status"), ("C3", "EEG", "good"), ("Pz", "EEG", "bad"), ("CZ", "EEG", "bad")]
-    recording = write_tables(fif_of(tmp_path / "sub-1_eeg.fif"), channels=[*rows, ("C4", "EEG", "bad"), rows[1]])
+    rows += [("C4", "EEG ", "Bad "), rows[1], ("Cz", "EEG", "rejected")]
+    recording = write_tables(fif_of(tmp_path / "sub-1_eeg.fif"), channels=rows)
     assert recording.marked_bad == {"C4"}
     assert recording.notes == [
         "bad channels and types: from the channels.tsv beside the file",
-        "note: the channels.tsv has no row for Cz",
         "note: the channels.tsv has rows for channels that the file does not have: Pz, CZ",
+        "note: the channels.tsv has a status that is neither good nor bad for Cz",
         "note: the channels.tsv has several rows, of which the last counts, for C3",
     ]
 

@@ -154,6 +154,13 @@ def test_a_length_of_a_record_that_cannot_be(edf, microvolts, seconds):
     assert open_recording(path, sampling_rate=2 * RATE).seconds == SECONDS / 2
 
 
+def test_a_length_of_a_record_with_a_decimal_comma(edf, microvolts):
+    path = edf(record_seconds="1,0")
+    assert "write it with a decimal point" in refusal(path)
+    path.write_bytes(path.read_bytes().replace(b"1,0 ", b"1.0 ", 1))
+    check(open_recording(path), microvolts)
+
+
 def test_a_clock_that_contradicts_the_length_of_a_record(edf, microvolts):
     """Records of 1 second by their time stamps, of 2 by the header; MNE reads half the rate."""
     path = edf(record_seconds="2", annotations=[EdfAnnotation(5, 1, "blink")])

@@ -141,7 +141,7 @@ REFUSED = {
     "two lines of names": (["EEG,EEG,EEG", ",".join(NAMES), *rows_of()], "neither names of columns nor pairs"),
     "a row for each channel": (
         [f"{name}," + ",".join(f"{v:.3f}" for v in row) for name, row in zip(NAMES, SIGNAL[:, :50], strict=True)],
-        "no channel names for its 50 channels",
+        "no channel names for its 50 channels.*transpose",
     ),
     "several people": (
         [",".join(["subject", *NAMES]), *rows_of(before=[["1"] * 640 + ["2"] * 640])],
@@ -157,6 +157,18 @@ def test_what_is_unclear_is_refused(tmp_path, kind):
     lines, words = REFUSED[kind]
     with pytest.raises(ValueError, match=words):
         open_recording(write(tmp_path / "a.csv", *lines), **GIVEN)
+
+
+def test_a_row_for_each_sample_of_each_channel(tmp_path):
+    """A long table would be one channel of many times the rate; a pivot, as the error says, makes it a wide one."""
+    wide = pd.DataFrame(SIGNAL.T, columns=NAMES).assign(time=np.arange(SIGNAL.shape[1]) / RATE)
+    for table in (wide.melt("time", var_name="site"), wide.melt("time", var_name="site").sort_values("time")):
+        path = tmp_path / "long.csv"
+        table.to_csv(path, index=False)
+        with pytest.raises(ValueError, match=r"columns='site', values='value'\)"):
+            open_recording(path, unit="uV")
+        table.pivot(index="time", columns="site", values="value")[NAMES].to_csv(path)
+        check(open_recording(path, unit="uV"))
 
 
 def test_more_columns_than_names_without_a_header(tmp_path):

@@ -308,6 +308,12 @@ def test_several_rates(save, name):
         open_recording(save("c.npz", eeg=noise(3, 1280), freq=13.0, ch_names=NAMES), unit="uV")
 
 
+def test_an_array_of_objects_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", cell(noise(3, 300), noise(3, 500)))
+    with pytest.raises(ValueError, match="trials of unequal length. Save them as x1, x2"):
+        open_recording(tmp_path / "a.npy", **GIVEN)
+
+
 def test_a_vector_of_times_gives_rate_and_gaps(save):
     times = np.arange(1280) / RATE
     times[640:] += 3.0

@@ -57,7 +57,7 @@ def _numpy_array(load) -> object:
     try:
         return load()
     except ValueError as error:
-        if "Object arrays" not in str(error):
+        if "object" not in str(error).lower():
             raise
         return NotRead("an array of objects, such as trials of unequal length. Save them as x1, x2, ...")
 

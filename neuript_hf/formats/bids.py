@@ -41,11 +41,13 @@ def read_bids_tables(recording: Recording, path: Path) -> None:
 def _read_channels(recording: Recording, rows: list[dict[str, str]]) -> None:
     by_name = {_known(row, "name"): row for row in rows}
     changed: dict[str, list[str]] = {}
+    status: dict[str, str] = {}
     for index, name in enumerate(recording.names):
         row = by_name.get(name, {})
-        if row.get("status") == "bad":
+        status[name] = (_known(row, "status") or "good").strip().lower()
+        if status[name] == "bad":
             recording.marked_bad.add(name)
-        kind, before = (_known(row, "type") or "").lower(), recording.types[index]
+        kind, before = (_known(row, "type") or "").strip().lower(), recording.types[index]
         kind = _TYPES.get(kind, kind)
         # what is not a voltage in the file does not become one by its type
         if kind and kind != before and not (kind == "eeg" and before.startswith("unit ")):
@@ -57,6 +59,7 @@ def _read_channels(recording: Recording, rows: list[dict[str, str]]) -> None:
     for what, names in (
         ("has no row for", [name for name in recording.names if name not in by_name]),
         ("has rows for channels that the file does not have:", [str(name) for name in by_name if name not in known]),
+        ("has a status that is neither good nor bad for", [k for k, v in status.items() if v not in ("good", "bad")]),
         ("has several rows, of which the last counts, for", _repeated([_known(row, "name") for row in rows])),
     ):
         if names:

@@ -121,7 +121,13 @@ def _typical_rate(seconds: np.ndarray) -> float:
     return float(counts / jumps) if jumps > 0 else np.inf
 
 
-def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_by: str = "the header") -> Clock:
+def clock_of_stamps(
+    seconds: np.ndarray,
+    name: str,
+    stated: float | None,
+    said_by: str = "the header",
+    otherwise: str = "remove the time stamps",
+) -> Clock:
     """
     The rate and the gaps of samples with a time stamp each.
 
@@ -130,6 +136,7 @@ def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_b
         name: of the column, for messages.
         stated: the rate that something else says, in hertz.
         said_by: who says so.
+        otherwise: what to do where the stamps are wrong.
 
     Raises:
         ValueError: where the stamps are not in the order of time, or contradict the stated rate.
@@ -169,7 +176,7 @@ def clock_of_stamps(seconds: np.ndarray, name: str, stated: float | None, said_b
     if abs(difference) > REFUSED_DIFFERENCE:
         raise ValueError(
             f"The rate is {stated:g} Hz by {said_by}, but {rate:.6g} Hz by the time stamps in {name!r}. If the stamps "
-            f"are right, give sampling_rate={_readable(rate)}; if {said_by} is right, remove the time stamps."
+            f"are right, give sampling_rate={_readable(rate)}; if {said_by} is right, {otherwise}."
         )
     if abs(difference) > NOTED_DIFFERENCE:
         notes.insert(

@@ -112,6 +112,11 @@ def read_edf_header(path: Path, sampling_rate: float | None = None) -> EDFHeader
             f"The header is broken: it gives its own size as {header_bytes} bytes, but {count} signals take "
             f"{256 * (count + 1)}. One of the two numbers (bytes 184 to 191, 252 to 255) is wrong."
         )
+    if b"," in fixed[244:252]:  # MNE reads no number here
+        raise ValueError(
+            f"The header gives {fixed[244:252].decode('latin-1').strip()!r} as length of a record (its bytes 244 to "
+            "251): write it with a decimal point."
+        )
     labels = column(0, 16)
 
     def limits(offset: int, what: str) -> list[float]:

@@ -174,6 +174,7 @@ def _open_array_file(
     if names is None:
         raise ValueError(
             f"The file has no channel names for its {channels} channels. Give them: channel_names=['C3', 'Cz', ...]."
+            + " Or, if a row is a channel, transpose the table." * (channels > found.values.shape[-1])
         )
     if len(names) != channels:
         raise ValueError(f"Got {len(names)} channel names for {channels} channels ({list(found.values.shape)}).")

@@ -67,6 +67,7 @@ def read_text_table(path: Path, sampling_rate: float | None, channel_names: Sequ
     names = _names(text, table, channel_names, found)
     _read_comments(text.comments, found)
     signal = _signal_columns(table, names, text.comments, found)
+    _refuse_channels_in_rows(table, names, signal)
     for k in signal:
         table[k] = _as_numbers(table[k], _named(names, k), text)
     if names is None and channel_names is not None and len(channel_names) != len(signal):
@@ -238,6 +239,26 @@ def _signal_columns(table: pd.DataFrame, names: list[str] | None, comments: list
     return signal
 
 
+def _refuse_channels_in_rows(table: pd.DataFrame, names: list[str] | None, signal: list[int]) -> None:
+    """A row for each sample of each channel, as in tables for statistics: beside one column of numbers, the names."""
+    for k in table:
+        if len(signal) > 1 or k in signal or pd.api.types.is_numeric_dtype(table[k]):
+            continue
+        values = [str(value) for value in table[k].dropna().unique()[:1000]]
+        if len(values) > 1 and sum(_is_site(value) for value in values) > len(values) / 2:
+            column, value = _named(names, k), _named(names, signal[0])
+            raise ValueError(
+                f"A row holds one channel only: {column!r} has their names ({', '.join(values[:3])}, ...). Write a "
+                f"column for each channel, with pandas: table.pivot(index='time', columns={column!r}, "
+                f"values={value!r}), where 'time' is the column that numbers the samples."
+            )
+
+
+def _is_site(name: str) -> bool:
+    meaning = resolve_channel(name)
+    return is_electrode(meaning) or is_pair(meaning)
+
+
 def _amplifier(table: pd.DataFrame, names: list[str] | None, comments: list[str]) -> dict[int, str]:
     """Of a file of OpenBCI's GUI, the columns that are not channels: the channels follow the number of the sample."""
     stated = re.search(r"OpenBCI.*?channels\s*=\s*(\d+)", "\n".join(comments), re.DOTALL)
@@ -256,8 +277,7 @@ def _amplifier(table: pd.DataFrame, names: list[str] | None, comments: list[str]
 
 def _no_signal(name: str) -> str | None:
     """Why a column of this name is no signal."""
-    meaning = resolve_channel(name)
-    if is_electrode(meaning) or is_pair(meaning):
+    if _is_site(name):
         return None
     for pattern, reason in (
         (_TIME.match, "time stamps"),
@@ -268,6 +288,7 @@ def _no_signal(name: str) -> str | None:
     ):
         if pattern(name):
             return reason
+    meaning = resolve_channel(name)
     return _KINDS.get(meaning.removeprefix("non-eeg:")) if meaning.startswith("non-eeg:") else None
 
 

@@ -42,9 +42,9 @@ def read_xdf(path: Path, sampling_rate: float | None = None, variable: str | Non
     _read_channels(info, found)
     nominal, rate_of = float(_text(info, "nominal_srate") or 0), f"the stream {_text(info, 'name')!r}"
     stated = sampling_rate or nominal or None
-    clock = clock_of_stamps(
-        stamps, _text(info, "name"), stated, "sampling_rate" if sampling_rate else f"the header of {rate_of}"
-    )
+    said_by = "sampling_rate" if sampling_rate else f"the header of {rate_of}"
+    otherwise = "load the stream with pyxdf, and give the extractor its numbers as an array"
+    clock = clock_of_stamps(stamps, _text(info, "name"), stated, said_by, otherwise)
     found.sampling_rate, found.breaks = clock.rate, clock.breaks
     found.notes += clock.notes
     _read_markers(streams, stamps, found)
