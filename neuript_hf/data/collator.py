@@ -20,6 +20,7 @@ AXES = {
     "spectral_targets": "C.",
 }
 FLOATS = ("input_values", "electrode_positions", "spectral_targets")
+MASKS = ("channel_mask", "attention_mask")
 OTHER_NAMES_OF_LABELS = ("label", "label_ids")
 
 
@@ -29,8 +30,9 @@ class DataCollatorForEEG:
 
     An example is a mapping with `input_values [C, T]`, `electrode_positions [C, 3]` and `lobe_mask [C, num_lobes]`; it
     may also hold `channel_mask [C]`, `attention_mask [T]` and `labels` (or `label` or `label_ids`, as in transformers;
-    there, texts without `label2id` are no labels). Other entries (subject, onset, ...) are left out of the batch. The
-    batch has `channel_mask` and `attention_mask` only if they mask something, since attention without a mask is faster.
+    under these two names, texts without `label2id` are no labels). Other entries (subject, onset, ...) are left out of
+    the batch. The batch has `channel_mask` and `attention_mask` only if they mask something, since attention without a
+    mask is faster.
 
     | `labels` of a window | in the batch |
     |---|---|
@@ -92,9 +94,6 @@ class DataCollatorForEEG:
                 if labels is not None and (self.label2id or np.asarray(labels).dtype.kind in "biuf"):
                     return {**example, "labels": labels}
         return example
-
-
-MASKS = ("channel_mask", "attention_mask")
 
 
 def as_arrays(example: Mapping[str, Any], label2id: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
