@@ -33,7 +33,7 @@ class EmbeddingArguments:
 def main():
     (arguments,) = HfArgumentParser(EmbeddingArguments).parse_args_into_dataclasses()
     source = Path(arguments.recordings)
-    is_one = source.is_file() or source.suffix in FOLDERS
+    is_one = source.is_file() or source.suffix.lower() in FOLDERS
     files = [source] if is_one else find_recordings(source)
 
     embed = pipeline(
@@ -43,7 +43,7 @@ def main():
     )
     tables = []
     for file in files:
-        rows = embed(file, **({"stride_seconds": arguments.stride_seconds} if arguments.stride_seconds else {}))
+        rows = embed(file, stride_seconds=arguments.stride_seconds)
         tables.append(pd.DataFrame(rows).assign(recording=str(file)))
         print(f"{file}: {len(rows)} windows")
     table = pd.concat(tables, ignore_index=True)

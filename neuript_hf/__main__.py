@@ -153,12 +153,12 @@ def run_model(options: argparse.Namespace) -> int:
     keep_memory()
     model = model_class.from_pretrained(options.model)
     run = pipeline(task, model=model, feature_extractor=make_extractor(options))
-    windows = {name: getattr(options, name) for name in ("window_seconds", "stride_seconds")}
-    windows = {name: value for name, value in windows.items() if value is not None}
     tables, reports, failures = [], {}, {}
     for path in options.sources:
         with naming(path, options, failures):
-            table = pd.DataFrame(run(open_source(path, options), **windows))
+            recording = open_source(path, options)
+            rows = run(recording, window_seconds=options.window_seconds, stride_seconds=options.stride_seconds)
+            table = pd.DataFrame(rows)
             table.insert(0, "recording", path)
             tables.append(in_columns(table))
             reports[path] = [report.to_dict() for report in run.reports]

@@ -28,8 +28,10 @@ REFUSED = {
         "model(**extractor(recording, return_tensors='pt')).logits."
     ),
 }
-# From here on, a label is one of the several that a window has.
+# From this score on, a label is one of the several that a window has.
 PRESENT = 0.5
+# Models that have no answer for a window.
+HEADLESS = ("NeurIPTModel", "NeurIPTForPreTraining")
 
 
 class EEGPipeline(LinkSafeSaving, ChunkPipeline):
@@ -329,9 +331,6 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             else:
                 label = max(by_name, key=by_name.get)
                 yield {"label": label, "score": by_name[label], "scores": by_name}
-
-
-HEADLESS = ("NeurIPTModel", "NeurIPTForPreTraining")
 
 
 class _Name:

@@ -1,6 +1,7 @@
 """The example programs, run as a user runs them, at the smallest size."""
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_embeddings_of_a_folder(manifest, tmp_path):
     one, same = pd.read_parquet(tmp_path / "one.parquet"), table[table["recording"] == str(recording)]
     assert one["onset"].tolist() == same["onset"].tolist()
     np.testing.assert_allclose(np.stack(one["embedding"]), np.stack(same["embedding"]), atol=1e-5)
+
+
+def test_a_stride_that_cannot_be_is_refused(manifest, tmp_path, monkeypatch):
+    recording = next(manifest.parent.glob("*.fif"))
+    options = ("--recordings", str(recording), "--output", str(tmp_path / "a.parquet"), "--stride_seconds", "0")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["embed.py", *options])
+    with pytest.raises(ValueError, match="stride_seconds must be a positive number"):
+        runpy.run_path("examples/embed.py")["main"]()
 
 
 @pytest.mark.slow
