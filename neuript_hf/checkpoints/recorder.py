@@ -31,9 +31,10 @@ class StageRecorder(TrainerCallback):
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        self.told: dict[str, Any] = {}
+        self.described: dict[str, Any] = {}
         self.stage: dict[str, Any] = {}
         self.resumed: dict | None = None
+        self.sharded = False  # FSDP and DeepSpeed cut the weights into pieces when a training begins
         self.before = self.model and self.model.training_record
         self.seconds, self.since = 0.0, 0.0
 
@@ -59,7 +60,7 @@ class StageRecorder(TrainerCallback):
             recipe: the settings that determine the result.
             fingerprints: of the signals that are trained on, by person, as `neuript_hf.data.fingerprints` makes them.
         """
-        self.told = {"kind": kind, "seen": seen, "recipe": recipe, "fingerprints": fingerprints}
+        self.described = {"kind": kind, "seen": seen, "recipe": recipe, "fingerprints": fingerprints}
 
     def resume(self, checkpoint: str) -> None:
         """Says that the next training goes on from a checkpoint of this or an earlier run."""
@@ -69,23 +70,22 @@ class StageRecorder(TrainerCallback):
         model, gaps = self.model, []
         if model is None:
             return
-        # FSDP and DeepSpeed have cut the weights into pieces by now
-        self.cut = self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled
-        before, earlier = self.before if self.cut else model.training_record, {}
+        self.sharded = self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled
+        before, earlier = self.before if self.sharded else model.training_record, {}
         if state.global_step:
             *stages, earlier = (self.resumed or {}).get("stages") or [{}]
             before = self.resumed and self.resumed | {"stages": stages}
         self.before = before
-        seen = self.told.get("seen") or self._seen_in_windows()
+        seen = self.described.get("seen") or self._seen_in_windows()
         if not seen[1]:
             gaps = [UNNAMED]
         stage = TrainingStage.of(
             self.trainer,
-            kind=self.told.get("kind", "training"),
+            kind=self.described.get("kind", "training"),
             seen=seen,
             windows_seen=0,
             seconds=0.0,
-            recipe=self.told.get("recipe", {}),
+            recipe=self.described.get("recipe", {}),
         )
         if stage.chosen_on:
             logger.warning(
@@ -95,7 +95,7 @@ class StageRecorder(TrainerCallback):
         self.stage = self._joined(earlier, asdict(stage))
         self.seconds, self.since = earlier.get("seconds", 0.0), perf_counter()
         self._count(state)
-        news = {"gaps": gaps, "fingerprints": self.told.get("fingerprints")}
+        news = {"gaps": gaps, "fingerprints": self.described.get("fingerprints")}
         record = join_records([before, {"stages": [self.stage]} | {name: new for name, new in news.items() if new}])
         model.keep_record(record, watched=False)
 
@@ -107,7 +107,7 @@ class StageRecorder(TrainerCallback):
         if (model := self.model) is None:
             return
         # merging adapters changes the weights once more
-        model.keep_record(model.training_record, watched=not has_adapters(model) and not self.cut)
+        model.keep_record(model.training_record, watched=not has_adapters(model) and not self.sharded)
 
     def on_push_begin(self, args, state, control, **kwargs):
         """`Trainer` copies only the weights of a checkpoint to the folder that it uploads."""
