@@ -360,22 +360,51 @@ def _read_clock(
     sampling_rate: float | None,
     found: ArrayFile,
 ) -> None:
-    """Rate and gaps by time stamps and by numbers of packets; without either, trials are parted by a gap."""
-    stated, clock = sampling_rate or found.sampling_rate, None
-    numeric = {k: pd.api.types.is_numeric_dtype(table[k]) for k in table if k not in signal}
-    stamps = [k for k in numeric if (_TIME.match(names[k]) if names is not None else not numeric[k])]
-    for k in sorted(stamps, key=lambda k: not numeric[k]):
+    """Rate and gaps by time stamps and by numbers of packets; without time stamps, trials are parted by a gap."""
+    others = [k for k in table if k not in signal]
+    numbers = [k for k in others if pd.api.types.is_numeric_dtype(table[k])]
+    if names is None:
+        stamps, counters, trials = [k for k in others if k not in numbers], [k for k in numbers if k == 0], []
+    else:
+        stamps = sorted((k for k in others if _TIME.match(names[k])), key=lambda k: k not in numbers)
+        counters = [k for k in numbers if _COUNTER.fullmatch(names[k])]
+        trials = [k for k in others if _TRIAL.fullmatch(names[k])]
+    has_stamps = _read_stamps(table, names, stamps, text, sampling_rate, found)
+    if (rate := sampling_rate or found.sampling_rate) is None:
+        return
+    if counters:
+        breaks, notes = breaks_by_counter(table[counters[0]].to_numpy(dtype=float), rate)
+        found.breaks = joined_breaks(found.breaks, breaks, rate)
+        found.notes += notes
+    if trials and not has_stamps:
+        _part_trials(table[trials[0]], names[trials[0]], rate, found)
+
+
+def _read_stamps(
+    table: pd.DataFrame,
+    names: list[str] | None,
+    columns: list[int],
+    text: Text,
+    sampling_rate: float | None,
+    found: ArrayFile,
+) -> bool:
+    """
+    Rate and gaps by the first of some columns that holds time stamps; whether there is one.
+
+    Raises:
+        ValueError: where some stamps are missing, or the stamps contradict each other or the rate.
+    """
+    stated = sampling_rate or found.sampling_rate
+    for k in columns:
         name, missing = _named(names, k), table[k].isna().mean()
-        if clock is not None or missing > 0.5:
+        if missing > 0.5:
             continue
         if missing:
             raise ValueError(f"{name}: {missing:.2%} of the rows have no time stamp. Fill them, or remove the column.")
-        if not numeric[k] and pd.to_numeric(table[k], errors="coerce").notna().mean() > 0.5:
+        if pd.to_numeric(table[k], errors="coerce").notna().mean() > 0.5:
             table[k] = _as_numbers(table[k], name, text)
         seconds = read_stamps(table[k], name, stated)
-        if seconds is None and names is not None:
-            found.notes.append(f"note: {name} holds no times that can be read; gaps are not looked for in it")
-        elif seconds is not None:
+        if seconds is not None:
             try:
                 clock = clock_of_stamps(seconds, name, stated, "sampling_rate" if sampling_rate else "the header")
             except ValueError as error:
@@ -385,22 +414,18 @@ def _read_clock(
                 continue
             found.sampling_rate, found.breaks, found.left_out[name] = clock.rate, clock.breaks, "time stamps"
             found.notes += clock.notes
-    if (rate := stated or found.sampling_rate) is None:
-        return
-    for k in [k for k in numeric if numeric[k] and (_COUNTER.fullmatch(names[k]) if names is not None else k == 0)][
-        :1
-    ]:
-        breaks, notes = breaks_by_counter(table[k].to_numpy(dtype=float), rate)
-        found.breaks = joined_breaks(found.breaks, breaks, rate)
-        found.notes += notes
-    trials = [k for k in numeric if names is not None and _TRIAL.fullmatch(names[k])]
-    if clock is None and trials:
-        changes = np.flatnonzero((table[trials[0]] != table[trials[0]].shift()).to_numpy())[1:]
-        if 0 < len(changes) < len(table) / 10:
-            found.breaks = joined_breaks(found.breaks, [(int(at), 0.0) for at in changes], rate)
-            found.notes.append(
-                f"trials: {len(changes) + 1} by {names[trials[0]]!r}, a gap of unknown length between any two"
-            )
+            return True
+        if names is not None:
+            found.notes.append(f"note: {name} holds no times that can be read; gaps are not looked for in it")
+    return False
+
+
+def _part_trials(trials: pd.Series, name: str, rate: float, found: ArrayFile) -> None:
+    """A gap of unknown length wherever the number of the trial changes, unless it changes all the time."""
+    changes = np.flatnonzero((trials != trials.shift()).to_numpy())[1:]
+    if 0 < len(changes) < len(trials) / 10:
+        found.breaks = joined_breaks(found.breaks, [(int(at), 0.0) for at in changes], rate)
+        found.notes.append(f"trials: {len(changes) + 1} by {name!r}, a gap of unknown length between any two")
 
 
 def _note_events(
