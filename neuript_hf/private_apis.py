@@ -14,6 +14,11 @@ def is_raw_edf(raw: Any) -> bool:
     return type(raw).__name__ in ("RawEDF", "RawBDF")
 
 
+def is_raw_eeglab(raw: Any) -> bool:
+    """Replaces `isinstance` with `RawEEGLAB`, which MNE does not export."""
+    return type(raw).__name__ == "RawEEGLAB"
+
+
 def signal_numbers(raw: Any) -> list[int]:
     """Which of an EDF, BDF or GDF file's signals a Raw holds. No public attribute says so, and names may repeat."""
     return list(raw._raw_extras[0]["sel"])
@@ -49,4 +54,12 @@ def raw_of_epochs(epochs: Any) -> Any:
     return epochs._raw
 
 
-__all__ = ["is_raw_edf", "raw_of_epochs", "raw_parts", "samples_per_record", "signal_numbers", "unit_factors"]
+__all__ = [
+    "is_raw_edf",
+    "is_raw_eeglab",
+    "raw_of_epochs",
+    "raw_parts",
+    "samples_per_record",
+    "signal_numbers",
+    "unit_factors",
+]

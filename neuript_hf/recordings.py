@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .private_apis import is_raw_edf, raw_of_epochs, raw_parts
+from .private_apis import is_raw_edf, is_raw_eeglab, raw_of_epochs, raw_parts
 from .units import UNIT_NAMES, check_unit, microvolts_of
 
 
@@ -27,6 +27,7 @@ except ImportError:  # arrays work without it
 # What an annotation is called where consecutive samples are not consecutive in time (MNE, EEGLAB, BrainVision), and
 # where a stretch has no signal: MNE's filters stop at the same ones.
 _BREAK = re.compile(r"boundary|bad[ _]?boundary.*|new segment.*")
+_BOUNDARY_OF_NUMBERS = {"-99": "boundary", "-99.0": "boundary"}
 # MNE leaves out of epochs what begins like this, in any case. It marks concatenations with both words.
 _REJECTED = ("bad", "edge")
 # Seconds that are looked at together for missing time.
@@ -322,6 +323,11 @@ def recording_from_mne(source: Any, microvolts: np.ndarray, unit: str) -> Record
         recording.events = [
             (float(a["onset"] - source.first_time), float(a["duration"]), a["description"]) for a in source.annotations
         ]
+        if is_raw_eeglab(source):
+            # its boundaries among events that are numbers
+            recording.events = [
+                (*event[:2], _BOUNDARY_OF_NUMBERS.get(event[2], event[2])) for event in recording.events
+            ]
         _split_at_joins(recording)
     if source.annotations is not None:
         _note_single_channels(recording, source.annotations)

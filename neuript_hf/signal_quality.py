@@ -30,6 +30,8 @@ DISCONNECTED_OFFSET = 100_000.0
 # Share and least number of samples at the largest or smallest value if the amplifier or the file clips.
 CLIPPED_SHARE = 0.02
 CLIPPED_SAMPLES = 20
+# All channels at once keep their values for so many seconds only where samples were lost.
+HELD_SECONDS = 0.25
 # Mains in one channel alone: this share of its power, this many times the others', and this many microvolts.
 MAINS_SHARE, MAINS_RATIO, MAINS_AMPLITUDE = 0.8, 10.0, 100.0
 # A channel that varies this many times more than the median channel, and by this many microvolts, is noise.
@@ -55,7 +57,7 @@ class SignalSurvey:
         shape = (pieces, channels)
         self.rate = rate
         self.samples = 0
-        self.filled = 0
+        self.filled = self.held = 0
         self.finite = np.ones(shape, dtype=bool)
         self.total = np.zeros(shape)
         self.extremes = np.full((2, *shape), -np.inf)  # of the signal, and of the signal turned around
@@ -84,6 +86,7 @@ class SignalSurvey:
         # zeros in all channels at once are padding of the file, neither signal nor rail
         filled = (block == 0).all(1, keepdims=True) & (block.shape[1] > 1)
         self.filled += filled.sum()
+        self.held += self._held(block)
         self.total += block.sum(-1)
         for side, values in enumerate((block.max(-1), -block.min(-1))):
             # only consecutive ones count: a sine returns to its largest value, too, but leaves it at once
@@ -99,6 +102,13 @@ class SignalSurvey:
                 block[piece, channel].tobytes(), self.checksums[piece, channel]
             )
         self._add_seconds(block)
+
+    def _held(self, block: np.ndarray) -> int:
+        """Samples in which no channel differs from the one before for long, but for zeros: a value that was held."""
+        still = (np.diff(block) == 0).all(1) & (block[..., 1:] != 0).any(1) & (block.shape[1] > 1)
+        edges = np.diff(still.astype(int), prepend=0, append=0)
+        runs = np.nonzero(edges < 0)[1] - np.nonzero(edges > 0)[1]
+        return int(runs[runs >= HELD_SECONDS * self.rate].sum())
 
     def _add_seconds(self, block: np.ndarray) -> None:
         """Spread and spectrum of some seconds."""
@@ -227,6 +237,10 @@ def note_filled(survey: SignalSurvey, report: ChannelReport) -> None:
     """Notes padding of the file, which counts as signal."""
     if survey.filled and not survey.silent.all():
         report.steps.append(f"note: every channel is exactly 0 for {survey.filled / survey.rate:.3g} s: filled up?")
+    if survey.held and not survey.silent.all():
+        report.steps.append(
+            f"note: no channel changes for {survey.held / survey.rate:.3g} s in all: lost and filled up?"
+        )
 
 
 def check_copies(survey: SignalSurvey, channels: list[int], plan: ChannelPlan, report: ChannelReport) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuript_hf import NeurIPTFeatureExtractor, open_recording
+from neuript_hf.recordings import as_recording
 
 
 RATE, SECONDS = 128, 20
@@ -539,6 +540,21 @@ def test_markers_after_the_end_of_brainvision_data(brainvision):
 def test_a_rate_of_brainvision_that_cannot_be(brainvision, interval):
     edit(brainvision, r"SamplingInterval=\S+", f"SamplingInterval={interval}")
     assert "can't" in refusal(brainvision)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_boundaries_of_eeglab_among_events_that_are_numbers(tmp_path, microvolts):
+    """EEGLAB writes -99 for them; from the file and from MNE's Raw."""
+    events = np.array([(200.0, 1.0), (300.5, -99.0)], dtype=[("latency", object), ("type", object)])
+    chanlocs = np.array([(name,) for name in NAMES], dtype=[("labels", object)])
+    samples = microvolts.shape[1]
+    sizes = {"nbchan": len(NAMES), "pnts": samples, "trials": 1, "srate": float(RATE), "xmin": 0.0}
+    fields = {"data": microvolts, "chanlocs": chanlocs, "event": events, "times": np.arange(samples) * 1000 / RATE}
+    scipy.io.savemat(tmp_path / "a.set", sizes | fields | {"xmax": 1.0, "epoch": [], "ref": "common"}, appendmat=False)
+    recording = open_recording(tmp_path / "a.set")
+    assert recording.gaps == [pytest.approx((300 / RATE, 300 / RATE), abs=1 / RATE)]
+    raw = mne.io.read_raw_eeglab(tmp_path / "a.set", preload=True, verbose="ERROR").filter(1, 30, verbose="ERROR")
+    assert as_recording(raw).gaps == recording.gaps
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from neuript_hf.private_apis import (
     is_raw_edf,
+    is_raw_eeglab,
     raw_of_epochs,
     raw_parts,
     samples_per_record,
@@ -33,7 +34,8 @@ def raw(request, tmp_path):
 
 def test_the_reader_of_a_raw(raw):
     assert is_raw_edf(raw)
-    assert not is_raw_edf(make_raw(np.zeros((1, 10)), ["C3"]))
+    assert not is_raw_edf(make_raw(np.zeros((1, 10)), ["C3"])) and not is_raw_eeglab(raw)
+    assert mne.io.read_raw_eeglab.__globals__["RawEEGLAB"].__name__ == "RawEEGLAB"
 
 
 def test_what_a_raw_keeps_of_the_header(raw):

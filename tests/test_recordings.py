@@ -440,6 +440,15 @@ def test_what_is_wrong_with_a_channel():
     ]
 
 
+def test_values_that_all_channels_hold_are_noted(microvolts, extractor):
+    """What a receiver fills lost samples up with; a short stretch may be chance."""
+    microvolts[:, 100 : 100 + 2 * RATE] = microvolts[:, [99]]
+    assert "note: no channel changes for 2 s in all" in str(extractor(raw_of(microvolts)).report)
+    microvolts[:, 101:] = np.random.default_rng(1).normal(0, 10, microvolts[:, 101:].shape)
+    microvolts[0, :] = 5.0
+    assert "no channel changes" not in str(extractor(raw_of(microvolts)).report)
+
+
 def test_zeros_in_all_channels_are_not_a_rail(microvolts, extractor):
     """Files whose last record was padded."""
     microvolts = microvolts - 1800

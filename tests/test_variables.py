@@ -190,6 +190,9 @@ def test_eeglab(save):
     assert recording.names == NAMES and recording.gaps == [(5, 5)]
     assert [(onset, text) for onset, _, text in recording.events][0] == (1.0, "rest")
     np.testing.assert_allclose(whole(recording), signal)
+    events["type"] = [1, -99, 7]  # EEGLAB's boundary where all events are numbers
+    path = save(EEG=eeglab(signal, pnts=1280, trials=1, event=events))
+    assert open_recording(path, unit="uV").gaps == [(5, 5)]
     epochs = noise(3, 200, 5)
     for data in (epochs, epochs.reshape(3, 1000, order="F")):
         recording = open_recording(save(EEG=eeglab(data, pnts=200, trials=5)), unit="uV")
@@ -314,6 +317,14 @@ def test_an_array_of_objects_is_named(tmp_path):
         open_recording(tmp_path / "a.npy", **GIVEN)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
+def test_what_no_package_wrote_is_not_called_a_pickle(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"something else" * 20)
+    with pytest.raises(ValueError, match="This is not a (MATLAB|.np[yz]) file.*corrupt, or something else"):
+        open_recording(path, **GIVEN)
+
+
 def test_a_vector_of_times_gives_rate_and_gaps(save):
     times = np.arange(1280) / RATE
     times[640:] += 3.0
@@ -368,6 +379,12 @@ def test_files_without_a_choice_refuse_one(tmp_path, save):
     for given in ({"variable": "x"}, {"trial": 0}):
         with pytest.raises(ValueError, match="Leave them out for a table"):
             open_recording(tmp_path / "a.csv", sampling_rate=RATE, **given)
+
+
+@pytest.mark.parametrize("names", ["Fp1 C3 O2", "Fp1,C3,O2", "Fp1; C 3; O2", "Fp1, C3, O2,"])
+def test_channel_names_in_a_cell_of_a_manifest(save, names):
+    row = {"path": str(save(x=noise(3, 1280))), "sampling_rate": "128", "unit": "uV", "channel_names": names}
+    assert [name.replace(" ", "") for name in open_row(row).names] == NAMES
 
 
 def test_rows_of_a_manifest_choose(save):

@@ -124,6 +124,11 @@ def test_a_nominal_rate_that_the_stamps_contradict(save):
     assert recording.sampling_rate == 128.6 and any("128.6 Hz by the header" in note for note in recording.notes)
 
 
+def test_a_file_without_streams(save):
+    with pytest.raises(ValueError, match="no streams: it is truncated or corrupt"):
+        open_recording(save())
+
+
 def test_several_streams_are_a_choice(save):
     other = eeg("cap", signal=SIGNAL[:2] * 2, channels=[("F3", "EEG", "uV"), ("F4", "EEG", "uV")])
     path = save(eeg(), other, markers([STAMPS[9]], ["x"]))

@@ -369,8 +369,8 @@ def _cell(value: Any) -> str:
 def open_row(row: Mapping[str, str]) -> Recording:
     """
     Opens the recording of a manifest's row at `path`. Where the file itself does not say so, the row gives
-    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, `variable` and `trial` (what to read of a
-    file that holds several things, see [`open_recording`]), `step` (the value of one integer step, in that unit) and
+    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, commas or semicolons, `variable` and `trial`
+    (what to read of a file that holds several things, see [`open_recording`]), `step` (the value of one integer step, in that unit) and
     `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses their borders).
 
     Raises:
@@ -389,7 +389,7 @@ def open_row(row: Mapping[str, str]) -> Recording:
     source = open_recording(
         row["path"],
         sampling_rate=numbers.get("sampling_rate"),
-        channel_names=row["channel_names"].replace(SEPARATOR, " ").split() if row.get("channel_names") else None,
+        channel_names=_names_in(row["channel_names"]) if row.get("channel_names") else None,
         unit=row.get("unit") or None,
         variable=row.get("variable") or None,
         trial=int(numbers["trial"]) if "trial" in numbers else None,
@@ -402,6 +402,12 @@ def open_row(row: Mapping[str, str]) -> Recording:
             raise ValueError(f"{row['path']} has pieces of its own: empty the column trial_seconds of its row.")
         _part_trials(source, numbers["trial_seconds"])
     return source
+
+
+def _names_in(cell: str) -> list[str]:
+    """Names separated by commas or semicolons, which may have blanks inside; without either, by blanks."""
+    apart = re.split(rf"[,{SEPARATOR}]", cell.strip(f" ,{SEPARATOR}"))
+    return [name.strip() for name in apart] if len(apart) > 1 else cell.split()
 
 
 def _number(row: Mapping[str, str], column: str) -> float:

@@ -42,6 +42,7 @@ def read_array_file(
                 "variable and trial choose among arrays (.mat, .npz, .npy, .xdf). Leave them out for a table."
             )
         return read_text_table(path, sampling_rate, channel_names)
+    _check_numpy(path)
     if suffix == ".npy":
         variables = {path.stem: _numpy_array(lambda: np.load(path, mmap_mode="r", allow_pickle=False))}
     elif suffix == ".npz":
@@ -52,12 +53,20 @@ def read_array_file(
     return from_variables(variables, sampling_rate, channel_names, variable, trial, pieces_first=suffix != ".mat")
 
 
+def _check_numpy(path: Path) -> None:
+    """numpy takes what it does not know for a pickle, and advises to load it, which can run any program."""
+    begins = {".npy": b"\x93NUMPY", ".npz": b"PK"}.get(path.suffix.lower(), b"")
+    with path.open("rb") as file:
+        if file.read(len(begins)) != begins:
+            raise ValueError(f"This is not a {path.suffix} file of numpy: truncated, corrupt, or something else.")
+
+
 def _numpy_array(load) -> object:
     """An array; what numpy has pickled is not read, since that can run any program."""
     try:
         return load()
     except ValueError as error:
-        if "object" not in str(error).lower():
+        if not any(words in str(error) for words in ("Object arrays", "Python objects")):
             raise
         return NotRead("an array of objects, such as trials of unequal length. Save them as x1, x2, ...")
 

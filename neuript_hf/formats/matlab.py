@@ -14,10 +14,15 @@ import scipy.io
 def read_matlab_variables(path: Path) -> dict[str, Any]:
     """
     Raises:
-        ValueError: for version 7.3 where h5py is not installed.
+        ValueError: for version 7.3 where h5py is not installed, and for what is no MATLAB file.
     """
     if not _is_hdf5(path):
-        variables = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=False)
+        try:
+            variables = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=False)
+        except ValueError as error:
+            raise ValueError(
+                f"This is not a MATLAB file that can be read: truncated, corrupt, or something else ({error})."
+            ) from error
         return {name: _plain(value) for name, value in variables.items() if not name.startswith("__")}
     try:
         import h5py

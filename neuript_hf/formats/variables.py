@@ -578,6 +578,7 @@ def _read_eeglab_events(chosen: _Candidate, found: ArrayFile) -> None:
         latency, kind = event.get("latency"), event.get("type", "")
         if found.sampling_rate and _is_array(latency):
             text = kind if isinstance(kind, str) else f"{np.ravel(kind)[0]:g}"
+            text = "boundary" if text == "-99" else text  # among events that are numbers
             found.events.append((float((np.ravel(latency)[0] - 1) / found.sampling_rate), 0.0, text))
 
 

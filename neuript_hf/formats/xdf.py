@@ -34,6 +34,8 @@ def read_xdf(path: Path, sampling_rate: float | None = None, variable: str | Non
     except ImportError as error:
         raise ValueError("Files of type .xdf are read with pyxdf: pip install pyxdf.") from error
     streams, _ = pyxdf.load_xdf(path, dejitter_timestamps=False)
+    if not streams:
+        raise ValueError("The file has no streams: it is truncated or corrupt, or nothing was recorded.")
     stream = _chosen(streams, variable)
     info, stamps = stream["info"], np.asarray(stream["time_stamps"], dtype=float)
     found = ArrayFile(
@@ -68,7 +70,7 @@ def _described(stream: dict) -> str:
 
 def _chosen(streams: list[dict], variable: str | None) -> dict:
     """The stream of this name, or the only one of type EEG that has samples."""
-    listed = "; ".join(map(_described, streams)) or "none"
+    listed = "; ".join(map(_described, streams))
     if variable is not None:
         chosen = [
             stream
