@@ -430,6 +430,23 @@ def test_a_trained_head_answers(headless, tmp_path):
         assert len(classify(model)[1]) == 4
 
 
+def test_a_new_head_is_trained_or_refused(headless, tmp_path):
+    """LoRA that forgets the head, or a frozen one: it stays random, whatever was trained beside it."""
+    peft = pytest.importorskip("peft")
+    data = windows(recording="r")  # of two lobes: what the head has for others is set to zero
+    forgotten = peft.get_peft_model(load(headless), peft.LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match=r"leave them random.*modules_to_save=\['classifier'\]"):
+        trainer(forgotten, tmp_path / "refused", data).train()
+    advised = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["classifier"])
+    named = peft.get_peft_model(load(headless), advised)
+    trainer(named, tmp_path / "named", data, save_strategy="no").train()
+    assert len(classify(named)[1]) == 4, "as the error advises"
+    still = load(headless)
+    trainer(still, tmp_path / "still", data, save_strategy="no", learning_rate=0.0).train()
+    with pytest.raises(ValueError, match="no trained weights for classifier.bias, classifier.weight"):
+        classify(still)
+
+
 def test_a_head_of_another_size_is_untrained(recorded):
     model = load(recorded, num_labels=3, ignore_mismatched_sizes=True)
     assert model.untrained_weights == ["classifier.bias", "classifier.weight"]

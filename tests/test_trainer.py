@@ -53,6 +53,27 @@ def test_each_process_reads_its_own_stream(tmp_path):
     assert trainer.state.global_step == 2
 
 
+def test_a_head_whose_forward_names_no_entries_gets_all_of_them(tmp_path):
+    class Head(NeurIPTForSequenceClassification):
+        def forward(self, input_values, labels=None, **entries):
+            return super().forward(input_values, labels=labels, **entries)
+
+    assert Head.main_input_name == "input_values"
+    trainer = NeurIPTTrainer(Head(small_config(num_labels=3)), arguments(tmp_path), train_dataset=windows())
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert {"electrode_positions", "lobe_mask", "labels"} <= batch.keys()
+    assert trainer.train().global_step == 8
+
+
+def test_windows_whose_labels_have_another_name_are_scored(tmp_path):
+    """`Trainer` would evaluate without a score."""
+    model = NeurIPTForSequenceClassification(small_config(num_labels=3))
+    trainer = NeurIPTTrainer(model, arguments(tmp_path), compute_metrics=compute_metrics)
+    expected = trainer.evaluate(windows())
+    found = trainer.evaluate(windows().rename_column("labels", "label"))
+    assert found["eval_balanced_accuracy"] == expected["eval_balanced_accuracy"]
+
+
 def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):
     model = NeurIPTForSequenceClassification(small_config())
     trainer = NeurIPTTrainer(

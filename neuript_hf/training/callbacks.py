@@ -67,10 +67,11 @@ class BlankUnseenGroups(TrainerCallback):
         first = sorted({name: index for index, name in reversed(list(enumerate(names)))}.values())
         masks = windows.select_columns("lobe_mask").select(first)["lobe_mask"]
         seen = torch.stack([torch.as_tensor(np.asarray(mask)).bool().any(dim=0) for mask in masks]).any(dim=0)
-        weight = model.classifier.weight
+        weight, untrained = model.classifier.weight, model.untrained_weights
         groups = (-1, len(seen), model.config.hidden_size)
         with torch.no_grad():
             weight.unflatten(1, groups)[:, :, ~seen.to(weight.device)] = 0
+        model.keep_untrained(untrained)  # this was no training
 
 
 __all__ = ["BlankUnseenGroups", "OneStart", "SetEpoch"]

@@ -21,11 +21,12 @@ from transformers.utils import logging
 from ..checkpoints.adapters import base_model_of, has_adapters
 from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import save_checkpoint
-from ..data.collator import DataCollatorForEEG, real_samples
+from ..data.collator import AXES, DataCollatorForEEG, real_samples
 from ..data.targets import warn_of_scale
+from ..history import canonical
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
-from ..modeling_neuript import NeurIPTForSequenceClassification
+from ..modeling_neuript import NeurIPTForSequenceClassification, NeurIPTModel
 from .arguments import refuse_other_loss, refuse_unsupported
 from .batch_metrics import MetricsOfWholeSet
 from .callbacks import BlankUnseenGroups, OneStart, SetEpoch
@@ -135,10 +136,32 @@ class NeurIPTTrainer(Trainer):
             )
 
     def train(self, *args, **kwargs):
+        self._refuse_frozen_head()
         self._one_start.steps = 0
         return super().train(*args, **kwargs)
 
+    def _refuse_frozen_head(self) -> None:
+        if (model := self.recorder.model) is None:
+            return
+        trained = {canonical(name) for name, weight in model.named_parameters() if weight.requires_grad}
+        if frozen := [name for name in model.untrained_weights if name not in trained]:
+            layers = sorted({name.rpartition(".")[0] for name in frozen})
+            raise ValueError(
+                f"The checkpoint had no weights for {', '.join(frozen)}, and this training would leave them random: "
+                f"requires_grad is False. For PEFT name the layers, such as LoraConfig(modules_to_save={layers}); "
+                "otherwise call requires_grad_(True) on them."
+            )
+
     # Data
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """`Trainer` would remove the entries of a window that `forward` of one's own head takes as `**kwargs`."""
+        super()._set_signature_columns_if_needed()
+        parameters = inspect.signature(self._bare_model.forward).parameters
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if takes_all and "electrode_positions" not in parameters:
+            entries = AXES.keys() & inspect.signature(NeurIPTModel.forward).parameters.keys()
+            self._signature_columns += sorted(entries.difference(self._signature_columns))
 
     def get_train_dataloader(self):
         loader = super().get_train_dataloader()
