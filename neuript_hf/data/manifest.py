@@ -370,8 +370,9 @@ def open_row(row: Mapping[str, str]) -> Recording:
     """
     Opens the recording of a manifest's row at `path`. Where the file itself does not say so, the row gives
     `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, commas or semicolons, `variable` and `trial`
-    (what to read of a file that holds several things, see [`open_recording`]), `step` (the value of one integer step, in that unit) and
-    `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses their borders).
+    (what to read of a file that holds several things, see [`open_recording`]), `step` (the value of one integer step,
+    in that unit) and `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses
+    their borders).
 
     Raises:
         FileNotFoundError, ValueError: as [`open_recording`]; if a number is none, or `step` or `trial_seconds` is not
