@@ -360,6 +360,17 @@ def test_a_counter_that_begins_again_is_another_recording():
 def test_trials_of_a_table_without_a_clock(tmp_path):
     path = write(tmp_path / "a.csv", ",".join([*NAMES, "trial"]), *rows_of(after=[["1"] * 640 + ["2"] * 640]))
     check(open_recording(path, **GIVEN), gaps=[(5, 5)])
+    # time between trials has no number
+    path = write(
+        tmp_path / "b.csv", ",".join([*NAMES, "trial"]), *rows_of(after=[["1"] * 512 + [""] * 256 + ["2"] * 512])
+    )
+    recording = open_recording(path, **GIVEN)
+    check(recording, gaps=[(4, 4), (6, 6)])
+    assert any(note.startswith("trials: 2 by 'trial'") for note in recording.notes)
+    path = write(tmp_path / "c.csv", ",".join([*NAMES, "trial"]), *rows_of(after=[[str(k) for k in range(1280)]]))
+    recording = open_recording(path, **GIVEN)
+    check(recording)
+    assert any("'trial' changes 1279 times" in note for note in recording.notes)
 
 
 # What devices write

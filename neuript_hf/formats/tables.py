@@ -421,11 +421,15 @@ def _read_stamps(
 
 
 def _part_trials(trials: pd.Series, name: str, rate: float, found: ArrayFile) -> None:
-    """A gap of unknown length wherever the number of the trial changes, unless it changes all the time."""
-    changes = np.flatnonzero((trials != trials.shift()).to_numpy())[1:]
-    if 0 < len(changes) < len(trials) / 10:
+    """A gap of unknown length wherever the number of the trial changes; time between trials may have none."""
+    before = trials.shift()
+    changes = np.flatnonzero(((trials != before) & (trials.notna() | before.notna())).to_numpy()[1:]) + 1
+    if len(changes) >= len(trials) / 10:
+        found.notes.append(f"note: {name!r} changes {len(changes)} times, so it numbers no trials; no gaps by it")
+    elif len(changes):
         found.breaks = joined_breaks(found.breaks, [(int(at), 0.0) for at in changes], rate)
-        found.notes.append(f"trials: {len(changes) + 1} by {name!r}, a gap of unknown length between any two")
+        count = int(trials.iloc[[0, *changes]].notna().sum())
+        found.notes.append(f"trials: {count} by {name!r}, a gap of unknown length between any two")
 
 
 def _note_events(
