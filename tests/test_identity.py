@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings
 from neuript_hf.data import windows
-from neuript_hf.data.identity import dataset_key, is_named, one_name_each, person_key, recording_names, same_files
+from neuript_hf.data.copies import recording_names, same_files
 from neuript_hf.data.manifest import assign_splits, read_table
+from neuript_hf.data.people import dataset_key, is_named, one_name_each, person_key
 
 
 EXTRACTOR = NeurIPTFeatureExtractor(montage=["C3", "Cz", "C4", "Pz"], window_seconds=2.0)

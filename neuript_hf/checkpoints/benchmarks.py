@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..data.identity import dataset_key
+from ..data.people import dataset_key
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from transformers.utils import cached_file, logging
 
 from ..data.atomic import write_json
 from ..data.fingerprints import fingerprint, recording_courses, same_signal
-from ..data.identity import dataset_key, full_name, person_key
+from ..data.people import dataset_key, full_name, person_key
 from ..data.shards import read_outcomes, read_settings
 from ..data.tasks import TaskArguments, task_table
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor

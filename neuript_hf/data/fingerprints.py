@@ -30,7 +30,7 @@ from scipy.ndimage import convolve1d, uniform_filter1d
 from scipy.signal import firwin, oaconvolve, resample_poly
 
 from ..recordings import Recording
-from .identity import PART_COLUMNS
+from .copies import PART_COLUMNS
 from .manifest import last_change, open_row
 
 

@@ -16,7 +16,8 @@ from transformers.utils import logging
 from ..formats.fif import part_before, read_fif_outline
 from ..formats.files import FOLDERS, open_recording
 from ..recordings import Recording, Segment, check_positive
-from .identity import is_named, one_name_each, recording_names, recording_sources
+from .copies import recording_names, recording_sources
+from .people import is_named, one_name_each
 from .targets import SEPARATOR, Targets
 
 

@@ -29,8 +29,8 @@ from transformers.utils.logging import tqdm
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .atomic import PARTIAL_SUFFIX, atomic_write, write_json
+from .copies import PART_COLUMNS
 from .fingerprints import fingerprint, spectral_course
-from .identity import PART_COLUMNS
 from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,

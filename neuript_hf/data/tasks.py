@@ -7,8 +7,8 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from .identity import dataset_of
 from .manifest import SPLIT_NAMES, assign_splits, read_table
+from .people import dataset_of
 from .targets import ONE_CLASS, Targets
 from .windows import load_recordings
 

@@ -13,8 +13,8 @@ from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
+from .copies import overlapping_windows, recording_sources, shared_windows
 from .fingerprints import recording_courses, same_recordings
-from .identity import overlapping_windows, recording_sources, shared_windows
 from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, last_change, open_row, read_table, table_targets
 from .targets import SEVERAL
 
