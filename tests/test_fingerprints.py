@@ -197,14 +197,13 @@ def test_a_record_without_fingerprints_says_so(tmp_path, caplog):
     task = manifest_task("arithmetic", str(tmp_path / "ours"), rows=[], label_column="label", evaluate_on=["test"])
     with caplog.at_level("WARNING", "neuript_hf"):
         assert refuse_seen(task, str(tmp_path / "weights")) == []
-    assert "has no fingerprints: people under other names than there are not recognised" in caplog.text
+    assert "has no fingerprints, so people under other names are not recognised" in caplog.text
 
 
 def test_fingerprints_travel_with_the_record(tmp_path):
     first = record({"clinic/ada": ["AAAB"], "clinic/bob": ["AAAC"]})
     write_training_record(tmp_path, first)
     assert read_training_record(tmp_path) == first
-    assert first.followed_by(first.stages[0]).fingerprints == first.fingerprints
     joined = join_records(
         [
             {"stages": [], "fingerprints": first.fingerprints},

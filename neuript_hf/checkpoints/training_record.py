@@ -158,10 +158,6 @@ class TrainingRecord:
         """Every data set that the weights have seen something of, sorted."""
         return sorted({dataset.name for stage in self.stages for dataset in stage.datasets})
 
-    def followed_by(self, stage: TrainingStage) -> "TrainingRecord":
-        """The record of weights that were trained further; it keeps everyone whom these have seen."""
-        return TrainingRecord([*self.stages, stage], self.gaps, self.fingerprints)
-
 
 def read_training_record(checkpoint: str | Path) -> TrainingRecord | None:
     """
@@ -206,13 +202,8 @@ def record_of(content: Mapping[str, Any]) -> TrainingRecord:
 def write_training_record(folder: str | Path, record: TrainingRecord) -> Path:
     """Writes `training.json` into a checkpoint folder and returns its path."""
     path = Path(folder) / RECORD_FILE
-    write_json(path, content_of(record))
+    write_json(path, {name: part for name, part in asdict(record).items() if part or name == "stages"})
     return path
-
-
-def content_of(record: TrainingRecord) -> dict:
-    """The record as `training.json` has it; the opposite of [`record_of`]."""
-    return {name: part for name, part in asdict(record).items() if part or name == "stages"}
 
 
 def choices_on_validation(training: TrainingArguments, callbacks: Iterable[TrainerCallback] = ()) -> list[str]:
@@ -409,7 +400,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
         logger.warning_once(f"{checkpoint} is of unknown history: nobody knows whom else the weights have seen.")
     elif record.subjects and not record.fingerprints:
         logger.warning_once(
-            f"The record of {checkpoint} has no fingerprints: people under other names than there are not recognised."
+            f"The record of {checkpoint} has no fingerprints, so people under other names are not recognised."
         )
     table = task_table(task)
     found = people_seen_before(task, record, table[table["split"].isin(task.evaluate_on)])
