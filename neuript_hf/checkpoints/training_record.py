@@ -407,7 +407,7 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
     seen = sorted(set().union(*found.values()))
     if seen and not task.allow_seen_people:
         known = [
-            ", ".join(names) + ("" if person in map(_person, names) else f" (here {person})")
+            ", ".join(names) + ("" if person in [_parts(name)[1] for name in names] else f" (here {person})")
             for person, names in sorted(found.items(), key=lambda item: item[1])
         ]
         chosen = sorted(set(seen) - set(record.subjects))
@@ -436,11 +436,6 @@ def _parts(subject: str) -> tuple[str | None, str]:
     """Data set (`None` if not named) and person."""
     name, _, person = subject.rpartition("/")
     return name or None, person
-
-
-def _person(subject: str) -> str:
-    """The person, without the data set."""
-    return _parts(subject)[1]
 
 
 def _one_name(dataset: str) -> str:

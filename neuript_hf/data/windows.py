@@ -65,10 +65,10 @@ def load_recordings(
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with one row for each recording and the columns `file` (relative
-            to the manifest) and `subject`, optionally `label`, `events` (as the argument, in JSON), `split`,
-            `montage`, `net`, and, where the files do not say so themselves, `sampling_rate`, `unit`, `channel_names`
-            (separated by blanks), `step` and `trial_seconds` (see [`open_row`]); or a folder, which may hold a
-            `manifest.csv`.
+            to the manifest) and `subject`, optionally `dataset`, `label`, `events` (as the argument, in JSON),
+            `split`, `montage`, `net`, and, where the files do not say so themselves, `sampling_rate`, `unit`,
+            `channel_names` (separated by blanks), `variable`, `trial`, `step` and `trial_seconds` (see [`open_row`]);
+            or a folder, which may hold a `manifest.csv`.
         extractor: turns recordings into windows.
         rows: selects the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         label_column: column, or columns, with the labels of a whole recording, or `None`. A recording with none of
