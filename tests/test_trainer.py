@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_window, small_config
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -72,6 +72,28 @@ def test_windows_whose_labels_have_another_name_are_scored(tmp_path):
     expected = trainer.evaluate(windows())
     found = trainer.evaluate(windows().rename_column("labels", "label"))
     assert found["eval_balanced_accuracy"] == expected["eval_balanced_accuracy"]
+
+
+@pytest.mark.parametrize("where", ["train", "label", "eval", "dictionary", "predict"])
+def test_names_of_the_data_set_and_of_the_model_must_agree(tmp_path, where):
+    """Else every answer of `left` would be called `right`."""
+    data = windows().cast_column("labels", ClassLabel(names=["left", "right", "rest"]))
+    names = {0: "right", 1: "left", 2: "rest"}
+    model = NeurIPTForSequenceClassification(small_config(id2label=names))
+    given = {
+        "train": {"train_dataset": data},
+        "eval": {"eval_dataset": data},
+        "dictionary": {"eval_dataset": {"a": data}},
+    }
+    with pytest.raises(ValueError, match=r"are \['left', 'right', 'rest'\].*says \['right', 'left', 'rest'\]"):
+        trainer = NeurIPTTrainer(model, arguments(tmp_path), **given.get(where, {}))
+        trainer.predict(data.rename_column("labels", "label") if where == "label" else data)
+    aligned = data.align_labels_with_mapping({name: index for index, name in names.items()}, "labels")
+    NeurIPTTrainer(model, arguments(tmp_path), train_dataset=aligned).predict(aligned)  # as the error advises
+    for config in (small_config(num_labels=3), small_config(id2label=dict(enumerate(["left", "right", "rest"])))):
+        NeurIPTTrainer(NeurIPTForSequenceClassification(config), arguments(tmp_path), train_dataset=data)
+    numbered = windows().class_encode_column("labels")
+    NeurIPTTrainer(model, arguments(tmp_path), train_dataset=numbered)
 
 
 def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):

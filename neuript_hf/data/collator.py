@@ -21,7 +21,7 @@ AXES = {
 }
 FLOATS = ("input_values", "electrode_positions", "spectral_targets")
 MASKS = ("channel_mask", "attention_mask")
-OTHER_NAMES_OF_LABELS = ("label", "label_ids")
+LABEL_COLUMNS = ("labels", "label", "label_ids")  # the names that transformers knows
 
 
 class DataCollatorForEEG:
@@ -89,7 +89,7 @@ class DataCollatorForEEG:
 
     def _with_labels(self, example: Mapping[str, Any]) -> Mapping[str, Any]:
         if example.get("labels") is None:
-            for name in OTHER_NAMES_OF_LABELS:
+            for name in LABEL_COLUMNS[1:]:
                 labels = example.get(name)
                 if labels is not None and (self.label2id or np.asarray(labels).dtype.kind in "biuf"):
                     return {**example, "labels": labels}

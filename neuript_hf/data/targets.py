@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from transformers.utils import logging
 
 from ..configuration_neuript import NeurIPTConfig
 from ..losses import problem_type_of
+from .collator import LABEL_COLUMNS
 
 
 logger = logging.get_logger(__name__)
@@ -124,7 +126,7 @@ class Targets:
                 f"The data set needs a column labels of classes (ClassLabel), numbers or rows of numbers, but it is "
                 f"{feature}. Of a column of names dataset.class_encode_column('labels') makes classes."
             )
-        names = json.loads(value.id) if value.id else None
+        names = names_of(dataset)
         if in_row:
             possible = (SEVERAL,) if kind == "b" else (NUMBERS, SEVERAL) if names else (SEVERAL, NUMBERS)
         else:
@@ -203,6 +205,37 @@ def warn_of_scale(config: NeurIPTConfig, train: Dataset) -> None:
         )
 
 
+def refuse_other_names(config: NeurIPTConfig, dataset: Dataset) -> None:
+    """
+    Numbers of labels mean what the data set says, and answers get the names of the configuration.
+
+    Raises:
+        ValueError: if these are not the same names in the same order. `LABEL_0`, as transformers names what has no
+            name, and numbers as names say nothing.
+    """
+    named = config.id2label
+    stated, meant = [named.get(index) for index in range(len(named))], names_of(dataset)
+    unnamed = all(re.fullmatch(r"LABEL_\d+", str(name)) for name in stated)
+    if meant is None or unnamed or all(name.isdecimal() for name in meant) or stated == meant:
+        return
+    raise ValueError(
+        f"The labels of the data set are {meant}, in this order, but id2label of the model says {stated}: its answers "
+        f"would have wrong names. Load the model with id2label={dict(enumerate(meant))} and "
+        f"label2id={ {name: index for index, name in enumerate(meant)} }, and with ignore_mismatched_sizes=True for "
+        "another number of labels; or bring the data set into the model's order with "
+        "dataset.align_labels_with_mapping(model.config.label2id, 'labels')."
+    )
+
+
+def names_of(dataset: Dataset) -> list[str] | None:
+    """What the column of labels says of the names of classes, labels or numbers; `None` if nothing."""
+    feature = next((dataset.features[name] for name in LABEL_COLUMNS if name in dataset.features), None)
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    value = feature.feature if isinstance(feature, List) else feature
+    return json.loads(value.id) if isinstance(value, Value) and value.id else None
+
+
 def _check_kind(problem_type: str | None, possible: Sequence[str], feature: Any) -> None:
     if problem_type not in (None, *possible):
         raise ValueError(
@@ -255,4 +288,12 @@ def _cells(entry: Any) -> Sequence[Any]:
     return entry if isinstance(entry, (tuple, list)) else str(entry).split(SEPARATOR)
 
 
-__all__ = ["MAIN_SCORES", "PROBLEM_TYPES", "SCORE_TITLES", "Targets", "standardisation", "warn_of_scale"]
+__all__ = [
+    "MAIN_SCORES",
+    "PROBLEM_TYPES",
+    "SCORE_TITLES",
+    "Targets",
+    "refuse_other_names",
+    "standardisation",
+    "warn_of_scale",
+]

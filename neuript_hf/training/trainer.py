@@ -22,7 +22,7 @@ from ..checkpoints.adapters import base_model_of, has_adapters
 from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import save_checkpoint
 from ..data.collator import AXES, DataCollatorForEEG, real_samples
-from ..data.targets import warn_of_scale
+from ..data.targets import refuse_other_names, warn_of_scale
 from ..history import canonical
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
@@ -102,6 +102,9 @@ class NeurIPTTrainer(Trainer):
         self._check_model(given.get("compute_loss_func") is not None)
         if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(self.train_dataset, Dataset):
             warn_of_scale(self._bare_model.config, self.train_dataset)
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        for dataset in (self.train_dataset, *evaluated.values()):
+            self._check_names(dataset)
         if given.get("data_collator") is None:
             names = getattr(self._bare_model.config, "id2label", None) or {}  # label2id may be missing beside it
             self.data_collator = DataCollatorForEEG({name: index for index, name in names.items()})
@@ -134,6 +137,10 @@ class NeurIPTTrainer(Trainer):
                 f"label_names has {', '.join(unknown)}, but {type(self._bare_model).__name__} takes "
                 f"{', '.join(inputs)}. Call the column of the data set 'labels', and leave label_names out."
             )
+
+    def _check_names(self, dataset: Any) -> None:
+        if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(dataset, Dataset):
+            refuse_other_names(self._bare_model.config, dataset)
 
     def train(self, *args, **kwargs):
         self._refuse_frozen_head()
@@ -176,15 +183,17 @@ class NeurIPTTrainer(Trainer):
         return loader
 
     def get_eval_dataloader(self, eval_dataset=None):
+        self._check_names(eval_dataset)
         with self._for_evaluation():
             if eval_dataset is None or isinstance(eval_dataset, str):
                 return super().get_eval_dataloader(eval_dataset)
             # With dataloader_persistent_workers, Trainer would return the loader of the data set before this one.
             return super().get_test_dataloader(eval_dataset)
 
-    def get_test_dataloader(self, *args, **kwargs):
+    def get_test_dataloader(self, test_dataset):
+        self._check_names(test_dataset)
         with self._for_evaluation():
-            return super().get_test_dataloader(*args, **kwargs)
+            return super().get_test_dataloader(test_dataset)
 
     @contextmanager
     def _for_evaluation(self):
