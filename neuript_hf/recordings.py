@@ -31,7 +31,7 @@ _BOUNDARY_OF_NUMBERS = {"-99": "boundary", "-99.0": "boundary"}
 # MNE leaves out of epochs what begins like this, in any case. It marks concatenations with both words.
 _REJECTED = ("bad", "edge")
 # Seconds that are looked at together for missing time.
-_BLOCK_SECONDS = 300.0
+_BLOCK_SAMPLES = 100_000
 _RATE_TOLERANCE = 1e-6
 _EDF_PLUS = (b"EDF+", b"BDF+")  # at byte 192 of files that have a clock
 
@@ -232,6 +232,11 @@ def _from_array(
     recording: Any, sampling_rate: float | None, channel_names: Sequence[str] | None, unit: str | None
 ) -> Recording:
     """An array, once everything it does not say itself is given."""
+    if hasattr(recording, "columns"):
+        raise ValueError(
+            "A table of pandas has a row for each sample. Pass its channels as an array [C, T]: "
+            "table[['C3', 'Cz', ...]].to_numpy().T, with sampling_rate, channel_names and unit."
+        )
     try:
         array = np.asarray(recording)
     except ValueError as error:
@@ -507,10 +512,10 @@ def _missing(recording: Recording) -> list[tuple[int, int]]:
     whole_numbers = source.dtype.kind != "f" if isinstance(source, np.ndarray) else is_raw_edf(source)
     if not eeg or (whole_numbers and not getattr(source, "preload", False)):
         return []
-    block, stretches, found = math.ceil(_BLOCK_SECONDS * recording.sampling_rate), [], False
+    stretches, found = [], False
     for segment in recording.segments:
-        for start in range(segment.start, segment.stop, block):
-            stop = min(start + block, segment.stop)
+        for start in range(segment.start, segment.stop, _BLOCK_SAMPLES):
+            stop = min(start + _BLOCK_SAMPLES, segment.stop)
             lost = ~np.isfinite(recording.read(eeg[:1], start, stop)[0])
             if lost.any():
                 lost = ~np.isfinite(recording.read(eeg, start, stop)).any(axis=0)

@@ -102,6 +102,20 @@ def test_a_table_of_channels_that_does_not_fit_is_reported(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("shared", ["sub-1/eeg/sub-1_task-rest", "sub-1/sub-1", "task-rest"])
+def test_a_table_that_recordings_share(tmp_path, shared):
+    """BIDS' inheritance: fewer entities in the name, or further up in the data set; the nearest counts."""
+    (tmp_path / "sub-1" / "eeg").mkdir(parents=True)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    path = fif_of(tmp_path / "sub-1" / "eeg" / "sub-1_task-rest_split-01_eeg.fif")
+    for name, bad in ((shared, "C4"), ("task-other", "C3"), ("sub-1/eeg/sub-1_task-rest_run-2", "C3")):
+        (tmp_path / f"{name}_channels.tsv").write_text(f"name\ttype\tstatus\n{bad}\tEEG\tbad\n")
+    recording = open_recording(path)
+    assert recording.marked_bad == {"C4"}
+    (tmp_path / "sub-1" / "eeg" / "sub-1_task-rest_split-01_channels.tsv").write_text("name\tstatus\nCz\tbad\n")
+    assert open_recording(path).marked_bad == {"Cz"}
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "why"),
     [("ECOG", "ecog", "inside the skull"), ("SEEG", "seeg", "inside the skull"), ("MEGMAG", "mag", "MEG")],

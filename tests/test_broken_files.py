@@ -192,6 +192,25 @@ def test_clocks_that_say_nothing_about_the_rate(edf, microvolts):
     check(open_recording(path), microvolts)
 
 
+@pytest.mark.parametrize("late", [(SECONDS // 2,), (SECONDS // 3, 2 * SECONDS // 3)])
+def test_gaps_of_a_clock_are_no_wrong_length_of_a_record(edf, late):
+    path = edf(annotations=[EdfAnnotation(5, 1, "a longer description")])
+    change_clock(path, lambda n: b"+%.2f\x14\x14" % (n + 3.25 * sum(n >= at for at in late)))
+    gaps = open_recording(path).gaps
+    assert [round(start - 3.25 * k) for k, (start, _) in enumerate(gaps)] == list(late)
+    assert [end - start for start, end in gaps] == [pytest.approx(3.25)] * len(late)
+
+
+def test_gaps_without_a_clock_are_noted(tmp_path, microvolts):
+    """EDF+D says that there are some, but only annotations can say where."""
+    path = write_edf(
+        tmp_path / "a.edf", [(name, RATE, "uV", row) for name, row in zip(NAMES, microvolts, strict=True)]
+    )
+    put(path, 192, "EDF+D")
+    assert "but has no clock that says where" in str(open_recording(path).notes)
+    assert "but has no clock that says where" in str(as_recording(mne.io.read_raw(path, verbose="ERROR")).notes)
+
+
 RANGES = {
     "no physical range": {"minimum": ["0"] * 3, "maximum": ["0"] * 3},
     "a physical range that is no number": {"minimum": ["nan"] * 3},

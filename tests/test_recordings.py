@@ -440,6 +440,11 @@ def test_what_is_wrong_with_a_channel():
     ]
 
 
+def test_a_table_of_pandas_is_named(extractor, microvolts):
+    with pytest.raises(ValueError, match=r"to_numpy\(\)\.T, with sampling_rate"):
+        extractor(pd.DataFrame(microvolts.T, columns=["C3", "Cz", "C4"]))
+
+
 def test_values_that_all_channels_hold_are_noted(microvolts, extractor):
     """What a receiver fills lost samples up with; a short stretch may be chance."""
     microvolts[:, 100 : 100 + 2 * RATE] = microvolts[:, [99]]

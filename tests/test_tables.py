@@ -1,5 +1,7 @@
 """Tables of text: every name gets its own column, gaps are seen by every clock, or the table is refused."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,16 +161,21 @@ def test_what_is_unclear_is_refused(tmp_path, kind):
         open_recording(write(tmp_path / "a.csv", *lines), **GIVEN)
 
 
-def test_a_row_for_each_sample_of_each_channel(tmp_path):
+@pytest.mark.parametrize("trials", [[], ["epoch"]])
+def test_a_row_for_each_sample_of_each_channel(tmp_path, trials):
     """A long table would be one channel of many times the rate; a pivot, as the error says, makes it a wide one."""
-    wide = pd.DataFrame(SIGNAL.T, columns=NAMES).assign(time=np.arange(SIGNAL.shape[1]) / RATE)
-    for table in (wide.melt("time", var_name="site"), wide.melt("time", var_name="site").sort_values("time")):
-        path = tmp_path / "long.csv"
-        table.to_csv(path, index=False)
-        with pytest.raises(ValueError, match=r"columns='site', values='value'\)"):
+    samples, path = np.arange(SIGNAL.shape[1]), tmp_path / "a.csv"
+    wide = pd.DataFrame(SIGNAL.T, columns=NAMES).assign(time=samples / RATE)
+    if trials:
+        wide = wide.assign(epoch=samples // 640, time=samples % 640 / RATE)
+    table = wide.melt([*trials, "time"], var_name="site")
+    for order in (table, table.sort_values([*trials, "time"])):
+        order.to_csv(path, index=False)
+        with pytest.raises(ValueError, match="A row holds one channel only") as caught:
             open_recording(path, unit="uV")
-        table.pivot(index="time", columns="site", values="value")[NAMES].to_csv(path)
-        check(open_recording(path, unit="uV"))
+        advice = re.search(r"table\.pivot\(.*'value'\)", str(caught.value))[0]
+        eval(advice, {"table": table})[NAMES].to_csv(path)
+        check(open_recording(path, unit="uV"), gaps=[(5, 5)] * len(trials))
 
 
 def test_more_columns_than_names_without_a_header(tmp_path):
@@ -244,6 +251,15 @@ def test_other_time_columns(tmp_path):
     index = pd.Timestamp("2020-01-01") + pd.to_timedelta(times([(640, 3.0)], start=0.0), unit="s")
     pd.DataFrame(SIGNAL.T, index, NAMES).to_csv(tmp_path / "c.csv")
     check(open_recording(tmp_path / "c.csv", unit="uV"), gaps=[(5, 8)])
+
+
+def test_differences_of_times(tmp_path):
+    """What pandas writes for them, as of MNE's to_data_frame(time_format="datetime") without a date."""
+    times = pd.to_timedelta(np.arange(SIGNAL.shape[1]) / RATE, unit="s")
+    pd.DataFrame(SIGNAL.T, columns=NAMES).assign(time=times).to_csv(tmp_path / "a.csv", index=False)
+    recording = open_recording(tmp_path / "a.csv", unit="uV")
+    check(recording)
+    assert recording.sampling_rate == RATE
 
 
 def test_times_of_the_day_pass_midnight(tmp_path):

@@ -23,18 +23,21 @@ _TYPES = {
 }
 
 
+_BIDS_NAME = re.compile(r"(.+)_(eeg|ieeg|meg|nirs)\.[^/]+")
+
+
 def read_bids_tables(recording: Recording, path: Path) -> None:
     """
-    In BIDS, `..._channels.tsv` beside `..._eeg.edf` says which channels are bad and what type each has, and
+    In BIDS, `..._channels.tsv` of `..._eeg.edf` says which channels are bad and what type each has, and
     `..._events.tsv` what happened when. Its events replace the file's own, but for those that say which time to leave
     out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note.
 
     Raises:
         ValueError: where an onset or a duration is not a number.
     """
-    if rows := _bids_table(path, "channels"):
+    if rows := _bids_table(recording, path, "channels"):
         _read_channels(recording, rows)
-    if rows := _bids_table(path, "events"):
+    if rows := _bids_table(recording, path, "events"):
         _read_events(recording, rows)
 
 
@@ -93,13 +96,39 @@ def _repeated(names: Sequence[str | None]) -> list[str]:
     return sorted({str(name) for name in names if names.count(name) > 1})
 
 
-def _bids_table(path: Path, what: str) -> list[dict[str, str]]:
-    """Rows of the table that belongs to a recording; none if there is no such table."""
-    table = path.with_name(re.sub(r"_(eeg|ieeg|meg|nirs)\.[^/]+$", f"_{what}.tsv", path.name))
-    if table == path or not table.is_file():
+def _bids_table(recording: Recording, path: Path, what: str) -> list[dict[str, str]]:
+    """Rows of the table that belongs to a recording; none if there is no such table. A shared one is noted."""
+    table = _find_table(path, what)
+    if table is None:
         return []
+    if table != _own_table(path, what):
+        recording.notes.append(f"{what}: the table {table.name} counts for this recording, too")
     with table.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _own_table(path: Path, what: str) -> Path:
+    return path.with_name(f"{_BIDS_NAME.fullmatch(path.name)[1]}_{what}.tsv")
+
+
+def _find_table(path: Path, what: str) -> Path | None:
+    """
+    The table with the recording's own name; or, as BIDS has it, one whose name has some of its entities (`task-rest`,
+    without `split-01`), in its folder or further up in the data set: the nearest, and there the one with the most.
+    """
+    name = _BIDS_NAME.fullmatch(path.name)
+    if name is None:
+        return None
+    if _own_table(path, what).is_file():
+        return _own_table(path, what)
+    entities = set(name[1].split("_"))
+    root = next((up for up in path.parents if (up / "dataset_description.json").is_file()), path.parent)
+    for folder in (up for up in path.parents if up.is_relative_to(root)):
+        of = {table: set(table.name.split("_")[:-1]) for table in sorted(folder.glob(f"*_{what}.tsv"))}
+        fitting = [table for table in of if of[table] <= entities and all("-" in entity for entity in of[table])]
+        if fitting:
+            return max(fitting, key=lambda table: len(of[table]))
+    return None
 
 
 def _known(row: dict[str, str], *columns: str) -> str | None:

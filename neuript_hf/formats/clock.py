@@ -88,6 +88,8 @@ def _seconds_of_dates(stamps: pd.Series) -> np.ndarray | None:
     texts = stamps.astype(str).str.strip().str.replace(r"^(\d+:\d+:\d+):(\d+)$", r"\1.\2", regex=True)
     if not texts.str.contains(r"\d[:/-]\d").all():
         return None
+    if texts.str.match(r"-?\d+ days?\b").all():  # pandas' differences of times
+        return pd.to_timedelta(texts).dt.total_seconds().to_numpy()
     dates = pd.to_datetime(texts, format="mixed", errors="coerce")
     if dates.isna().any() or len(dates) < 2:
         return None

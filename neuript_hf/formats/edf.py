@@ -212,6 +212,11 @@ def follow_clock(recording: Recording, parts: Sequence[tuple[Path | None, int, i
     resampled, by_file, from_file = False, [], set()
     read = {path: _clock(path, rate) for path, *_ in parts if path is not None}
     clocks = {path: found for path, found in read.items() if found is not None}
+    recording.notes += [
+        f"note: {path.name} says that it has gaps (EDF+D or BDF+D), but has no clock that says where"
+        for path in read
+        if path not in clocks and not _is_continuous(path)
+    ]
     if not any(gaps for _, gaps in clocks.values()):
         return
     for path, first, samples in parts:
@@ -382,9 +387,9 @@ def _other_step(path: Path, header: EDFHeader) -> float:
         return 0.0
     if len(onsets) < 2 or (np.diff(onsets) <= 0).any():
         return 0.0
-    # over a third of the records, so that rounding counts less; most such stretches are without the gap
-    far, seconds = max(1, len(onsets) // 3), header.record_seconds
-    stretch = float(np.median(onsets[far:] - onsets[:-far]))
+    # over a quarter of the records, so that rounding counts less; many such stretches are without a gap
+    far, seconds = max(1, len(onsets) // 4), header.record_seconds
+    stretch = float(np.quantile(onsets[far:] - onsets[:-far], 0.25, method="lower"))
     rounded = not (onsets % 1).any() and seconds % 1
     return stretch / far if abs(stretch - far * seconds) > (1 if rounded else 0.01 * far * seconds) else 0.0
 

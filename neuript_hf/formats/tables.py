@@ -247,10 +247,12 @@ def _refuse_channels_in_rows(table: pd.DataFrame, names: list[str] | None, signa
         values = [str(value) for value in table[k].dropna().unique()[:1000]]
         if len(values) > 1 and sum(_is_site(value) for value in values) > len(values) / 2:
             column, value = _named(names, k), _named(names, signal[0])
+            kinds = (_TRIAL.fullmatch, _TIME.match, _COUNTER.fullmatch)
+            index = [name for kind in kinds for name in names or () if name and kind(name)] or ["sample"]
             raise ValueError(
                 f"A row holds one channel only: {column!r} has their names ({', '.join(values[:3])}, ...). Write a "
-                f"column for each channel, with pandas: table.pivot(index='time', columns={column!r}, "
-                f"values={value!r}), where 'time' is the column that numbers the samples."
+                f"column for each channel, with pandas: table.pivot(index={index}, columns={column!r}, "
+                f"values={value!r}), where {' and '.join(index)} tell the samples apart."
             )
 
 
