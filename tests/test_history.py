@@ -276,6 +276,11 @@ def test_an_encoder_in_a_module_of_another_kind(recorded, tmp_path):
     run.save_model()
     for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-1"):
         assert read_training_record(folder).subjects == ["a/01", "p0", "p1", "p2"]
+    encoder = load(recorded).neuript
+    again = NeurIPTTrainer(Around(encoder), run.args, train_dataset=windows(), compute_loss_func=lambda *_, **__: 0.0)
+    assert isinstance(again.data_collator, DataCollatorForEEG)
+    with pytest.raises(ValueError, match="returns has no aux_loss"):
+        again.train()
 
 
 def test_what_trainer_uploads_is_whole(recorded, tmp_path):

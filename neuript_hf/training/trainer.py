@@ -106,7 +106,8 @@ class NeurIPTTrainer(Trainer):
         for dataset in (self.train_dataset, *evaluated.values()):
             self._check_names(dataset)
         if given.get("data_collator") is None:
-            names = getattr(self._bare_model.config, "id2label", None) or {}  # label2id may be missing beside it
+            config = getattr(self._bare_model, "config", None)  # a module of another kind may have none
+            names = getattr(config, "id2label", None) or {}  # label2id may be missing beside it
             self.data_collator = DataCollatorForEEG({name: index for index, name in names.items()})
         self._training_parts, self._evaluation_parts = _Means(), _Means()
         self._shares = iter(())  # of the batches whose gradients are accumulated
@@ -295,8 +296,8 @@ class NeurIPTTrainer(Trainer):
 
     def _experts_loss(self, outputs: Any) -> Tensor | float:
         """The weighted auxiliary loss of a model that was asked for no loss of its own; 0 without experts."""
-        config = self._bare_model.config
-        if not any(config.num_experts) or not config.router_aux_loss_coef:
+        config = getattr(self.recorder.model, "config", None)  # of the encoder in a module of another kind
+        if config is None or not any(config.num_experts) or not config.router_aux_loss_coef:
             return 0.0
         aux_loss = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
         if aux_loss is None:
