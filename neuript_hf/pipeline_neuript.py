@@ -272,8 +272,15 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         about = ("is_last", "name", "onset", "duration", "report")
         window = {name: model_inputs.pop(name) for name in about}
         if self.task == "eeg-embedding":
-            return {**window, "embedding": self._bare_model.base_model(**model_inputs).pooler_output}
-        return {**window, "logits": self._logits(self._bare_model(**model_inputs), len(window["onset"]))}
+            name, answers = "embedding", self._bare_model.base_model(**model_inputs).pooler_output
+        else:
+            name, answers = "logits", self._logits(self._bare_model(**model_inputs), len(window["onset"]))
+        if not answers.isfinite().all():
+            raise ValueError(
+                f"The model's answers are not finite numbers. Its weights are {self.model.dtype}: if that is half "
+                "precision, load it with dtype='float32'; else the weights themselves are damaged."
+            )
+        return {**window, name: answers}
 
     def _logits(self, outputs: Any, windows: int) -> torch.Tensor:
         """

@@ -109,6 +109,15 @@ def test_other_names_of_labels(name):
     assert DataCollatorForEEG()([make_window(labels=0, **{name: "right"})])["labels"].tolist() == [0]
 
 
+@pytest.mark.parametrize("entry", ["input_values", "electrode_positions"])
+def test_values_that_are_not_finite_are_refused(entry):
+    bad = make_window(seed=1)
+    bad[entry] = bad[entry].copy()
+    bad[entry][0, 1] = np.nan
+    with pytest.raises(ValueError, match=f"{entry} of a window has values that are not finite"):
+        DataCollatorForEEG()([make_window(), bad])
+
+
 def test_names_need_their_numbers():
     with pytest.raises(ValueError, match=r"there is no label2id. Give DataCollatorForEEG\(label2id=...\)"):
         DataCollatorForEEG()([make_window(labels="left")])

@@ -372,6 +372,16 @@ def test_heads_of_ones_own_return_logits(raw, answer, found):
         run(raw)
 
 
+@pytest.mark.parametrize("task", ["eeg-classification", "eeg-embedding"])
+def test_answers_that_are_no_numbers_are_refused(raw, task):
+    """The first class would be named."""
+    model = NeurIPTForSequenceClassification(small_config()).eval()
+    torch.nn.init.constant_(next(iter(model.parameters())), torch.nan)
+    run = EEGPipeline(model, feature_extractor=NeurIPTFeatureExtractor(montage="as_recorded"), task=task)
+    with pytest.raises(ValueError, match="answers are not finite.*torch.float32"):
+        run(raw)
+
+
 def test_a_head_that_was_never_trained_does_not_answer(raw, tmp_path):
     save_checkpoint(NeurIPTForPreTraining(small_config()), NeurIPTFeatureExtractor(montage="as_recorded"), tmp_path)
     with pytest.raises(ValueError, match="no trained weights for classifier.*finetune.py"):

@@ -47,8 +47,8 @@ class DataCollatorForEEG:
         label2id: numbers of classes or labels by name, `model.config.label2id`; only needed for names.
 
     Raises:
-        ValueError: if an entry is missing, does not fit its window's shape or the other windows, a window has no good
-            channel or no real sample, or a label's name is unknown.
+        ValueError: if an entry is missing, does not fit its window's shape or the other windows, or is not finite, a
+            window has no good channel or no real sample, or a label's name is unknown.
     """
 
     def __init__(self, label2id: Mapping[str, int] | None = None):
@@ -125,6 +125,12 @@ def as_arrays(example: Mapping[str, Any], label2id: Mapping[str, int] | None = N
         ):
             raise ValueError(
                 f"{name} has shape {array.shape}, but input_values has {channels} channels and {samples} samples."
+            )
+    for name in ("input_values", "electrode_positions"):
+        if not np.isfinite(window[name]).all():
+            raise ValueError(
+                f"{name} of a window has values that are not finite, so its answer would be none. Make windows "
+                "with the feature extractor, which leaves out such time and masks such channels."
             )
     for name in MASKS:
         if not window[name].any():
