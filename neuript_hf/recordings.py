@@ -30,7 +30,7 @@ _BREAK = re.compile(r"boundary|bad[ _]?boundary.*|new segment.*")
 _BOUNDARY_OF_NUMBERS = {"-99": "boundary", "-99.0": "boundary"}
 # MNE leaves out of epochs what begins like this, in any case. It marks concatenations with both words.
 _REJECTED = ("bad", "edge")
-# Seconds that are looked at together for missing time.
+# Samples that are looked at together for missing time.
 _BLOCK_SAMPLES = 100_000
 _RATE_TOLERANCE = 1e-6
 _EDF_PLUS = (b"EDF+", b"BDF+")  # at byte 192 of files that have a clock

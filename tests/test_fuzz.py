@@ -82,7 +82,7 @@ def cases(draw) -> tuple[dict, np.ndarray, dict]:
     }
     rates = st.sampled_from([100, 128, 199.7603, 200, 250, 256, 512])
     arguments = {
-        "sampling_rate": sometimes(draw, rates, st.floats() | st.sampled_from([1e-3, 59.9, 64, 1e5, None])),
+        "sampling_rate": sometimes(draw, rates, st.floats() | st.sampled_from([1e-3, 59.9, 64, 1e5, 1e306, None])),
         "channel_names": sometimes(
             draw,
             st.permutations((ELECTRODES * 2)[: max(count, 1)]) if count <= 6 else st.just(ELECTRODES),
