@@ -102,6 +102,13 @@ def test_a_table_of_channels_that_does_not_fit_is_reported(tmp_path):
     ]
 
 
+def test_a_rate_that_the_description_contradicts_is_noted(tmp_path):
+    path = fif_of(tmp_path / "sub-1_task-rest_eeg.fif")
+    for text, said in (('{"SamplingFrequency": 500}', True), ('{"SamplingFrequency": 128}', False), ("{", False)):
+        (tmp_path / "sub-1_task-rest_eeg.json").write_text(text)
+        assert ("says 500 Hz, the file 128 Hz, which is taken" in str(open_recording(path).notes)) is said
+
+
 @pytest.mark.parametrize("shared", ["sub-1/eeg/sub-1_task-rest", "sub-1/sub-1", "task-rest"])
 def test_a_table_that_recordings_share(tmp_path, shared):
     """BIDS' inheritance: fewer entities in the name, or further up in the data set; the nearest counts."""

@@ -1,6 +1,7 @@
 """The tables that BIDS puts beside a recording."""
 
 import csv
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,15 +31,33 @@ def read_bids_tables(recording: Recording, path: Path) -> None:
     """
     In BIDS, `..._channels.tsv` of `..._eeg.edf` says which channels are bad and what type each has, and
     `..._events.tsv` what happened when. Its events replace the file's own, but for those that say which time to leave
-    out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note.
+    out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note,
+    so does another rate in `..._eeg.json`. Recordings may share these files.
 
     Raises:
         ValueError: where an onset or a duration is not a number.
     """
+    _check_rate(recording, path)
     if rows := _bids_table(recording, path, "channels"):
         _read_channels(recording, rows)
     if rows := _bids_table(recording, path, "events"):
         _read_events(recording, rows)
+
+
+def _check_rate(recording: Recording, path: Path) -> None:
+    """A note where the `..._eeg.json` says another rate than the recording."""
+    name = _BIDS_NAME.fullmatch(path.name)
+    table = _find(path, f"{name[2]}.json") if name else None
+    if table is None:
+        return
+    try:
+        rate = float(json.loads(table.read_text(encoding="utf-8-sig")).get("SamplingFrequency"))
+    except (ValueError, TypeError, AttributeError):
+        return
+    if abs(rate / recording.sampling_rate - 1) > 1e-3:
+        recording.notes.append(
+            f"note: {table.name} says {rate:g} Hz, the file {recording.sampling_rate:g} Hz, which is taken"
+        )
 
 
 def _read_channels(recording: Recording, rows: list[dict[str, str]]) -> None:
@@ -98,36 +117,37 @@ def _repeated(names: Sequence[str | None]) -> list[str]:
 
 def _bids_table(recording: Recording, path: Path, what: str) -> list[dict[str, str]]:
     """Rows of the table that belongs to a recording; none if there is no such table. A shared one is noted."""
-    table = _find_table(path, what)
+    table = _find(path, f"{what}.tsv")
     if table is None:
         return []
-    if table != _own_table(path, what):
+    if table != _own(path, f"{what}.tsv"):
         recording.notes.append(f"{what}: the table {table.name} counts for this recording, too")
     with table.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def _own_table(path: Path, what: str) -> Path:
-    return path.with_name(f"{_BIDS_NAME.fullmatch(path.name)[1]}_{what}.tsv")
+def _own(path: Path, ending: str) -> Path:
+    return path.with_name(f"{_BIDS_NAME.fullmatch(path.name)[1]}_{ending}")
 
 
-def _find_table(path: Path, what: str) -> Path | None:
+def _find(path: Path, ending: str) -> Path | None:
     """
-    The table with the recording's own name; or, as BIDS has it, one whose name has some of its entities (`task-rest`,
-    without `split-01`), in its folder or further up in the data set: the nearest, and there the one with the most.
+    The file of this ending with the recording's own name; or, as BIDS has it, one whose name has some of its entities
+    (`task-rest`, without `split-01`), in its folder or further up in the data set: the nearest, and there the one with
+    the most.
     """
     name = _BIDS_NAME.fullmatch(path.name)
     if name is None:
         return None
-    if _own_table(path, what).is_file():
-        return _own_table(path, what)
+    if _own(path, ending).is_file():
+        return _own(path, ending)
     entities = set(name[1].split("_"))
     root = next((up for up in path.parents if (up / "dataset_description.json").is_file()), path.parent)
     for folder in (up for up in path.parents if up.is_relative_to(root)):
-        of = {table: set(table.name.split("_")[:-1]) for table in sorted(folder.glob(f"*_{what}.tsv"))}
-        fitting = [table for table in of if of[table] <= entities and all("-" in entity for entity in of[table])]
+        of = {file: set(file.name.split("_")[:-1]) for file in sorted(folder.glob(f"*_{ending}"))}
+        fitting = [file for file in of if of[file] <= entities and all("-" in entity for entity in of[file])]
         if fitting:
-            return max(fitting, key=lambda table: len(of[table]))
+            return max(fitting, key=lambda file: len(of[file]))
     return None
 
 
