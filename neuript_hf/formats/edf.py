@@ -387,11 +387,12 @@ def _other_step(path: Path, header: EDFHeader) -> float:
         return 0.0
     if len(onsets) < 2 or (np.diff(onsets) <= 0).any():
         return 0.0
-    # over a quarter of the records, so that rounding counts less; many such stretches are without a gap
+    # over a quarter of the records, so that rounding counts less; gaps are in some of such stretches, jitter in all
     far, seconds = max(1, len(onsets) // 4), header.record_seconds
-    stretch = float(np.quantile(onsets[far:] - onsets[:-far], 0.25, method="lower"))
+    stretches = np.quantile(onsets[far:] - onsets[:-far], [0.25, 0.5], method="lower")
     rounded = not (onsets % 1).any() and seconds % 1
-    return stretch / far if abs(stretch - far * seconds) > (1 if rounded else 0.01 * far * seconds) else 0.0
+    other = np.abs(stretches - far * seconds) > (1 if rounded else 0.01 * far * seconds)
+    return float(stretches[1]) / far if other.all() else 0.0
 
 
 def signals_without_scale(header: EDFHeader) -> dict[int, str]:
