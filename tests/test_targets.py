@@ -109,6 +109,17 @@ def test_what_is_not_clear_is_refused_before_recordings_are_read(manifest, argum
         load_recordings(manifest, EXTRACTOR, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("entries", "problem_type"),
+    [(["left", "right", "Left "], None), (["eye;muscle", "Eye"], SEVERAL), (["two  words", "two words"], ONE_CLASS)],
+)
+def test_one_label_in_two_spellings_is_refused(entries, problem_type):
+    with pytest.raises(ValueError, match="differ in capitals or blanks only"):
+        Targets.of_entries(entries, ["label"], problem_type)
+    alike = [" ".join(entry.split()).lower() for entry in entries]
+    assert len(Targets.of_entries(alike, ["label"], problem_type).names) < 3, "as the error advises"
+
+
 def test_the_advice_of_the_refusals_leads_to_the_right_labels(manifest):
     """Those of several labels and of numbers are tested above."""
     splits = load_recordings(manifest, EXTRACTOR, label_column="artefacts", problem_type=ONE_CLASS)

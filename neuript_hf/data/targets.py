@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,7 @@ class Targets:
             count = max(len(_cells(entry)) for entry in entries)
             names, ordered = [*columns] if count == 1 else [f"{columns[0]}_{index}" for index in range(count)], True
             rows = count > 1
+        _refuse_two_spellings(names)
         targets = cls(problem_type, list(names) if ordered else sorted(names), problem_type == SEVERAL or rows)
         for entry in entries:
             targets.encode(entry)
@@ -258,6 +259,16 @@ def _infer(entries: Sequence[Any]) -> str:
     if all(map(_is_number, texts)) and (real := [text for text in texts if not float(text).is_integer()]):
         raise ValueError(f"Labels such as {real[0]} may be classes or numbers to predict. {CHOICE}")
     return ONE_CLASS
+
+
+def _refuse_two_spellings(names: Iterable[str]) -> None:
+    alike: dict[str, str] = {}
+    for name in names:
+        if (other := alike.setdefault(" ".join(name.split()).casefold(), name)) != name:
+            raise ValueError(
+                f"The labels {other!r} and {name!r} differ in capitals or blanks only and would be two. Spell "
+                "them alike, or give them names that differ."
+            )
 
 
 def _is_number(text: str) -> bool:
