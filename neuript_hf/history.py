@@ -137,8 +137,10 @@ class WeightsHistory:
             )
         self.config.untrained_weights = self.untrained_weights or None
         before, self.config.custom_pipelines = getattr(self.config, "custom_pipelines", None), PIPELINES
-        super().save_pretrained(save_directory, *args, **kwargs)
-        self.config.custom_pipelines = before
+        try:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            self.config.custom_pipelines = before
         if kwargs.get("is_main_process", True):
             self.write_record(folder)
             if kwargs.get("state_dict") is None:  # else the weights may be spread over processes
