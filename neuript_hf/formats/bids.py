@@ -22,8 +22,6 @@ _TYPES = {
     "nirscwhbo": "hbo",
     "nirscwhbr": "hbr",
 }
-
-
 _BIDS_NAME = re.compile(r"(.+)_(eeg|ieeg|meg|nirs)\.[^/]+")
 
 
@@ -31,8 +29,8 @@ def read_bids_tables(recording: Recording, path: Path) -> None:
     """
     In BIDS, `..._channels.tsv` of `..._eeg.edf` says which channels are bad and what type each has, and
     `..._events.tsv` what happened when. Its events replace the file's own, but for those that say which time to leave
-    out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note,
-    so does another rate in `..._eeg.json`. Recordings may share these files.
+    out (BAD, EDGE, boundaries): there, both count. Whatever does not fit together gets a note, so does another rate in
+    `..._eeg.json`. Recordings may share these files.
 
     Raises:
         ValueError: where an onset or a duration is not a number.
