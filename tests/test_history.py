@@ -327,6 +327,19 @@ def test_a_checkpoint_with_adapters(merge, recorded, tmp_path):
     torch.testing.assert_close(load(folder)(**batch).logits, load(recorded)(**batch).logits)
 
 
+@pytest.mark.parametrize("merge", [True, False])
+def test_the_active_one_of_several_adapters_is_saved(merge, recorded, tmp_path):
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["classifier"], init_lora_weights=False)
+    model = peft.get_peft_model(load(recorded), settings, adapter_name="first")
+    model.add_adapter("second", settings)
+    model.set_adapter("second")
+    expected = model.eval()(**make_batch()).logits
+    save_checkpoint(model, EXTRACTOR, tmp_path / "saved", merge_adapters=merge)
+    assert verify(tmp_path / "saved")["passed"]
+    torch.testing.assert_close(load(tmp_path / "saved")(**make_batch()).logits, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_adapters_on_the_hub_have_their_base_beside_them(recorded, tmp_path):
     """transformers looks for the base of a folder on the Hub where its adapters say."""
     model = adapted(load(recorded), init_lora_weights=False)

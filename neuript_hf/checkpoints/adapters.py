@@ -34,10 +34,26 @@ def without_adapters(model: NeurIPTPreTrainedModel, merge: bool) -> NeurIPTPreTr
     return model
 
 
+def write_adapters(model: nn.Module, folder: Path) -> None:
+    """
+    Writes the active adapter where `from_pretrained` looks for it. PEFT puts one that is not called `default` into a
+    folder of its own, and the base alone would be loaded.
+    """
+    if not hasattr(model, "get_base_model"):  # what from_pretrained loads
+        model.save_pretrained(folder)
+        return
+    name = model.active_adapter
+    model.save_pretrained(folder, selected_adapters=[name])
+    if name != "default":
+        for path in (folder / name).iterdir():
+            path.replace(folder / path.name)
+        (folder / name).rmdir()
+
+
 def remove_adapters(folder: str | Path) -> None:
     """Removes what an earlier saving left: transformers would add these adapters to the weights."""
     for path in Path(folder).glob("adapter_*"):
         path.unlink()
 
 
-__all__ = ["base_model_of", "has_adapters", "remove_adapters", "without_adapters"]
+__all__ = ["base_model_of", "has_adapters", "remove_adapters", "without_adapters", "write_adapters"]

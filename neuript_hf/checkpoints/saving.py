@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from .adapters import base_model_of, has_adapters, remove_adapters, without_adapters
+from .adapters import base_model_of, has_adapters, remove_adapters, without_adapters, write_adapters
 from .golden import save_golden
 
 
@@ -25,7 +25,8 @@ def save_checkpoint(
         extractor: makes the model's windows.
         folder: where to write.
         merge_adapters: whether adapters become part of the weights. If not, they are written beside the weights that
-            they adapt, and `from_pretrained` loads both from the folder. The model itself stays as it is.
+            they adapt, and `from_pretrained` loads both from the folder. The model itself stays as it is. Of several
+            adapters it is the active one.
     """
     extractor.save_pretrained(folder)
     adapted = base_model_of(model)
@@ -38,7 +39,7 @@ def save_checkpoint(
     if merge_adapters:
         remove_adapters(folder)
     else:
-        model.save_pretrained(folder)
+        write_adapters(model, Path(folder))
         adapted.write_record(folder)
         save_golden(adapted, Path(folder))
         extractor.save_pretrained(folder)  # its card knows of the adapters
