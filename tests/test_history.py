@@ -340,6 +340,26 @@ def test_the_active_one_of_several_adapters_is_saved(merge, recorded, tmp_path):
     torch.testing.assert_close(load(tmp_path / "saved")(**make_batch()).logits, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["q_proj"], "use_dora": True},  # its magnitudes would not be loaded
+        {"target_modules": "all-linear", "exclude_modules": ["router"]},  # as docs/ecosystem.md says
+    ],
+)
+def test_adapters_of_other_kinds_load_as_they_were(settings, recorded, tmp_path):
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(load(recorded), peft.LoraConfig(r=2, init_lora_weights=False, **settings)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "magnitude" in name:
+                weight.mul_(1.3)
+    save_checkpoint(model, EXTRACTOR, tmp_path / "saved", merge_adapters=False)
+    assert verify(tmp_path / "saved")["passed"]
+    expected = model(**make_batch()).logits
+    torch.testing.assert_close(load(tmp_path / "saved")(**make_batch()).logits, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_adapters_on_the_hub_have_their_base_beside_them(recorded, tmp_path):
     """transformers looks for the base of a folder on the Hub where its adapters say."""
     model = adapted(load(recorded), init_lora_weights=False)

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from torch import nn
+from transformers.utils import logging
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .adapters import base_model_of, has_adapters, remove_adapters, without_adapters, write_adapters
 from .golden import save_golden
+
+
+logger = logging.get_logger(__name__)
 
 
 def save_checkpoint(
@@ -26,7 +30,7 @@ def save_checkpoint(
         folder: where to write.
         merge_adapters: whether adapters become part of the weights. If not, they are written beside the weights that
             they adapt, and `from_pretrained` loads both from the folder. The model itself stays as it is. Of several
-            adapters it is the active one.
+            adapters it is the active one. DoRA is always merged, with a warning, as transformers does not load it.
     """
     extractor.save_pretrained(folder)
     adapted = base_model_of(model)
@@ -34,6 +38,9 @@ def save_checkpoint(
         remove_adapters(folder)
         adapted.save_pretrained(folder)
         return
+    if not merge_adapters and any("lora_magnitude_vector" in name for name, _ in adapted.named_parameters()):
+        logger.warning("transformers does not load the magnitudes of DoRA, so the adapters are merged.")
+        merge_adapters = True
     plain = without_adapters(adapted, merge_adapters)
     plain.save_pretrained(folder, save_original_format=False)  # that of the adapters' loading
     if merge_adapters:
