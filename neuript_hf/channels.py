@@ -155,7 +155,9 @@ class ChannelReport:
         )
         masked = sum(bool(row.masked) for row in self.channels)
         bad = f" ({masked} of them masked as bad)" if masked else ""
-        windows = f"{self.windows} window{'s' * (self.windows != 1)} of {self.window_seconds:g} s"
+        windows = "no window"
+        if self.windows:
+            windows = f"{self.windows} window{'s' * (self.windows > 1)} of {self.window_seconds:g} s"
         return f"the model sees {channels}{bad}, {windows}; recorded at {self.sampling_rate:g} Hz{self._reference}"
 
     @property

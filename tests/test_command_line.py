@@ -68,7 +68,9 @@ def test_inspect_fails_where_nothing_is_left(tmp_path, capsys, seconds, bads, pr
     raw.info["bads"] = bads
     raw.save(tmp_path / "rest_raw.fif")
     assert main(["inspect", str(tmp_path / "rest_raw.fif")]) == 1
-    assert f"problem: {problem}" in capsys.readouterr().out.replace("The recording is t", "t")
+    printed = capsys.readouterr().out
+    assert f"problem: {problem}" in printed.replace("The recording is t", "t")
+    assert ("no window" in printed.splitlines()[0]) == (seconds < 4)
 
 
 def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
