@@ -147,7 +147,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path):
 def test_the_documented_program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[1] / "docs" / "fine-tuning.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (block,) = (block for block in blocks if "layerwise_parameter_groups" in block)
     names = {}
     exec(compile(block, "fine-tuning.md", "exec"), names)
     groups = names["trainer"].create_optimizer().param_groups
