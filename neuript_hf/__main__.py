@@ -20,12 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
 
 from .checkpoints.export import export_checkpoint, push_checkpoint
 from .data.atomic import atomic_write, write_json
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .formats.files import open_recording
+from .pipeline_neuript import EEGPipeline
 from .recordings import Recording
 from .training.cpu import keep_memory
 
@@ -42,18 +43,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     recording.add_argument("--montage", nargs="+", help="name of a montage, as_recorded, or electrodes and pairs")
     recording.add_argument("--net", help="cap whose own site names the recording uses, e.g. biosemi64")
     recording.add_argument("--on_missing", choices=["raise", "drop", "interpolate"], help="if a channel is missing")
-    recording.add_argument("--drop", nargs="+", default=[], help="channels to leave out, as the file spells them")
+    recording.add_argument(
+        "--drop", nargs="+", action="extend", default=[], help="channels to leave out, as the file spells them"
+    )
     recording.add_argument("--channel_names", nargs="+", help="if the file has none")
     recording.add_argument("--sampling_rate", type=float, help="in hertz, if the file has none")
     recording.add_argument("--unit", choices=["uV", "mV", "V"], help="if the file has none, or a wrong one")
     recording.add_argument("--variable", help="array to read, if the file has several")
     recording.add_argument("--trial", type=int, help="trial to read, from 0, if the file has several")
     recording.add_argument(
-        "--keep_bad_time", action="store_true", help="also make windows where annotations begin with BAD or EDGE"
+        "--keep_bad_time", action="store_true", help="also make windows where annotations begin with BAD"
     )
-    recording.add_argument(
-        "--on_error", choices=["raise", "skip"], default="raise", help="what to do with a file that fails"
-    )
+    recording.add_argument("--window_seconds", type=float, help="length of a window; default the checkpoint's, or 4")
     checkpoint = argparse.ArgumentParser(add_help=False)
     checkpoint.add_argument("folder", help="a checkpoint folder")
     checkpoint.add_argument("--features", help="result file of research/evaluate_features.py, for a new card")
@@ -62,12 +63,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     inspect = commands.add_parser("inspect", parents=[recording], help="print the channel report; needs no weights")
     inspect.add_argument("--model", help="checkpoint whose view to show; default: all channels")
+    inspect.set_defaults(on_error="skip")
     inspect.add_argument("--json", action="store_true", help="the report as JSON")
     for name, what in (("embed", "one vector for each window"), ("predict", "one class for each window")):
         command = commands.add_parser(name, parents=[recording], help=what)
         command.add_argument("--model", required=True, help="folder or Hub name of a checkpoint")
+        command.add_argument(
+            "--on_error", choices=["raise", "skip"], default="raise", help="what to do with a file that fails"
+        )
         command.add_argument("-o", "--output", help=f"table to write: {', '.join(WRITERS)}")
-        command.add_argument("--window_seconds", type=float, help="length of a window; default the checkpoint's")
         command.add_argument("--stride_seconds", type=float, help="distance of window starts; default their length")
     export = commands.add_parser("export-hub", parents=[checkpoint], help="a checkpoint folder with real code files")
     export.add_argument("output", help="folder to write; must not exist or be empty")
@@ -111,6 +115,8 @@ def make_extractor(options: argparse.Namespace) -> NeurIPTFeatureExtractor:
         settings["montage"] = options.montage[0] if len(options.montage) == 1 else options.montage
     if options.keep_bad_time:
         settings["reject_by_annotation"] = False
+    if options.window_seconds is not None:
+        settings["window_seconds"] = options.window_seconds
     if options.model is None:
         return NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | settings))
     return NeurIPTFeatureExtractor.from_pretrained(options.model, **settings)
@@ -124,16 +130,40 @@ def naming(path: str, options: argparse.Namespace, failures: dict[str, str]) -> 
     except (ValueError, OSError, ImportError) as error:
         message = str(error) if path in str(error) else f"{path}: {error}"
         if options.on_error == "raise":
-            raise ValueError(message) from error
+            others = "\n--on_error skip goes on with the other files." if len(options.sources) > 1 else ""
+            raise ValueError(message + others) from error
         failures[path] = message
         print(with_hint(message), file=sys.stderr)
 
 
+def load_pipeline(task: str, options: argparse.Namespace) -> EEGPipeline:
+    """
+    The checkpoint's model with the user's settings.
+
+    Raises:
+        ValueError: where there is no such folder, or no weights in it.
+    """
+    folder = Path(options.model)
+    if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
+        there = ", ".join(sorted(str(path) for path in folder.parent.iterdir() if (path / "config.json").is_file()))
+        raise ValueError(f"There is no folder {folder}. Checkpoints beside it: {there or 'none'}.")
+    if folder.is_dir() and not [*folder.glob("*model*.safetensors"), *folder.glob("*model*.bin")]:
+        raise ValueError(f"{folder} has no weights. Take another checkpoint, or train this one and save it.")
+    model_class = AutoModel if task == "eeg-embedding" else AutoModelForSequenceClassification
+    return pipeline(task, model=model_class.from_pretrained(options.model), feature_extractor=make_extractor(options))
+
+
 def inspect(options: argparse.Namespace) -> int:
-    extractor, reports, failures = make_extractor(options), {}, {}
+    reports, failures = {}, {}
+    if options.model is None:
+        looking = make_extractor(options)
+    else:
+        architecture = (AutoConfig.from_pretrained(options.model).architectures or [""])[0]
+        classifies = architecture.endswith("ForSequenceClassification")
+        looking = load_pipeline("eeg-classification" if classifies else "eeg-embedding", options)
     for path in options.sources:
         with naming(path, options, failures):
-            reports[path] = extractor.inspect(open_source(path, options))
+            reports[path] = looking.inspect(open_source(path, options))
             if not options.json:
                 print(f"{path}: {reports[path]}")
     if options.json:
@@ -146,13 +176,8 @@ def run_model(options: argparse.Namespace) -> int:
     output = Path(options.output) if options.output else None
     if output and output.suffix not in WRITERS:
         raise ValueError(f"--output must end in {', '.join(WRITERS)}, but is {output}.")
-    if options.command == "embed":
-        task, model_class = "eeg-embedding", AutoModel
-    else:
-        task, model_class = "eeg-classification", AutoModelForSequenceClassification
     keep_memory()
-    model = model_class.from_pretrained(options.model)
-    run = pipeline(task, model=model, feature_extractor=make_extractor(options))
+    run = load_pipeline("eeg-embedding" if options.command == "embed" else "eeg-classification", options)
     tables, reports, failures = [], {}, {}
     for path in options.sources:
         with naming(path, options, failures):

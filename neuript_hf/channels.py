@@ -165,7 +165,7 @@ class ChannelReport:
         references = set(self.references.values())
         if len(references) > 1:
             return f" against {len(references)} references"
-        return "".join(f" against {'a reference not named' if r == 'reference' else r}" for r in references)
+        return "".join(", reference unknown" if name == "reference" else f" against {name}" for name in references)
 
     @property
     def one_reference(self) -> bool:

@@ -91,7 +91,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         net: name of the cap (`"biosemi64"`, `"GSN-HydroCel-128"`, ...) if the recording's names are its labels.
         positions: `"table"` (positions by name; channels with unknown names by digitised position, if the recording
             has any) or `"digitised"` (digitised positions only).
-        reject_by_annotation: whether to leave out windows that overlap annotations which begin with BAD or EDGE (in
+        reject_by_annotation: whether to leave out windows that overlap annotations which begin with BAD (in
             any case), as `mne.Epochs` does. No window reaches into a gap, whatever this says.
 
     Raises:
@@ -622,7 +622,7 @@ def _new_report(source: Recording) -> ChannelReport:
         report.steps.append(
             f"gap: {start:g} to {end:g} s, no window reaches into it"
             if end > start
-            else f"gap: at {start:g} s, nobody knows how long; no window reaches across it"
+            else f"gap: at {start:g} s, of unknown length, no window reaches across it"
         )
     return report
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import BatchFeature
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils.logging import tqdm
 
@@ -89,7 +90,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     def _sanitize_parameters(self, **preprocess: Any) -> tuple[dict, dict, dict]:
         for name in REFUSED.keys() & preprocess.keys():
             raise ValueError(f"EEGPipeline has no {name}. {REFUSED[name]}")
-        inspect.signature(self.preprocess).bind(None, **preprocess)  # a TypeError names an unknown argument
+        known = inspect.signature(self.preprocess).parameters
+        if unknown := [name for name in preprocess if name not in known]:
+            raise TypeError(f"EEGPipeline has no {', '.join(unknown)}; it takes {', '.join([*known][1:])}.")
         if (on_error := preprocess.get("on_error") or "raise") not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}.")
         given = {name: value for name, value in preprocess.items() if value is not None}
@@ -152,6 +155,33 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             self.reports = reports[0]
             return results[0]
         return results
+
+    def inspect(self, recording: Any, **given: Any) -> ChannelReport:
+        """
+        The report on a recording without answers: what the model would see of it. Its `problems` are what a call would
+        refuse.
+
+        Args:
+            recording: as in a call; one recording.
+            given: `sampling_rate`, `channel_names`, `unit`, as in a call.
+
+        Raises:
+            ValueError: where the recording can't be opened or read.
+        """
+        report = self.feature_extractor.inspect(recording, **given)
+        if self.task == "eeg-embedding" or not report.channels or report.problems:
+            return report
+        known = self.feature_extractor.channel_features([channel.name for channel in report.channels])
+        features = BatchFeature({name: torch.as_tensor(array)[None] for name, array in known.items()})
+        features["channel_mask"] = torch.tensor([[not channel.masked for channel in report.channels]])
+        features["input_values"] = features["channel_mask"][..., None]
+        features.report, self._groups_read = report, getattr(self._bare_model, "groups_read", None)
+        try:
+            self._bare_model.refuse_untrained()
+            self._note_unread(features)
+        except ValueError as error:
+            report.problems.append(str(error))
+        return report
 
     def preprocess(
         self,

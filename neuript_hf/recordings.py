@@ -124,11 +124,11 @@ class Recording:
 
     @property
     def bad_time(self) -> list[tuple[float, float, str]]:
-        """Start, end and description of time that someone marked to be rejected (BAD or EDGE, in any case)."""
+        """Start, end and description of time that someone marked to be rejected (BAD, in any case), gaps excepted."""
         return [
             (onset, onset + duration, description)
             for onset, duration, description in self.events
-            if _is_bad(description)
+            if _is_bad(description) and _hole(onset, duration, description) is None
         ]
 
     def bad_samples(self) -> np.ndarray:

@@ -142,11 +142,12 @@ def _windows_at(
 def _report_bad_time(source: Recording, reject_by_annotation: bool, kept: np.ndarray, report: ChannelReport) -> None:
     """A line on time that is marked as bad, if there is any."""
     lost = len(kept) - int(kept.sum())
-    if reject_by_annotation and source.bad_time:
+    marked = bool(source.bad_time)
+    if reject_by_annotation and marked:
         report.steps.append(f"marked as bad: {_marks(source)}; {lost} of {len(kept)} windows rejected")
-    elif source.bad_time:
+    elif marked:
         report.steps.append(f"marked as bad: {_marks(source)}; kept, as reject_by_annotation is off")
-    if lost and not reject_by_annotation:
+    if lost and not (reject_by_annotation and marked):
         report.steps.append(f"rejected: {lost} of {len(kept)} windows with a break inside")
 
 

@@ -6,11 +6,13 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import make_raw, small_config, start_python
 
-from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
+from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
 from neuript_hf.__main__ import main
 from neuript_hf.data.simulation import simulate_dataset
+from neuript_hf.electrodes import LOBES
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_inspect_shows_what_a_checkpoint_sees(recording, checkpoint, capsys):
     assert main(["inspect", recording, "--model", checkpoint, "--on_missing", "drop", "--drop", "Cz"]) == 0
     printed = capsys.readouterr().out
     assert "the model sees 2 of " in printed and "left out, as you asked: Cz" in printed
-    assert main(["inspect", recording, "--drop", "Cz", "F99"]) == 1
+    assert main(["inspect", recording, "--drop", "Cz", "--drop", "F99"]) == 1
     assert "There is no channel F99 to drop" in capsys.readouterr().err
 
 
@@ -80,8 +82,14 @@ def test_inspect_as_json_accounts_for_every_channel(recording, capsys):
     assert used | set(report["dropped"]) == set(mne.io.read_raw(recording).ch_names)
 
 
+def test_inspect_goes_on_after_a_file_that_fails(recording, capsys):
+    assert main(["inspect", "no.edf", recording]) == 1
+    printed = capsys.readouterr()
+    assert "no.edf" in printed.err and printed.out.startswith(f"{recording}: the model sees")
+
+
 def test_inspect_as_json_of_a_file_that_fails(capsys):
-    assert main(["inspect", "no.edf", "--json", "--on_error", "skip"]) == 1
+    assert main(["inspect", "no.edf", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -124,13 +132,29 @@ def test_several_files_one_of_them_broken(recording, checkpoint, tmp_path, comma
     arguments = [command, recording, str(broken), recording, "--model", checkpoint, "-o", str(output)]
     assert main(arguments) == 1 and not output.exists()
     error = capsys.readouterr().err
-    assert error.count(str(broken)) == 1 and "Traceback" not in error
+    assert error.count(str(broken)) == 1 and "Traceback" not in error and "--on_error skip" in error
     assert main([*arguments, "--on_error", "skip"]) == 1
     assert set(pd.read_csv(output)["recording"]) == {recording}
     failures = pd.read_csv(tmp_path / "table.failures.csv")
     assert list(failures["recording"]) == [str(broken)] and failures["reason"].str.contains("broken.edf").all()
     reports = json.loads((tmp_path / "table.reports.json").read_text())
     assert list(reports) == [recording] and reports[recording][0]["channels"]
+
+
+def test_inspect_says_what_a_head_does_not_read(recording, tmp_path, capsys):
+    """As `predict` would: a line where some channels are not read, a problem where none is."""
+    model = NeurIPTForSequenceClassification(small_config(num_labels=2))
+    with torch.no_grad():
+        model.classifier.weight.unflatten(1, (7, 5, 16))[:, :, LOBES.index("parietal")] = 0
+    for montage, status, words in (
+        (["C3", "Fz"], 0, "not read by the model: C3"),
+        (["C3", "Cz", "C4"], 1, "problem: The model reads none of the good channels"),
+    ):
+        save_checkpoint(model, NeurIPTFeatureExtractor(montage=montage), tmp_path)
+        arguments = [recording, "--model", str(tmp_path), "--on_missing", "drop"]
+        assert main(["inspect", *arguments]) == status
+        assert words in capsys.readouterr().out
+        assert main(["predict", *arguments]) == status
 
 
 def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
@@ -141,6 +165,14 @@ def test_what_goes_wrong_is_one_line(recording, checkpoint, tmp_path, capsys):
     np.save(tmp_path / "array.npy", np.zeros((2, 1000)))
     assert main(["inspect", str(tmp_path / "array.npy")]) == 1
     assert "sampling_rate=250" in (error := capsys.readouterr().err) and "--unit uV" in error
+    assert main(["embed", recording, "--model", f"{checkpoint}-2"]) == 1
+    error = capsys.readouterr().err
+    assert (
+        f"There is no folder {checkpoint}-2. Checkpoints beside it: " in error and checkpoint in error.split(": ")[1]
+    )
+    NeurIPTConfig.tiny().save_pretrained(tmp_path)
+    assert main(["embed", recording, "--model", str(tmp_path)]) == 1
+    assert f"{tmp_path} has no weights" in capsys.readouterr().err
     assert main(["embed", recording, "--model", checkpoint, "-o", "table.xlsx"]) == 1
     assert ".parquet" in capsys.readouterr().err
 

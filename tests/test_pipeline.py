@@ -420,5 +420,5 @@ def test_errors_say_what_to_do(classify, raw, tmp_path):
         classify(tmp_path / "none.edf")
     with pytest.raises(ValueError, match="lasts 2.008 s, less than one window of 4 s"):
         classify(raw.copy().crop(0, 2))
-    with pytest.raises(TypeError, match="unexpected keyword argument 'window_second'"):
+    with pytest.raises(TypeError, match="EEGPipeline has no window_second; it takes .*window_seconds"):
         classify(raw, window_second=2.0)
