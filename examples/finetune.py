@@ -32,14 +32,17 @@ from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
 from neuript_hf.evaluation.target_fits import fit_targets
-from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.arguments import parse_with_file, run_program
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
 from neuript_hf.training.processes import leave, refuse_apart
 
 
+ARGUMENTS = (TaskArguments, ModelArguments, TrainingArguments)
+
+
 def main():
-    parser = HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments))
+    parser = HfArgumentParser(ARGUMENTS)
     task, start, training = parse_with_file(parser, sys.argv[1:])
     refuse_apart(training)
     set_seed(training.seed)
@@ -115,5 +118,6 @@ def main():
 
 if __name__ == "__main__":
     keep_memory()
-    main()
+    if status := run_program(main, *ARGUMENTS):
+        sys.exit(status)
     leave()

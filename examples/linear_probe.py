@@ -8,6 +8,7 @@ The penalty is chosen by folds over the training people. A classical method is s
 """
 
 import json
+import sys
 from dataclasses import dataclass, field
 
 from transformers import AutoModel, HfArgumentParser, set_seed
@@ -21,6 +22,7 @@ from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, pooled_features
 from neuript_hf.evaluation.metrics import print_scores, scores_of
 from neuript_hf.evaluation.target_fits import fit_targets
+from neuript_hf.training.arguments import run_program
 from neuript_hf.training.cpu import keep_memory
 
 
@@ -39,8 +41,11 @@ class ProbeArguments:
     seed: int = field(default=0, metadata={"help": "Seed of random weights, folds and drawn windows."})
 
 
+ARGUMENTS = (TaskArguments, ProbeArguments)
+
+
 def main():
-    task, probe = HfArgumentParser((TaskArguments, ProbeArguments)).parse_args_into_dataclasses()
+    task, probe = HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses()
     set_seed(probe.seed)
     seen = refuse_seen(task, probe.model)
     extractor = make_extractor(task, probe.model)
@@ -68,4 +73,4 @@ def main():
 
 if __name__ == "__main__":
     keep_memory()
-    main()
+    sys.exit(run_program(main, *ARGUMENTS))

@@ -7,6 +7,7 @@ weights, or beside them (`--keep_adapters`).
 Adapters sit on the attention and on the experts; the head is trained in full. Needs `pip install "neuript_hf[peft]"`.
 """
 
+import sys
 from dataclasses import dataclass, field
 
 from peft import LoraConfig, get_peft_model
@@ -20,6 +21,7 @@ from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.linear_probe import pooled_features, start_head
 from neuript_hf.evaluation.metrics import print_scores, scores_of
 from neuript_hf.evaluation.target_fits import fit_targets
+from neuript_hf.training.arguments import run_program
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
@@ -33,8 +35,11 @@ class AdapterArguments:
     )
 
 
+ARGUMENTS = (TaskArguments, AdapterArguments, TrainingArguments)
+
+
 def main():
-    parser = HfArgumentParser((TaskArguments, AdapterArguments, TrainingArguments))
+    parser = HfArgumentParser(ARGUMENTS)
     task, adapter, training = parser.parse_args_into_dataclasses()
     set_seed(training.seed)
     refuse_seen(task, adapter.model)
@@ -81,4 +86,4 @@ def main():
 
 if __name__ == "__main__":
     keep_memory()
-    main()
+    sys.exit(run_program(main, *ARGUMENTS))

@@ -11,6 +11,7 @@ where it stopped. Read the result with `EEGShardDataset` or `stream_windows`.
 """
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data.descriptions import read_description
 from neuript_hf.data.manifest import SUBJECT_PATTERN
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
+from neuript_hf.training.arguments import run_program
 
 
 @dataclass
@@ -68,7 +70,7 @@ class WindowArguments:
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
     window_seconds: float | None = field(default=None, metadata={"help": "Window length."})
     reject_by_annotation: bool = field(
-        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD or EDGE."}
+        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD."}
     )
 
     def extractor(self) -> NeurIPTFeatureExtractor:
@@ -103,10 +105,11 @@ class RuleArguments:
     )
 
 
+ARGUMENTS = (SourceArguments, WindowArguments, RuleArguments)
+
+
 def main():
-    source, window, rule = HfArgumentParser(
-        (SourceArguments, WindowArguments, RuleArguments)
-    ).parse_args_into_dataclasses()
+    source, window, rule = HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses()
     arguments = vars(source)
     output, repository = arguments["output"], arguments.pop("push_to_hub")
     summary = prepare_dataset(
@@ -124,4 +127,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_program(main, *ARGUMENTS))

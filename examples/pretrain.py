@@ -33,7 +33,7 @@ from neuript_hf import (
 )
 from neuript_hf.checkpoints.golden import GOLDEN_NAME
 from neuript_hf.checkpoints.training_record import fingerprints_in_shards, seen_in_shards
-from neuript_hf.training.arguments import parse_with_file
+from neuript_hf.training.arguments import parse_with_file, run_program
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.monitoring import PreTrainingMonitor
 from neuript_hf.training.pretraining import (
@@ -53,12 +53,13 @@ from neuript_hf.training.processes import leave, refuse_apart
 KEPT_SETTINGS = ("sampling_rate", "companding", "companding_a", "coordinate_frame")
 # Settings of the training that decide the result and go into `training.json`.
 RECORDED = ("learning_rate", "adam_beta1", "adam_beta2", "weight_decay", "max_grad_norm", "bf16")
+ARGUMENTS = (DataArguments, ObjectiveArguments, StartArguments, MonitorArguments, TrainingArguments)
 
 
 def parse_arguments(
     arguments: list[str],
 ) -> tuple[DataArguments, ObjectiveArguments, StartArguments, MonitorArguments, TrainingArguments]:
-    parser = HfArgumentParser((DataArguments, ObjectiveArguments, StartArguments, MonitorArguments, TrainingArguments))
+    parser = HfArgumentParser(ARGUMENTS)
     # the files of a tracker, if one is installed; any other of Trainer's trackers can be named instead
     parser.set_defaults(report_to="tensorboard" if find_spec("tensorboard") else "none")
     # accelerate would pad a smaller last batch for several processes, which would then not train as one
@@ -138,5 +139,6 @@ def main():
 
 if __name__ == "__main__":
     keep_memory()
-    main()
+    if status := run_program(main, *ARGUMENTS):
+        sys.exit(status)
     leave()

@@ -13,7 +13,6 @@ What users ask first, from the command line.
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .formats.files import open_recording
 from .pipeline_neuript import EEGPipeline
 from .recordings import Recording
+from .training.arguments import with_option_hint
 from .training.cpu import keep_memory
 
 
@@ -94,10 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def with_hint(message: str) -> str:
     """Errors advise with Python's arguments; these are the options of the same names."""
-    names = "channel_names|sampling_rate|unit|variable|trial|net|on_missing|montage|reject_by_annotation"
-    if not re.search(rf"\b({names})=", message):
-        return message
-    return f"{message}\n(Here, unit='uV' is --unit uV, and so on; reject_by_annotation=False is --keep_bad_time.)"
+    names = "channel_names sampling_rate unit variable trial net on_missing montage reject_by_annotation".split()
+    hint = "Here, unit='uV' is --unit uV, and so on; reject_by_annotation=False is --keep_bad_time."
+    return with_option_hint(message, names, hint)
 
 
 def open_source(path: str, options: argparse.Namespace) -> Recording:

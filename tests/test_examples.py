@@ -1,8 +1,10 @@
 """The example programs, run as a user runs them, at the smallest size."""
 
 import json
+import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import mne
@@ -294,3 +296,40 @@ def test_demo_on_simulated_and_on_own_recordings(manifest, tmp_path):
     own = ("--data", manifest.parent, "--montage", "C3,C4", "--output_dir", tmp_path / "own")
     run_python("examples/demo.py", *own, *small)
     assert (tmp_path / "own" / "report.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["finetune", "linear_probe", "lora"])
+def test_labels_are_refused_before_a_recording_is_opened_and_without_a_traceback(name, tmp_path, monkeypatch, capsys):
+    """Also where the checkpoint's record has fingerprints, with which recordings would be compared."""
+    monkeypatch.setattr("neuript_hf.training.cpu.keep_memory", lambda: None)
+    for number in range(3):
+        (tmp_path / f"{number}_raw.fif").write_bytes(b"broken %d" % number)
+    rows = [(f"{k}_raw.fif", f"s{k}", split, 20.5 + k) for k, split in enumerate(("train", "val", "test"))]
+    table = pd.DataFrame(rows, columns=["file", "subject", "split", "label"])
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    assert read_training_record(ROOT / "hub" / "neuript-tiny").fingerprints
+    command = [name, "--data", tmp_path / "manifest.csv", "--model", ROOT / "hub" / "neuript-tiny"]
+    monkeypatch.setattr("sys.argv", list(map(str, [*command, "--output_dir", tmp_path / "run"])))
+    program = str(ROOT / "examples" / f"{name}.py")
+    with pytest.raises(ValueError, match="such as 20.5 may be classes or numbers to predict"):
+        runpy.run_path(program)["main"]()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(program, run_name="__main__")
+    assert ended.value.code == 1
+    refusal = capsys.readouterr().err
+    assert "such as 20.5 may be" in refusal and "Traceback" not in refusal
+    advice = re.search(r"is (--problem_type) (\w+), and so on\.\)", refusal)
+    monkeypatch.setattr("sys.argv", [*sys.argv, advice[1], "regression"])
+    with pytest.raises(ValueError, match="_raw.fif"):  # the labels are clear, so recordings are opened
+        runpy.run_path(program)["main"]()
+
+
+@pytest.mark.parametrize(("name", "option"), [("pretrain", "--data"), ("prepare_dataset", "--source")])
+def test_other_programs_refuse_without_a_traceback(name, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("neuript_hf.training.cpu.keep_memory", lambda: None)
+    output = "--output" if name == "prepare_dataset" else "--output_dir"
+    monkeypatch.setattr("sys.argv", [name, option, str(tmp_path / "nowhere"), output, str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
+    refusal = capsys.readouterr().err
+    assert ended.value.code == 1 and "nowhere" in refusal and "Traceback" not in refusal

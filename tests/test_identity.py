@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuript_hf import NeurIPTFeatureExtractor, load_recordings
+from neuript_hf.data import manifest as manifest_module
 from neuript_hf.data import windows
 from neuript_hf.data.copies import recording_names, same_files
 from neuript_hf.data.manifest import assign_splits, read_table
@@ -159,15 +160,17 @@ def test_a_person_under_two_spellings_is_one_person(manifest, caplog):
     """Also where nothing is refused: people are drawn, counted and kept together under one name."""
     rows = [("a_raw.fif", "sub-1", ""), ("b_raw.fif", "S01", ""), ("c_raw.fif", "2", "")]
     table = read_table(manifest(*rows)).drop(columns="split")
-    drawn = assign_splits(table, shares=(0.5, 0.0, 0.5))
+    manifest_module.logger.warning_once.cache_clear()
+    drawn = assign_splits(table.copy(), shares=(0.5, 0.0, 0.5))
+    assign_splits(table, shares=(0.5, 0.0, 0.5))  # a program does this several times, and says it once
     assert drawn["subject"].tolist() == ["sub-1", "sub-1", "2"] and drawn["split"][0] == drawn["split"][1]
-    assert "Taken for one person each: sub-1 = S01" in caplog.text
+    assert caplog.text.count("Taken for one person: sub-1 = S01") == 1
 
 
 @pytest.mark.parametrize("nobody", ["", " ", "n/a", "nan", "None"])
 def test_a_row_without_a_person_is_refused(manifest, nobody):
     file = manifest(("a_raw.fif", "1", "train"), ("b_raw.fif", nobody, "test"))
-    with pytest.raises(ValueError, match="1 rows of .* have nobody in the column subject, .*b_raw.fif"):
+    with pytest.raises(ValueError, match="Rows of .* have nobody in the column subject: b_raw.fif"):
         read_table(file)
 
 

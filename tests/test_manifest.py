@@ -1,5 +1,7 @@
 """Tables of recordings: manifests and folders, rows and classes, people and their splits."""
 
+import re
+
 import mne
 import numpy as np
 import pandas as pd
@@ -44,20 +46,48 @@ def test_rows_are_selected(manifest):
     assert list(read_table(manifest, {"label": "rest"})["file"])[::5] == ["sub-0_rest_raw.fif", "sub-5_rest_raw.fif"]
     with pytest.raises(ValueError, match="There is no recording in .* with {'label': 'sleep'}"):
         read_table(manifest, {"label": "sleep"})
-    with pytest.raises(ValueError, match="There is no column 'place' to select rows by"):
+    with pytest.raises(ValueError, match="There is no column 'place'; the manifest has file, subject, label, split"):
         read_table(manifest, {"place": "A"})
 
 
 def test_what_is_missing_in_a_manifest_is_named(manifest):
     table = pd.read_csv(manifest, dtype=str)
-    with pytest.raises(ValueError, match="needs a label in the column 'age'"):
+    with pytest.raises(ValueError, match="no column 'age'; the manifest has file, subject, label, split. If annot"):
         read_table(manifest, label_column="age")
-    table.assign(file="gone_raw.fif").to_csv(manifest, index=False)
-    with pytest.raises(FileNotFoundError, match="gone_raw.fif"):
+    table.rename(columns={"label": "lable"}).to_csv(manifest, index=False)
+    with pytest.raises(
+        ValueError, match="no column 'label'; the manifest has file, subject, lable, split. Did you mean 'lable'?"
+    ):
+        read_table(manifest)
+    table.assign(label=["rest", " "] * 6).to_csv(manifest, index=False)
+    with pytest.raises(ValueError, match="the column 'label' is empty for sub-0_task_raw.fif, .* and 3 more"):
+        read_table(manifest)
+    table.assign(file=["gone_raw.fif", "lost_raw.fif"] * 6).to_csv(manifest, index=False)
+    with pytest.raises(FileNotFoundError, match="recordings that do not exist: .*/gone_raw.fif, .* and 9 more"):
         read_table(manifest)
     table.drop(columns="subject").to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match=r"Columns are missing in the manifest .*: \['subject'\]"):
+    with pytest.raises(ValueError, match="There is no column 'subject'; the manifest has file, label, split"):
         read_table(manifest)
+
+
+@pytest.mark.parametrize(("ending", "sign", "expected"), [("csv", ";", ","), ("csv", "\t", ","), ("tsv", ",", "\t")])
+def test_other_separators_are_named(manifest, ending, sign, expected):
+    table, file = pd.read_csv(manifest, dtype=str).assign(age="23,5"), manifest.with_name(f"other.{ending}")
+    table.to_csv(file, index=False, sep=sign)
+    with pytest.raises(ValueError, match=re.escape(f"separated by {sign!r}, but a .{ending} file is")):
+        read_table(file)
+    table.to_csv(file, index=False, sep=expected)
+    assert len(read_table(file)) == 12
+
+
+def test_one_person_is_split_by_the_manifest(manifest):
+    table = pd.read_csv(manifest, dtype=str).assign(subject="sub-0")
+    table.drop(columns="split").to_csv(manifest, index=False)
+    for within in (False, True):
+        with pytest.raises(ValueError, match="One person cannot be split by person. .* and within_subject=True"):
+            assign_splits(read_table(manifest), within_subject=within)
+    table.to_csv(manifest, index=False)  # as advised
+    assert set(assign_splits(read_table(manifest), within_subject=True)["split"]) == {"train", "validation", "test"}
     with pytest.raises(FileNotFoundError, match="No manifest or folder at"):
         read_table(manifest.parent / "nowhere.csv")
     with pytest.raises(ValueError, match="must be .csv, .tsv or .jsonl"):
@@ -170,7 +200,7 @@ def test_parts_of_a_split_recording_are_one_row(tmp_path):
     ]
     rows = [{"file": f"rest/sub-01_raw{part}.fif", "subject": "01", "label": "rest"} for part in ("", "-1")]
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    with pytest.raises(ValueError, match="1 rows .* later parts .*sub-01_raw-1.fif.*Take these rows out"):
+    with pytest.raises(ValueError, match="Rows .* later parts .*sub-01_raw-1.fif.*Take these rows out"):
         read_table(tmp_path)
     pd.DataFrame(rows[:1]).to_csv(tmp_path / "manifest.csv", index=False)
     assert list(read_table(tmp_path)["file"]) == ["rest/sub-01_raw.fif"]
@@ -204,7 +234,7 @@ def test_packed_recordings_are_not_left_out_silently(tmp_path):
         (tmp_path / name).touch()
     assert names_below(tmp_path) == ["sub-01.edf", "sub-02.fif.gz"]
     (tmp_path / "sub-03.edf.gz").touch()
-    with pytest.raises(ValueError, match=r"1 recordings below .* are packed, the first: \['sub-03.edf.gz'\]. Unpack"):
+    with pytest.raises(ValueError, match="Recordings below .* are packed: sub-03.edf.gz. Unpack"):
         find_recordings(tmp_path)
     (tmp_path / "sub-03.edf.gz").rename(tmp_path / "sub-03.edf")
     assert len(names_below(tmp_path)) == 3

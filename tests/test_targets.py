@@ -22,6 +22,7 @@ LABELS = {
     "age": [23.5, 41, 67.25, 30, 55, 71],
     "iq": [101, 99.5, 120, 88, 90, 100],
     "hand": ["left", "right", "left", "right", "left", "right"],
+    "weight": ["70,5", "61", "80,25", "55", "90", "66"],
 }
 
 
@@ -92,10 +93,13 @@ def test_ages_start_at_their_mean_and_are_learned_in_units_of_their_spread(manif
         ({"label_column": ["age", "iq"], "problem_type": SEVERAL}, "must hold 1 for recordings that have it, else 0"),
         ({"label_column": ["eye", "muscle"], "problem_type": ONE_CLASS}, "One class for each window needs one label"),
         ({"label_column": "hand", "problem_type": NUMBERS}, "'left' is not a number to predict"),
+        ({"label_column": "weight", "problem_type": NUMBERS}, "'70,5' .*: a decimal point is expected, as in 23.5"),
+        ({"label_column": "weight"}, "such as 70,5 may be classes or numbers to predict. .*'regression'"),
+        ({"label_column": "age", "problem_type": "regresion"}, "Did you mean 'regression'"),
         ({"label_column": "hand", "problem_type": "classes"}, "problem_type must be one of single_label"),
         (
-            {"label_column": ["age", "weight"], "problem_type": NUMBERS},
-            "needs a label in the column 'age' and 'weight'",
+            {"label_column": ["age", "height"], "problem_type": NUMBERS},
+            "no column 'height'; the manifest has file, subject, split, artefacts, .*Did you mean 'weight'",
         ),
         ({"label_column": None, "problem_type": NUMBERS}, "there are no labels: give label_column or events"),
         (

@@ -22,9 +22,10 @@ from neuript_hf import (
     NeurIPTForSequenceClassification,
     NeurIPTTrainer,
 )
+from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.evaluation.metrics import compute_metrics
 from neuript_hf.training import finetuning
-from neuript_hf.training.arguments import REFUSED
+from neuript_hf.training.arguments import REFUSED, run_program
 from neuript_hf.training.pretraining import PreTrainer
 
 
@@ -657,3 +658,23 @@ SINCE: set[str] = set()
 def test_the_page_says_what_is_refused():
     said = " ".join(argument for argument, *notes in rows_of_the_page() if "refused" in " ".join(notes))
     assert set(re.findall(r"`(\w+)`", said)) >= set(REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("advice", "hint"),
+    [
+        ("Give within_subject=True.", "\n(Here, within_subject=True is --within_subject true, and so on.)"),
+        ("Give problem_type='regression' (a).", "\n(Here, problem_type='regression' is --problem_type regression, "),
+        ("Give window_seconds=2.5.", "\n(Here, window_seconds=2.5 is --window_seconds 2.5, and so on.)"),
+        ("Give rows=[1].", "\n(Here, rows=... is --rows ..., and so on.)"),
+        ("Give label2id={'a': 1}.", ""),  # no option
+    ],
+)
+def test_advice_is_given_as_options(advice, hint, capsys):
+    def main():
+        raise FileNotFoundError(advice)
+
+    assert run_program(main, TaskArguments, TrainingArguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(advice + (hint or "\n")) and (hint or printed == f"{advice}\n")
+    assert run_program(lambda: None, TaskArguments) == 0

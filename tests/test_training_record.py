@@ -241,6 +241,7 @@ def test_people_are_refused_under_any_spelling(task, tmp_path):
         ValueError, match="the weights have seen: folder/4 .here sub-04., folder/folder-3 .here sub-03."
     ) as e:
         refuse_seen(task, str(tmp_path))
+    assert "By name: sub-03, sub-04. If these are other" in str(e.value) and "By signal" not in str(e.value)
     assert "On folder/4 the best checkpoint or something else was chosen" in str(e.value)
     assert refuse_seen(replace(task, allow_seen_people=True), str(tmp_path)) == ["folder/4", "folder/folder-3"]
     assert refuse_seen(replace(task, dataset="other"), str(tmp_path)) == []

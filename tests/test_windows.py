@@ -138,14 +138,29 @@ def test_offset_before_the_annotation(events_manifest, caplog):
 
 def test_annotations_that_do_not_exist(events_manifest):
     with pytest.raises(
-        ValueError, match=r"p0_raw.fif: no window of 2.0 s fits at the annotations \['foot'\].*'blink', 'left'"
+        ValueError, match="p0_raw.fif: the recording has no annotation 'foot' or 'T1'; it has 'blink', 'left'"
     ):
-        load_recordings(events_manifest, EXTRACTOR, events=["foot"])
+        load_recordings(events_manifest, EXTRACTOR, events=["foot", "T1"])
+    with pytest.raises(ValueError, match=r"p0_raw.fif: no window of 2.0 s fits at the annotations \['left'\]"):
+        load_recordings(events_manifest, EXTRACTOR, events=["left"], event_offset_seconds=500.0)
 
 
 def test_events_written_in_the_manifest(events_manifest):
     edit(events_manifest, lambda table: table.assign(events=json.dumps({"left": "L", "right": "R"})))
     assert load_recordings(events_manifest, EXTRACTOR)["train"].features["labels"].names == ["L", "R"]
+    edit(events_manifest, lambda table: table.assign(events=json.dumps(["left", "right"])))
+    assert load_recordings(events_manifest, EXTRACTOR)["train"].features["labels"].names == ["left", "right"]
+    edit(events_manifest, lambda table: table.assign(events="{'left': 'L', 'right': 'R'}"))
+    with pytest.raises(
+        ValueError, match=r"column 'events' of .*events.csv .* row 1 \(p0_raw.fif\) has .*'left': 'L'"
+    ) as e:
+        load_recordings(events_manifest, EXTRACTOR)
+    # the example, put into the text of the file
+    cell = str(e.value).rpartition("this is ")[2].removesuffix(".").replace("T1", "left").replace("T2", "right")
+    rows = pd.read_csv(events_manifest, dtype=str).drop(columns="events")
+    lines = rows.to_csv(index=False).splitlines()
+    events_manifest.write_text("\n".join([f"{lines[0]},events", *(f"{line},{cell}" for line in lines[1:])]))
+    assert load_recordings(events_manifest, EXTRACTOR)["train"].features["labels"].names == ["left", "right"]
 
 
 def test_annotations_of_a_recording_that_starts_late(tmp_path):

@@ -367,17 +367,28 @@ def people_seen_before(
     set without a name are looked up by their own name in all data sets, and in the one that is called as their folder.
     Recordings of all others are compared with those that were trained on.
     """
+    named = _seen_by_name(task, record, table)
+    return named | _seen_by_signal(task, record, table[~table["subject"].isin(list(named))])
+
+
+def _seen_by_name(task: TaskArguments, record: TrainingRecord | None, table: pd.DataFrame) -> dict[str, list[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     for dataset, rows in table.groupby("dataset"):
         for name in [dataset] if dataset else [None, folder_name(task)]:
             for person, names in names_in_record(record, rows["subject"].unique(), name).items():
                 found[person].update(names)
-    if record is not None and record.fingerprints:
-        everyone = task_table(task)  # in one order, so that courses are computed once
-        courses = dict(zip(everyone["recording"], recording_courses(everyone), strict=True))
-        for person, rows in table[~table["subject"].isin(list(found))].groupby("subject"):
-            for recording in rows["recording"]:
-                found[person].update(same_signal(courses[recording], record.fingerprints))
+    return {person: sorted(names) for person, names in found.items()}
+
+
+def _seen_by_signal(task: TaskArguments, record: TrainingRecord | None, table: pd.DataFrame) -> dict[str, list[str]]:
+    if record is None or not record.fingerprints:
+        return {}
+    everyone = task_table(task)  # in one order, so that courses are computed once
+    courses = dict(zip(everyone["recording"], recording_courses(everyone), strict=True))
+    found: dict[str, set[str]] = defaultdict(set)
+    for person, rows in table.groupby("subject"):
+        for recording in rows["recording"]:
+            found[person].update(same_signal(courses[recording], record.fingerprints))
     return {person: sorted(names) for person, names in found.items() if names}
 
 
@@ -403,7 +414,10 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
             f"The record of {checkpoint} has no fingerprints, so people under other names are not recognised."
         )
     table = task_table(task)
-    found = people_seen_before(task, record, table[table["split"].isin(task.evaluate_on)])
+    tested = table[table["split"].isin(task.evaluate_on)]
+    named = _seen_by_name(task, record, tested)
+    same = _seen_by_signal(task, record, tested[~tested["subject"].isin(list(named))])
+    found = named | same
     seen = sorted(set().union(*found.values()))
     if seen and not task.allow_seen_people:
         known = [
@@ -415,8 +429,19 @@ def refuse_seen(task: TaskArguments, checkpoint: str | None) -> list[str]:
             f"Some of the tested people are people that the weights have seen: {', '.join(known)}. A score on them "
             "says nothing about new people. "
             + (f"On {', '.join(chosen)} the best checkpoint or something else was chosen. " if chosen else "")
-            + "Leave them out, or test them anyway with allow_seen_people. If they are other people with the same "
-            "names, name the data set that they belong to; where the names differ, the recordings are the same."
+            + "Leave them out, or test them anyway with allow_seen_people=True."
+            + (
+                f" By name: {', '.join(sorted(named))}. If these are other people of the same name, name the data set "
+                "that they belong to, in a column `dataset` of the manifest or as the argument dataset."
+                if named
+                else ""
+            )
+            + (
+                f" By signal: {', '.join(sorted(same))}. Recordings of theirs are the same as those that the weights "
+                "were trained on, whatever the people are called here."
+                if same
+                else ""
+            )
         )
     return seen
 

@@ -4,7 +4,8 @@ import glob
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SPLIT_NAMES = {
     "validation": "validation",
     "test": "test",
 }
+COLUMN_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 # Of the people that are drawn for train, validation and test.
 SPLIT_SHARES = (0.6, 0.2, 0.2)
 PACKED_SUFFIXES = tuple(
@@ -50,6 +52,9 @@ SUBJECT_PATTERN = r"sub-([A-Za-z0-9]+)"
 OTHER_PEOPLE = (
     "Capitals, blanks, hyphens, leading zeros and words such as sub- make no difference. If they are other people, "
     "name their data sets in a column `dataset`, or give trust_manifest=True."
+)
+EVENTS_CELL = (
+    'Write {"T1": "left", "T2": "right"}; in the text of a .csv file this is "{""T1"": ""left"", ""T2"": ""right""}".'
 )
 BIDS_RECORDING = re.compile(r"sub-[^/]+/(ses-[^/]+/)?eeg/[^/]+_eeg\.[^/]+")
 
@@ -83,41 +88,38 @@ def read_table(
         table = _scan_folder(source, subject_pattern, labelled=label_column is not None and events is None)
         label_column = "label" if "label" in table else None
     elif source.is_file():
-        readers = {".csv": pd.read_csv, ".tsv": lambda path, **kw: pd.read_csv(path, sep="\t", **kw)}
-        if source.suffix in readers:
-            table = readers[source.suffix](source, dtype=str, keep_default_na=False)
+        if source.suffix in COLUMN_SEPARATORS:
+            _refuse_other_separator(source)
+            table = pd.read_csv(source, sep=COLUMN_SEPARATORS[source.suffix], dtype=str, keep_default_na=False)
         elif source.suffix == ".jsonl":
             lines = [json.loads(line) for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
             table = pd.DataFrame([{name: _cell(value) for name, value in line.items()} for line in lines]).fillna("")
         else:
             raise ValueError(f"A manifest must be .csv, .tsv or .jsonl, but {source} is not.")
-        missing = {"file", "subject"} - set(table)
-        if missing:
-            raise ValueError(f"Columns are missing in the manifest {source}: {sorted(missing)}; it has {list(table)}.")
+        _check_columns(table, ["file", "subject"])
         table["path"] = [str(source.parent / file) for file in table["file"]]
     else:
         raise FileNotFoundError(f"No manifest or folder at {source}.")
 
     for column, value in (rows or {}).items():
-        if column not in table:
-            raise ValueError(f"There is no column {column!r} to select rows by; the manifest has {list(table)}.")
+        _check_columns(table, [column])
         table = table[table[column] == value]
     if table.empty:
         raise ValueError(f"There is no recording in {source}" + (f" with {dict(rows)}." if rows else "."))
     parts = [path for path in table["path"] if str(part_before(Path(path))) in set(table["path"])]
     if parts:
         raise ValueError(
-            f"{len(parts)} rows of {source} are later parts of recordings in several files, which are read with the "
-            f"first part, the first: {parts[:3]}. Take these rows out."
+            f"Rows of {source} are later parts of recordings in several files, which are read with the first part: "
+            f"{_some(parts)}. Take these rows out."
         )
     absent = [path for path in table["path"] if not Path(path).exists()]
     if absent:
-        raise FileNotFoundError(f"{len(absent)} recordings of {source} do not exist, the first: {absent[:3]}.")
+        raise FileNotFoundError(f"{source} names recordings that do not exist: {_some(absent)}.")
 
     nameless = table["file"][~table["subject"].map(is_named)]
     if len(nameless):
         raise ValueError(
-            f"{len(nameless)} rows of {source} have nobody in the column subject, the first: {list(nameless[:3])}. "
+            f"Rows of {source} have nobody in the column subject: {_some(nameless.tolist())}. "
             f"Name the person of each recording, so that nobody is in both training and test."
         )
 
@@ -127,23 +129,75 @@ def read_table(
         names = dict(events) if isinstance(events, Mapping) else {name: name for name in events}
         table["events"] = [names] * len(table)
     elif "events" in table and (table["events"] != "").any():
-        table["events"] = [json.loads(entry) for entry in table["events"]]
+        table["events"] = [_events_of(row, source) for row in table[["file", "events"]].itertuples()]
     else:
-        table["events"] = None
         if label_column is not None:
             columns = label_columns(label_column)
-            if not set(columns) <= set(table) or (table[columns] == "").any(axis=None):
-                raise ValueError(
-                    f"Every recording of {source} needs a label in the column {' and '.join(map(repr, columns))}, "
-                    "which must exist and have no empty cell; a recording with none of several labels has ';'. If "
-                    "annotations hold the labels, name them with `events`; for windows without labels give "
-                    "label_column=None."
-                )
+            _check_columns(
+                table,
+                columns,
+                "If annotations hold the labels, name them with `events`; for windows without labels give "
+                "label_column=None.",
+            )
+            for column in columns:
+                if empty := table["file"][table[column].str.strip() == ""].tolist():
+                    raise ValueError(
+                        f"Every recording of {source} needs a label, but the column {column!r} is empty for "
+                        f"{_some(empty)}. Fill in the label, or take the row out; a recording with none of several "
+                        f"labels has {SEPARATOR!r}."
+                    )
             rows = table[columns].itertuples(index=False, name=None)
             table["label"] = table[columns[0]] if len(columns) == 1 else list(rows)
         elif "label" in table:
             table = table.drop(columns="label")
+        table["events"] = None
     return table
+
+
+def _refuse_other_separator(source: Path) -> None:
+    """A table with other separators would have one column, and its rows more cells than that."""
+    expected = COLUMN_SEPARATORS[source.suffix]
+    with source.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    other = next((sign for sign in (",", ";", "\t", "|") if sign in header), expected)
+    if expected not in header and other != expected:
+        raise ValueError(
+            f"The columns of {source} are separated by {other!r}, but a {source.suffix} file is expected to have "
+            f"{expected!r}. Save it with {expected!r} between the columns; numbers in it have a decimal point."
+        )
+
+
+def _check_columns(table: pd.DataFrame, columns: Iterable[str], advice: str = "") -> None:
+    """Every column must be there; of one that is not, the nearest is named."""
+    for column in columns:
+        if column not in table:
+            there = [name for name in table if name not in ("path", "recording")]  # those are ours
+            nearest = get_close_matches(column, there, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else ""
+            message = f"There is no column {column!r}; the manifest has {', '.join(there)}. {hint} {advice}"
+            raise ValueError(" ".join(message.split()))
+
+
+def _events_of(row: Any, source: Path) -> dict[str, Any]:
+    """The annotations of a cell of the column `events`: name -> label; of a list, each name is its own."""
+    try:
+        events = json.loads(row.events)
+    except json.JSONDecodeError:
+        events = None
+    if isinstance(events, list):
+        return {name: name for name in events}
+    if not isinstance(events, dict):
+        raise ValueError(
+            f"The column 'events' of {source} should hold annotations and their labels in JSON, but row "
+            f"{row.Index + 1} ({row.file}) has {row.events!r}. {EVENTS_CELL}"
+        )
+    return events
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def find_recordings(folder: Path) -> list[Path]:
@@ -167,7 +221,7 @@ def find_recordings(folder: Path) -> list[Path]:
         if path.name.lower().endswith(PACKED_SUFFIXES) and not {path, path.with_suffix("")} & set(paths)
     ]
     if packed:
-        raise ValueError(f"{len(packed)} recordings below {folder} are packed, the first: {packed[:3]}. Unpack them.")
+        raise ValueError(f"Recordings below {folder} are packed: {_some(packed)}. Unpack them.")
     if not paths:
         raise ValueError(f"There is no recording below {folder}; known endings: {', '.join(RECORDING_SUFFIXES)}.")
     by_name: dict[Path, list[str]] = {}
@@ -251,7 +305,8 @@ def assign_splits(
         _refuse_repeated(table)
         several = spellings[spellings.str.contains(" = ")]
         if len(several):
-            logger.warning(f"Taken for one person each: {'; '.join(several)}. {OTHER_PEOPLE}")
+            # a program reads its table several times
+            logger.warning_once(f"Taken for one person: {'; '.join(several)}. {OTHER_PEOPLE}")
     return table
 
 
@@ -282,6 +337,11 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
     subjects = sorted(table["subject"].unique())
     if abs(sum(shares) - 1) > 1e-6 or min(shares) < 0:
         raise ValueError(f"split_shares must be three shares that sum to 1, but are {shares}.")
+    if len(subjects) == 1 and max(shares) < 1:
+        raise ValueError(
+            "One person cannot be split by person. Give every row of the manifest a split (train, validation, test), "
+            "in a column 'split', and within_subject=True."
+        )
     if len(subjects) < sum(share > 0 for share in shares):
         raise ValueError(f"{len(subjects)} people cannot be split into {shares}. Give a column 'split' instead.")
     classes, fewest = pd.Series("", index=subjects), 0

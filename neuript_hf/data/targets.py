@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,11 @@ class Targets:
         if problem_type is None:
             problem_type = _infer(entries)
         elif problem_type not in PROBLEM_TYPES:
-            raise ValueError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, but is {problem_type!r}.")
+            nearest = get_close_matches(problem_type, PROBLEM_TYPES, n=1)
+            raise ValueError(
+                f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, but is {problem_type!r}."
+                + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+            )
         rows = any(isinstance(entry, (tuple, list)) for entry in entries)
         if problem_type == ONE_CLASS:
             if rows:
@@ -206,6 +211,15 @@ def warn_of_scale(config: NeurIPTConfig, train: Dataset) -> None:
         )
 
 
+def take_names(config: NeurIPTConfig, train: Dataset) -> None:
+    """Gives a configuration that names nothing (`LABEL_0`, ...) the training data set's names of the labels."""
+    names = names_of(train)
+    if names and len(names) == config.num_labels and _is_unnamed(config) and not all(map(str.isdecimal, names)):
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: index for index, name in enumerate(names)}
+        logger.info(f"The model's labels are called as those of the data set: {', '.join(names)}.")
+
+
 def refuse_other_names(config: NeurIPTConfig, dataset: Dataset) -> None:
     """
     Numbers of labels mean what the data set says, and answers get the names of the configuration.
@@ -216,8 +230,7 @@ def refuse_other_names(config: NeurIPTConfig, dataset: Dataset) -> None:
     """
     named = config.id2label
     stated, meant = [named.get(index) for index in range(len(named))], names_of(dataset)
-    unnamed = all(re.fullmatch(r"LABEL_\d+", str(name)) for name in stated)
-    if meant is None or unnamed or all(name.isdecimal() for name in meant) or stated == meant:
+    if meant is None or _is_unnamed(config) or all(name.isdecimal() for name in meant) or stated == meant:
         return
     raise ValueError(
         f"The labels of the data set are {meant}, in this order, but id2label of the model says {stated}: its answers "
@@ -235,6 +248,10 @@ def names_of(dataset: Dataset) -> list[str] | None:
         return list(feature.names)
     value = feature.feature if isinstance(feature, List) else feature
     return json.loads(value.id) if isinstance(value, Value) and value.id else None
+
+
+def _is_unnamed(config: NeurIPTConfig) -> bool:
+    return all(re.fullmatch(r"LABEL_\d+", str(name)) for name in config.id2label.values())
 
 
 def _check_kind(problem_type: str | None, possible: Sequence[str], feature: Any) -> None:
@@ -256,7 +273,10 @@ def _infer(entries: Sequence[Any]) -> str:
     texts = sorted(set(map(str, entries)))
     if several := [text for text in texts if SEPARATOR in text]:
         raise ValueError(f"A label such as {several[0]!r} may be one class or several labels. {CHOICE}")
-    if all(map(_is_number, texts)) and (real := [text for text in texts if not float(text).is_integer()]):
+    numbers = [text.replace(",", ".") for text in texts]
+    if all(map(_is_number, numbers)) and (
+        real := [text for text, number in zip(texts, numbers, strict=True) if not float(number).is_integer()]
+    ):
         raise ValueError(f"Labels such as {real[0]} may be classes or numbers to predict. {CHOICE}")
     return ONE_CLASS
 
@@ -280,7 +300,12 @@ def _is_number(text: str) -> bool:
 
 def _number(cell: Any) -> float:
     if not _is_number(str(cell)):
-        raise ValueError(f"{cell!r} is not a number to predict. {CHOICE}")
+        if _is_number(str(cell).replace(",", ".", 1)):
+            raise ValueError(f"{cell!r} is not a number to predict: a decimal point is expected, as in 23.5.")
+        raise ValueError(
+            f"{cell!r} is not a number to predict; expected are numbers such as 23.5. If the labels are no numbers, "
+            f"choose another problem_type: {ONE_CLASS!r} (classes) or {SEVERAL!r} (several at once)."
+        )
     return float(cell)
 
 
@@ -306,5 +331,6 @@ __all__ = [
     "Targets",
     "refuse_other_names",
     "standardisation",
+    "take_names",
     "warn_of_scale",
 ]

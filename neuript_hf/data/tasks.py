@@ -7,7 +7,7 @@ import pandas as pd
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from .manifest import SPLIT_NAMES, assign_splits, read_table
+from .manifest import SPLIT_NAMES, assign_splits, read_table, table_targets
 from .people import dataset_of
 from .targets import ONE_CLASS, Targets
 from .windows import load_recordings
@@ -52,7 +52,7 @@ class TaskArguments:
     notch_freq: float | None = field(default=None, metadata={"help": "Mains frequency to remove, in hertz."})
     on_missing: str = field(default="raise", metadata={"help": "Missing electrodes: raise, drop or interpolate."})
     reject_by_annotation: bool = field(
-        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD or EDGE."}
+        default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD."}
     )
     split_column: str = field(default="split", metadata={"help": "Column with train, val or test."})
     within_subject: bool = field(
@@ -180,11 +180,15 @@ def task_table(task: TaskArguments) -> pd.DataFrame:
     """
     The task's recordings without opening them. One row each with `file`, `subject`, `split`, the manifest's other
     columns, and `dataset`, which is empty where neither the task nor the manifest names it.
+
+    Raises:
+        ValueError: as [`load_recordings`], for the manifest, its people and its labels.
     """
     table = read_table(Path(task.data), task.chosen_rows, task.label_column, task.event_classes)
     table = assign_splits(
         table, task.split_column, within_subject=task.within_subject, trust_manifest=task.trust_manifest
     )
+    table_targets(table, task.label_column, task.problem_type)  # refuses labels before anything is opened
     table["dataset"] = task.dataset or dataset_of(table)
     return table
 

@@ -217,9 +217,15 @@ def _windows_of_recordings(
                     source, recording["events"], event_offset_seconds, window_seconds, stride_seconds, several_labels
                 )
                 if not onsets:
+                    there = sorted({name for *_, name in source.events})
+                    if not set(recording["events"]) & set(there):
+                        raise ValueError(
+                            f"the recording has no annotation {' or '.join(map(repr, recording['events']))}; it has "
+                            f"{', '.join(map(repr, there)) or 'none at all'}."
+                        )
                     raise ValueError(
                         f"no window of {window_seconds} s fits at the annotations {list(recording['events'])}; the "
-                        f"recording has {sorted({name for *_, name in source.events})}."
+                        f"recording has {there}."
                     )
                 batch = extractor(source, window_seconds=window_seconds, onsets=onsets)
             else:

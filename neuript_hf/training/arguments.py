@@ -7,16 +7,23 @@ and those of `transformers.TrainingArguments` that do not fit NeurIPT (docs/trai
 """
 
 import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 from torch import nn
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.utils import logging
 
 from ..auxiliary_targets import head_sizes
 from ..losses import problem_type_of
 from ..modeling_neuript import NeurIPTForPreTraining
 
+
+logger = logging.get_logger(__name__)
 
 _FULL_EVAL = "it rounds the weights themselves, and they stay so. {0}=True evaluates in {0} and leaves them alone."
 # Arguments of TrainingArguments: the values that work, and what is wrong with the others.
@@ -66,6 +73,31 @@ def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
     return parser.parse_args_into_dataclasses(arguments)
 
 
+def run_program(main: Callable[[], None], *arguments: type) -> int:
+    """
+    Runs a program whose options are the fields of the dataclasses `arguments`; 0, or 1 where it refuses to work, with
+    the reason on standard error. `TRANSFORMERS_VERBOSITY=debug` also shows where in the code that was.
+    """
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        logger.debug("The program ended here:", exc_info=True)
+        options = [field.name for kind in arguments for field in fields(kind)]
+        print(with_option_hint(str(error), options), file=sys.stderr)
+        return 1
+    return 0
+
+
+def with_option_hint(message: str, options: Iterable[str], hint: str | None = None) -> str:
+    """Errors advise with Python's arguments; where these are `options` of a program, a hint says how to give them."""
+    found = re.search(rf"\b({'|'.join(options)})=('[^']*'|\w+(?:\.\d+)?|)", message)
+    if found is None:
+        return message
+    name, value = found[1], found[2].strip("'")
+    value = value.lower() if value in ("True", "False") else value or "..."
+    return f"{message}\n({hint or f'Here, {name}={found[2] or value} is --{name} {value}, and so on.'})"
+
+
 def refuse_unsupported(training: TrainingArguments) -> None:
     """
     Raises:
@@ -101,4 +133,4 @@ def refuse_other_loss(model: nn.Module, training: TrainingArguments, compute_los
         )
 
 
-__all__ = ["REFUSED", "parse_with_file", "refuse_other_loss", "refuse_unsupported"]
+__all__ = ["REFUSED", "parse_with_file", "refuse_other_loss", "refuse_unsupported", "run_program", "with_option_hint"]
