@@ -14,6 +14,7 @@ from .modeling_neuript import NeurIPTForPreTraining as NeurIPTForPreTraining
 from .modeling_neuript import NeurIPTForSequenceClassification as NeurIPTForSequenceClassification
 from .modeling_neuript import NeurIPTModel as NeurIPTModel
 from .pipeline_neuript import EEGPipeline as EEGPipeline
+from .training.finetuning import task_config as task_config
 from .training.masking import DataCollatorForAmplitudeAwareMasking as DataCollatorForAmplitudeAwareMasking
 from .training.trainer import NeurIPTTrainer as NeurIPTTrainer
 

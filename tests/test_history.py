@@ -159,6 +159,30 @@ def test_whatever_saves_weights_writes_a_whole_folder(save, recorded, tmp_path):
         assert read_record(export_checkpoint(folder, tmp_path / "exported")) == RECORD
 
 
+def test_a_folder_without_a_feature_extractor_is_not_whole(recorded, tmp_path):
+    """verify and the card say so, and export refuses it; what the error advises makes it whole."""
+    folder = tmp_path / "saved"
+    NeurIPTTrainer(load(recorded), arguments(folder), train_dataset=windows()).save_model()
+    verdict = verify(folder)
+    assert verdict["passed"] and "no preprocessor_config.json, so no pipeline" in verdict["problems"][0]
+    missing = "**This folder has no feature extractor yet**"
+    assert missing in (folder / "README.md").read_text()
+    with pytest.raises(ValueError, match=r"is not whole.*extractor.save_pretrained\(folder\)"):
+        export_checkpoint(folder, tmp_path / "exported")
+    EXTRACTOR.save_pretrained(folder)
+    assert verify(folder) == {"passed": True, "largest_difference": 0.0, "problems": []}
+    assert missing not in (folder / "README.md").read_text()
+    exported, names = export_checkpoint(folder, tmp_path / "exported"), ["F3", "F4", "C3"]
+    assert len(pipeline("eeg-classification", str(exported))(signal(names), channel_names=names, **TOLD)) == 4
+
+
+def test_adapters_without_a_feature_extractor_are_saved_alone(recorded, tmp_path):
+    model = adapted(load(recorded))
+    NeurIPTTrainer(model, arguments(tmp_path / "run"), train_dataset=windows()).save_model()
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"adapter_config.json", "training.json"} <= files and "model.safetensors" not in files
+
+
 def test_a_record_of_other_weights_is_removed(recorded, tmp_path):
     """Weights of unknown history do not inherit what lies in the folder."""
     model = load(recorded)

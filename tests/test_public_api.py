@@ -61,7 +61,7 @@ def test_names():
     promised = (
         "NeurIPTConfig NeurIPTModel NeurIPTForPreTraining NeurIPTForSequenceClassification NeurIPTFeatureExtractor "
         "DataCollatorForAmplitudeAwareMasking DataCollatorForEEG EEGPipeline NeurIPTTrainer load_recordings EEGMetric "
-        "verify"
+        "task_config verify"
     )
     assert set(promised.split()) <= set(neuript_hf.__all__)
     assert all(getattr(neuript_hf, name) for name in neuript_hf.__all__)

@@ -23,7 +23,7 @@ def blocks(page: str) -> list[str]:
         ("docs/quickstart.md", ["band-pass: 0.1 to 30 Hz", "torch.Size([2, 3360])", "eyes_"]),
         ("docs/your-recording.md", ["Cz-C4", "lobe_mask"]),
         ("docs/batch-contract.md", ["torch.Size([2, 3360])", "(2, 3, 16, 96)"]),
-        ("docs/fine-tuning.md", []),
+        ("docs/fine-tuning.md", ["'left_hand': "]),
         ("docs/checkpoints.md", ["eegmat"]),
         ("docs/ecosystem.md", []),
         ("docs/tables.md", ["[(0.0, 7.03125), (7.03125, 17.1875)] [(0.0, 10.15625)]"]),

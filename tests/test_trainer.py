@@ -1,10 +1,12 @@
 """What NeurIPTTrainer adds to Trainer, with real training runs at the smallest size."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_window, small_config
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, List, Value
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -94,6 +96,48 @@ def test_names_of_the_data_set_and_of_the_model_must_agree(tmp_path, where):
         NeurIPTTrainer(NeurIPTForSequenceClassification(config), arguments(tmp_path), train_dataset=data)
     numbered = windows().class_encode_column("labels")
     NeurIPTTrainer(model, arguments(tmp_path), train_dataset=numbered)
+
+
+@pytest.mark.parametrize("names", [["left", "right", "rest"], ["left", "right"], ["0", "1", "2"]])
+def test_a_model_without_names_gets_those_of_the_data_set(names, tmp_path, caplog):
+    """If there are as many, and they say more than numbers; a model with names keeps them."""
+    caplog.set_level("INFO", "neuript_hf")
+    model = NeurIPTForSequenceClassification(small_config(num_labels=3))
+    unnamed = dict(model.config.id2label)
+    data = windows().filter(lambda row: row["labels"] < len(names)).cast_column("labels", ClassLabel(names=names))
+    trainer = NeurIPTTrainer(
+        model, arguments(tmp_path), train_dataset=data, processing_class=NeurIPTFeatureExtractor()
+    )
+    trainer.save_model()
+    config = NeurIPTForSequenceClassification.from_pretrained(tmp_path).config
+    if names == ["left", "right", "rest"]:
+        assert config.id2label == dict(enumerate(names)) and config.label2id == {"left": 0, "right": 1, "rest": 2}
+        assert "called as those of the data set: left, right, rest" in caplog.text
+        assert trainer.data_collator.label2id == config.label2id
+    else:
+        assert config.id2label == unnamed and "called as" not in caplog.text
+
+
+def test_names_of_several_labels_are_taken_as_well(tmp_path):
+    names = ["eye", "muscle", "heart"]
+    kind = List(Value("bool", id=json.dumps(names)), length=3)
+    data = (
+        windows()
+        .remove_columns("labels")
+        .add_column("labels", [[True, False, False]] * 16)
+        .cast_column("labels", kind)
+    )
+    model = NeurIPTForSequenceClassification(small_config(num_labels=3))
+    NeurIPTTrainer(model, arguments(tmp_path), train_dataset=data)
+    assert model.config.id2label == dict(enumerate(names))
+
+
+def test_without_a_processing_class_the_trainer_warns(tmp_path, caplog):
+    for extractor, warned in ((NeurIPTFeatureExtractor(), False), (None, True)):
+        caplog.clear()
+        model = NeurIPTForSequenceClassification(small_config())
+        NeurIPTTrainer(model, arguments(tmp_path), train_dataset=windows(), processing_class=extractor)
+        assert ("saved folder has no feature extractor, so a pipeline cannot load it" in caplog.text) == warned
 
 
 def test_fine_tunes_mixed_montages_and_logs_the_auxiliary_loss(tmp_path):

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 
 from ..data.atomic import atomic_write, write_json
 from .card import write_model_card
-from .golden import GOLDEN_NAME, compare_with_golden
+from .golden import GOLDEN_NAME, NO_EXTRACTOR, compare_with_golden, has_extractor
 from .links import code_files
 
 
@@ -38,11 +38,14 @@ def export_checkpoint(
 
     Raises:
         FileNotFoundError: if `folder` has no `config.json`.
-        ValueError: if `output` is not empty, or if the copy does not give its golden tensors.
+        ValueError: if `folder` has no feature extractor, if `output` is not empty, or if the copy does not give its
+            golden tensors.
     """
     folder, output = Path(folder), Path(output)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is not a checkpoint folder: it has no config.json.")
+    if not has_extractor(folder):
+        raise ValueError(f"{folder} is not whole: {NO_EXTRACTOR}.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} must be a new or an empty folder. Choose another name, or empty it.")
     with atomic_write(output) as partial:

@@ -26,6 +26,16 @@ GOLDEN_NAME = "golden.safetensors"
 GOLDEN_SECONDS = 1
 # Largest difference that another processor or library version may cause in float32.
 TOLERANCE = 1e-4
+EXTRACTOR_NAME = "preprocessor_config.json"
+NO_EXTRACTOR = (
+    f"there is no {EXTRACTOR_NAME}, so no pipeline can load the folder. Write the feature extractor of the training "
+    "into it with extractor.save_pretrained(folder)"
+)
+
+
+def has_extractor(folder: Path) -> bool:
+    """Whether a checkpoint folder has a feature extractor."""
+    return (folder / EXTRACTOR_NAME).is_file()
 
 
 def save_golden(model: NeurIPTPreTrainedModel, folder: Path) -> None:
@@ -37,7 +47,7 @@ def save_golden(model: NeurIPTPreTrainedModel, folder: Path) -> None:
     if any(weight.is_meta for weight in model.parameters()):
         return
     extractor = NeurIPTFeatureExtractor(montage="as_recorded")
-    if (folder / "preprocessor_config.json").is_file():
+    if has_extractor(folder):
         extractor = NeurIPTFeatureExtractor.from_pretrained(folder)
     features = extractor.channel_features(None if extractor.montage != "as_recorded" else TEN_TWENTY)
     samples = GOLDEN_SECONDS * extractor.sampling_rate
@@ -125,15 +135,18 @@ def verify(folder: str | Path) -> dict:
             of your own that is defined, with or without adapters.
 
     Returns:
-        `{"passed": bool, "largest_difference": float, "problems": [str, ...]}`. It is a problem if a weight is
+        `{"passed": bool, "largest_difference": float, "problems": [str, ...]}`. A model fails if a weight is
         missing, unexpected or of another shape, or if an output is missing or differs by more than 1e-4 (relative to
-        its largest value, if that is above 1).
+        its largest value, if that is above 1). A folder without a feature extractor is a problem, too: no pipeline
+        can load it. The model in it may pass all the same.
 
     Raises:
         FileNotFoundError: if the folder has no golden tensors.
         ValueError: if its code files are links that lead nowhere, or its class is not known.
     """
     verdict = compare_with_golden(Path(folder))
+    if not has_extractor(Path(folder)):
+        verdict["problems"].append(NO_EXTRACTOR)
     print(
         f"{folder}: {'passed' if verdict['passed'] else 'FAILED'}, largest difference "
         f"{verdict['largest_difference']:.1e}",
@@ -157,7 +170,7 @@ def compare_with_golden(folder: Path) -> dict:
 
     model_class = model_class_of(AutoConfig.from_pretrained(folder).architectures[0])
     model, loading = model_class.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    if (folder / "preprocessor_config.json").is_file():
+    if has_extractor(folder):
         AutoFeatureExtractor.from_pretrained(folder)
     if not has_adapters(model):
         # transformers does not report what one of the models leaves of another's checkpoint; nothing may be left

@@ -22,7 +22,7 @@ from ..checkpoints.adapters import base_model_of, has_adapters
 from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import save_checkpoint
 from ..data.collator import AXES, DataCollatorForEEG, real_samples
-from ..data.targets import refuse_other_names, warn_of_scale
+from ..data.targets import refuse_other_names, take_names, warn_of_scale
 from ..history import canonical
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
@@ -74,9 +74,11 @@ class NeurIPTTrainer(Trainer):
     - `batch_eval_metrics` takes any `compute_metrics` and gives the same scores.
     - A step without a finite gradient is skipped with a warning; `Trainer` would set all weights to NaN and log a loss
       of 0. After ten such steps in a row training ends with an error.
+    - A model whose labels have no names (`LABEL_0`, ...) gets those of the training data set.
     - The model's training record gets a stage for each training, which all checkpoints on the way have, and what is
-      saved is a complete folder: feature extractor, code, record, card and golden tensors. Adapters are saved beside
-      the weights that they adapt; in the checkpoints on the way, alone.
+      saved is a complete folder: feature extractor (the `processing_class`; a warning says if it is missing), code,
+      record, card and golden tensors. Adapters are saved beside the weights that they adapt; in the checkpoints on
+      the way, and without a `processing_class`, alone.
     - Each of several processes reads its own part of a stream. By default, accelerate lets the first process read for
       all and splits its batches, which have different shapes for different montages.
 
@@ -99,8 +101,14 @@ class NeurIPTTrainer(Trainer):
                 name = getattr(given.get("model"), "main_input_name", "input_values")
                 given["compute_metrics"] = MetricsOfWholeSet(metrics, name)
         super().__init__(**given)
+        if self.processing_class is None:
+            logger.warning(
+                "Without processing_class=extractor the saved folder has no feature extractor, so a pipeline cannot "
+                "load it."
+            )
         self._check_model(given.get("compute_loss_func") is not None)
         if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(self.train_dataset, Dataset):
+            take_names(self._bare_model.config, self.train_dataset)
             warn_of_scale(self._bare_model.config, self.train_dataset)
         evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
         for dataset in (self.train_dataset, *evaluated.values()):
@@ -334,7 +342,8 @@ class NeurIPTTrainer(Trainer):
         if self.args.should_save and not isinstance(self._bare_model, PreTrainedModel) and self.recorder.model:
             self.recorder.model.write_record(folder)  # a module of another kind, saved as bare weights
         if self.args.should_save and has_adapters(self.model):
-            if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name):  # from which a training is resumed
+            resumable = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name)
+            if resumable or self.processing_class is None:
                 self._bare_model.write_record(folder)
             else:
                 save_checkpoint(self.model, self.processing_class, folder, merge_adapters=False)
