@@ -7,7 +7,6 @@ Linear probe: a linear fit on frozen embeddings, scored on people who were not t
 The penalty is chosen by folds over the training people. A classical method is scored on the same windows.
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, pooled_features
 from neuript_hf.evaluation.metrics import print_scores, scores_of
 from neuript_hf.evaluation.target_fits import fit_targets
-from neuript_hf.training.arguments import run_program
+from neuript_hf.training.arguments import read_json, run_program
 from neuript_hf.training.cpu import keep_memory
 
 
@@ -51,7 +50,7 @@ def main():
     extractor = make_extractor(task, probe.model)
     train, scored, _ = load_task(task, extractor, probe.seed)
 
-    fields = {"num_lobes": extractor.num_lobes} | json.loads(probe.config)
+    fields = {"num_lobes": extractor.num_lobes} | read_json("config", probe.config)
     if probe.model is None:
         model = NeurIPTModel(getattr(NeurIPTConfig, probe.size)(**fields))
     else:

@@ -80,6 +80,14 @@ def test_other_separators_are_named(manifest, ending, sign, expected):
     assert len(read_table(file)) == 12
 
 
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    file = tmp_path / "manifest.jsonl"
+    for line in ("{'file': 'a.edf'}", "[1]"):
+        file.write_text('{"file": "a.edf", "subject": "1", "label": "x"}\n\n' + line)
+        with pytest.raises(ValueError, match=re.escape(f"but line 3 is {line!r}")):
+            read_table(file)
+
+
 def test_one_person_is_split_by_the_manifest(manifest):
     table = pd.read_csv(manifest, dtype=str).assign(subject="sub-0")
     table.drop(columns="split").to_csv(manifest, index=False)

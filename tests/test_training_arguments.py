@@ -25,7 +25,7 @@ from neuript_hf import (
 from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.evaluation.metrics import compute_metrics
 from neuript_hf.training import finetuning
-from neuript_hf.training.arguments import REFUSED, run_program
+from neuript_hf.training.arguments import REFUSED, read_json, run_program
 from neuript_hf.training.pretraining import PreTrainer
 
 
@@ -658,6 +658,13 @@ SINCE: set[str] = set()
 def test_the_page_says_what_is_refused():
     said = " ".join(argument for argument, *notes in rows_of_the_page() if "refused" in " ".join(notes))
     assert set(re.findall(r"`(\w+)`", said)) >= set(REFUSED)
+
+
+@pytest.mark.parametrize("text", ["{bad", "{'a': 1}", "[1]"])
+def test_an_option_that_is_no_json_is_named(text):
+    with pytest.raises(ValueError, match="--config should hold an object in JSON"):
+        read_json("config", text)
+    assert read_json("config", '{"a": 1}') == {"a": 1}
 
 
 @pytest.mark.parametrize(

@@ -235,3 +235,14 @@ def test_the_sets_split_within_people(shared_data, name, events, window, offset)
         within_subject=True,
     )
     assert len(splits) == 3 and all(set(split["labels"]) == {0, 1} for split in splits.values())
+
+
+def test_a_file_that_cannot_be_read_is_named(events_manifest, monkeypatch):
+    """With the error of the file, not `datasets`' own, which says nothing of it."""
+
+    def refuse(row):
+        raise PermissionError(13, "Permission denied", row["path"])
+
+    monkeypatch.setattr("neuript_hf.data.windows.open_row", refuse)
+    with pytest.raises(PermissionError, match="p0_raw.fif"):
+        load_recordings(events_manifest, EXTRACTOR, events=["left", "right"])

@@ -92,8 +92,7 @@ def read_table(
             _refuse_other_separator(source)
             table = pd.read_csv(source, sep=COLUMN_SEPARATORS[source.suffix], dtype=str, keep_default_na=False)
         elif source.suffix == ".jsonl":
-            lines = [json.loads(line) for line in source.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            table = pd.DataFrame([{name: _cell(value) for name, value in line.items()} for line in lines]).fillna("")
+            table = pd.DataFrame(_read_lines(source)).fillna("")
         else:
             raise ValueError(f"A manifest must be .csv, .tsv or .jsonl, but {source} is not.")
         _check_columns(table, ["file", "subject"])
@@ -152,6 +151,20 @@ def read_table(
             table = table.drop(columns="label")
         table["events"] = None
     return table
+
+
+def _read_lines(source: Path) -> list[dict[str, str]]:
+    rows = []
+    for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append({name: _cell(value) for name, value in json.loads(line).items()})
+            except (json.JSONDecodeError, AttributeError):
+                raise ValueError(
+                    f"Every line of {source} should be an object in JSON, such as "
+                    f'{{"file": "a.edf", "subject": "01", "label": "rest"}}, but line {number} is {line!r}.'
+                ) from None
+    return rows
 
 
 def _refuse_other_separator(source: Path) -> None:

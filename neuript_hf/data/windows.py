@@ -144,7 +144,7 @@ def load_recordings(
             )
         except datasets.exceptions.DatasetGenerationError as error:
             # the cause names the recording; datasets' own error only says that generating the dataset failed
-            if isinstance(error.__cause__, ValueError):
+            if isinstance(error.__cause__, (ValueError, OSError)):
                 raise error.__cause__ from None
             raise
         if targets is not None and split == "train":

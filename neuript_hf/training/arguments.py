@@ -73,6 +73,22 @@ def parse_with_file(parser: HfArgumentParser, arguments: list[str]) -> tuple:
     return parser.parse_args_into_dataclasses(arguments)
 
 
+def read_json(option: str, text: str) -> dict:
+    """
+    The object in an option that takes JSON.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"--{option} should hold an object in JSON, such as '{{\"name\": 1}}', but holds {text!r}.")
+    return value
+
+
 def run_program(main: Callable[[], None], *arguments: type) -> int:
     """
     Runs a program whose options are the fields of the dataclasses `arguments`; 0, or 1 where it refuses to work, with
@@ -133,4 +149,12 @@ def refuse_other_loss(model: nn.Module, training: TrainingArguments, compute_los
         )
 
 
-__all__ = ["REFUSED", "parse_with_file", "refuse_other_loss", "refuse_unsupported", "run_program", "with_option_hint"]
+__all__ = [
+    "REFUSED",
+    "parse_with_file",
+    "read_json",
+    "refuse_other_loss",
+    "refuse_unsupported",
+    "run_program",
+    "with_option_hint",
+]

@@ -1,6 +1,5 @@
 """Fine-tuning, step by step: draw training windows, make a classifier, make a trainer."""
 
-import json
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -11,6 +10,7 @@ from ..configuration_neuript import NeurIPTConfig
 from ..data.targets import NUMBERS, Targets, standardisation
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTForSequenceClassification
+from .arguments import read_json
 from .optimization import layerwise_parameter_groups
 from .trainer import NeurIPTTrainer
 
@@ -92,7 +92,7 @@ def make_classifier(
     Raises:
         ValueError: as [`task_config`].
     """
-    given = json.loads(arguments.config)
+    given = read_json("config", arguments.config)
     fields = task_config(train, extractor, given.get("problem_type")) | given
     if arguments.model is None:
         return NeurIPTForSequenceClassification(getattr(NeurIPTConfig, arguments.size)(**fields))

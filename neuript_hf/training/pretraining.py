@@ -15,6 +15,7 @@ from ..configuration_neuript import NeurIPTConfig
 from ..data.augmentation import PreTrainingWindows, SimilarWindowsSampler
 from ..data.shards import stream_windows
 from ..modeling_neuript import NeurIPTForPreTraining
+from .arguments import read_json
 from .optimization import one_cycle_schedule
 from .spectral_target import spectral_statistics
 from .trainer import NeurIPTTrainer
@@ -67,7 +68,7 @@ class DataArguments:
         """The random changes, as [`PreTrainingWindows`] takes them."""
         return {
             "max_channels": self.max_channels,
-            "montages": json.loads(self.montages),
+            "montages": read_json("montages", self.montages),
             "seconds": self.seconds,
             "time_shift": self.time_shift,
             "amplitude_jitter": self.amplitude_jitter,
@@ -199,7 +200,7 @@ def make_model(
     start: StartArguments, spectral_target: bool, windows: PreTrainingWindows, seed: int
 ) -> NeurIPTForPreTraining:
     """Random weights of the given size, or a checkpoint, which keeps the scale of a spectral target that it has."""
-    fields = json.loads(start.config)
+    fields = read_json("config", start.config)
     config = None if start.weights is None else NeurIPTConfig.from_pretrained(start.weights)
     if spectral_target and (config is None or config.spectral_mean is None):
         fields |= measured_spectrum(windows, seed)
