@@ -147,6 +147,7 @@ def fill_gaps(demo: DemoArguments, model: NeurIPTForPreTraining, windows: Datase
 def finetune(
     demo: DemoArguments,
     model: NeurIPTForSequenceClassification,
+    extractor: NeurIPTFeatureExtractor,
     train: Dataset,
     validation: Dataset,
     unseen: Dataset,
@@ -177,6 +178,7 @@ def finetune(
             eval_strategy="epoch",
             save_strategy="no",
         ),
+        processing_class=extractor,
         train_dataset=train,
         eval_dataset=validation,
         compute_metrics=compute_metrics,
@@ -369,9 +371,11 @@ def main():
     trainers, scores = {}, {}
     seen = {"seen": seen_in_training(task, train, extractor), "fingerprints": fingerprints_in_training(task, train)}
     trainers[PRE_TRAINED], scores["frozen + fit"], scores[PRE_TRAINED] = finetune(
-        demo, model, train, validation, unseen, seen
+        demo, model, extractor, train, validation, unseen, seen
     )
-    trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(demo, scratch, train, validation, unseen, seen)
+    trainers[FROM_SCRATCH], _, scores[FROM_SCRATCH] = finetune(
+        demo, scratch, extractor, train, validation, unseen, seen
+    )
     scores["band power"] = baseline_scores("band_power", train, unseen, extractor)
     save_checkpoint(model, extractor, folder / "checkpoint")
     verify(folder / "checkpoint")
