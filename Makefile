@@ -30,7 +30,7 @@ demo: .venv/installed
 	$(BIN)/python examples/demo.py $(if $(DATA),--data $(DATA)) $(if $(MONTAGE),--montage $(MONTAGE))
 
 # Two files of tests at a time, each on one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The network is used once, for transformers' own tests of a model; without them they are skipped.
 test: .venv/installed

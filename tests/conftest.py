@@ -30,7 +30,12 @@ TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_nod
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `shared_data` need real recordings, which are not part of the repository."""
+    """
+    Tests marked `shared_data` need real recordings, which are not part of the repository. Files with slow tests come
+    first: at the end one of them would leave a process without work.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     reason = f"needs the project's data, expected beside the repository at ../{SHARED_DATA.parent.name}/data"
     for item in items:
         if item.get_closest_marker("shared_data") and not SHARED_DATA.is_dir():

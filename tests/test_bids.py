@@ -85,7 +85,7 @@ def test_time_marked_in_the_table_and_in_the_file(tmp_path):
         "events: 1 with neither trial_type nor value are called 'event'",
         "unit: V to microvolt",
     ]
-    assert "gap: at 20 s, nobody knows how long; no window reaches across it" in batch.report.steps
+    assert "gap: at 20 s, of unknown length, no window reaches across it" in batch.report.steps
     assert "marked as bad: 5 s (bad, BAD_file, BAD_table); 3 of 10 windows rejected" in batch.report.steps
 
 
