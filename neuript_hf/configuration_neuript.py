@@ -10,6 +10,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .connectivity import SAMPLING_RATE, connectivity_size
 from .link_safe_saving import LinkSafeSaving
 
 
@@ -113,9 +114,18 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             standardised, from the time averages of all scales.
         spectral_scale (`list[float]` or `None`): standard deviation of the same numbers; goes with `spectral_mean`.
         spectral_loss_weight (`float`): weight of that loss beside the reconstruction's.
-        time_course_bins (`int` or `None`): if given, pre-training also predicts the slow time course of short windows
+        time_course_bins (`int` or `None`): if given, pre-training also predicts the slow time course of a window
             from the time averages of all scales: the means of this number of bins of 8 samples from the start.
         time_course_loss_weight (`float`): weight of that loss beside the reconstruction's.
+        connectivity_bands (`list[list[int]]` or `None`): `[low, high)` of each band in whole hertz, 1 to 31. If given,
+            the model also computes each lobe's power in these bands, and the correlations within and between lobes
+            (`connectivity.py`), as `connectivity`.
+        connectivity_block (`bool`): whether the compact embedding reads these numbers, or only learns to predict them.
+        companding_a (`float` or `None`): the feature extractor's, to turn `input_values` back into microvolts for
+            these numbers; `None` = they are microvolts.
+        embedding_size (`int` or `None`): if given, the model has a compact embedding of this size, from which
+            pre-training predicts connectivity and time course; a classifier then reads it in place of `pooler_output`.
+        embedding_loss_weight (`float`): weight of that loss beside the reconstruction's.
 
     A field that does not exist is kept, as transformers does it, with a warning that names the nearest field.
 
@@ -183,6 +193,11 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     spectral_loss_weight: float | int = 1.0
     time_course_bins: int | None = None
     time_course_loss_weight: float | int = 1.0
+    connectivity_bands: list[list[int]] | tuple[tuple[int, int], ...] | None = None
+    connectivity_block: bool = True
+    companding_a: float | None = 0.25
+    embedding_size: int | None = None
+    embedding_loss_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
         if self.decoder_num_experts is None:
@@ -241,6 +256,29 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         if self.channel_groups is not None:
             return len(self.channel_groups)
         return {"mean": 1, "hemispheres": 2, "coronal": 5, "sagittal": 5}.get(self.pooling, self.num_lobes)
+
+    @property
+    def num_pooled_features(self) -> int:
+        """Size of `pooler_output`."""
+        return len(self.head_scales) * self.num_pooling_groups * self.hidden_size
+
+    @property
+    def num_connectivity_numbers(self) -> int:
+        """Size of `connectivity`."""
+        if self.connectivity_bands is None:
+            return 0
+        return connectivity_size(self.num_pooling_groups, len(self.connectivity_bands))
+
+    @property
+    def num_connectivity_features(self) -> int:
+        """How many of them the compact embedding reads."""
+        reads = self.embedding_size is not None and self.connectivity_block
+        return self.num_connectivity_numbers if reads else 0
+
+    @property
+    def num_head_features(self) -> int:
+        """What a classifier reads."""
+        return self.num_pooled_features if self.embedding_size is None else self.embedding_size
 
     @property
     def decoder_head_size(self) -> int:
@@ -361,6 +399,29 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         if self.time_course_bins is not None and self.time_course_bins < 2:
             raise ValueError(f"time_course_bins must be None or at least 2, but is {self.time_course_bins}.")
 
+    def validate_compact_embedding(self):
+        """Bands that the signal has, a companding that can be inverted, and something to predict from an embedding."""
+        highest = SAMPLING_RATE // 2 - 1
+        for band in self.connectivity_bands or ():
+            if len(band) != 2 or not 1 <= band[0] < band[1] <= highest:
+                raise ValueError(
+                    f"connectivity_bands must be pairs [low, high] in whole hertz with 1 <= low < high <= {highest}, "
+                    f"but one is {list(band)}."
+                )
+        if self.connectivity_bands is not None and not self.connectivity_bands:
+            raise ValueError("connectivity_bands must have a band, or be None.")
+        if self.companding_a is not None and math.e + math.log(max(self.companding_a, 1e-9)) <= 0:
+            raise ValueError(f"companding_a must be None or above exp(-e) = 0.066, but is {self.companding_a}.")
+        if self.embedding_size is None:
+            return
+        if self.embedding_size < 1:
+            raise ValueError(f"embedding_size must be None or at least 1, but is {self.embedding_size}.")
+        if self.connectivity_bands is None and self.time_course_bins is None:
+            raise ValueError(
+                "embedding_size needs something to predict in pre-training: set connectivity_bands, time_course_bins "
+                "or both."
+            )
+
     def validate_channel_groups(self):
         """Groups of channel numbers, none of them empty."""
         groups = self.channel_groups
@@ -381,6 +442,7 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             "prior_weight",
             "spectral_loss_weight",
             "time_course_loss_weight",
+            "embedding_loss_weight",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, but is {getattr(self, name)}.")

@@ -18,6 +18,7 @@ E experts, k kept experts, G pooling groups, n tokens. Hidden states are [B, C, 
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,16 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .auxiliary_targets import auxiliary_outputs, fill_linear, head_sizes, weighted_losses
+from .auxiliary_targets import (
+    auxiliary_outputs,
+    embedding_outputs,
+    embedding_targets_size,
+    fill_linear,
+    head_sizes,
+    weighted_losses,
+)
 from .configuration_neuript import NeurIPTConfig
+from .connectivity import Connectivity, connectivity, microvolts_of
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
 from .history import WeightsHistory, mark_drawn
 from .link_safe_saving import LinkSafeSaving
@@ -365,6 +374,39 @@ class NeurIPTReadout(nn.Linear):
     """A linear layer from hidden states to predictions; a class of its own for its small initial weights."""
 
 
+class NeurIPTCompactEmbedding(nn.Module):
+    """
+    A window in few numbers (`config.embedding_size`): one linear layer from the pooled vectors, each brought to the
+    same length, and the connectivity block.
+    """
+
+    def __init__(self, config: NeurIPTConfig):
+        super().__init__()
+        # without weights, so that a lobe without channels, all zeros, stays so
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, elementwise_affine=False)
+        self.proj = nn.Linear(config.num_pooled_features + config.num_connectivity_features, config.embedding_size)
+
+    def forward(self, pooled: Tensor, block: Connectivity | None) -> Tensor:
+        """Pooled vectors `[B, scales, G, d]` and the block -> `[B, embedding_size]`."""
+        features = self.norm(pooled).flatten(1)
+        if block is not None:
+            features = torch.cat((features, block.scaled.to(features.dtype)), dim=-1)
+        return self.proj(features)
+
+
+class NeurIPTEncoded(NamedTuple):
+    """
+    What the encoder makes of windows: all `scales [B, C, L, d]`, the `masks` at each of them, the experts' auxiliary
+    loss (in training), the tokens and codes, and the `signal [B, C, T]` as the model sees it, companded.
+    """
+
+    scales: list[Tensor]
+    masks: list[TokenMasks]
+    aux_loss: Tensor | float
+    embedded: NeurIPTEmbedded
+    signal: Tensor
+
+
 class NeurIPTPreTrainedModel(WeightsHistory, LinkSafeSaving, PreTrainedModel):
     """What the three models share: names, capabilities, initial weights and what is known of their history."""
 
@@ -383,7 +425,7 @@ class NeurIPTPreTrainedModel(WeightsHistory, LinkSafeSaving, PreTrainedModel):
     _supports_attention_backend = True
     # What remains of a checkpoint when another of the three models takes its encoder.
     _keys_to_ignore_on_load_unexpected = [
-        r"^(decoder|decoder_input|mask_token|spectral_head|course_head|classifier)\b"
+        r"^(decoder|decoder_input|mask_token|spectral_head|course_head|embedding_head|classifier)\b"
     ]
     _can_record_outputs = {
         "hidden_states": NeurIPTEncoderLayer,
@@ -452,6 +494,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         super().__init__(config)
         self.embeddings = NeurIPTEmbeddings(config)
         self.layers = nn.ModuleList([NeurIPTEncoderLayer(config, i) for i in range(config.num_hidden_layers)])
+        self.compact_embedding = None if config.embedding_size is None else NeurIPTCompactEmbedding(config)
         self.post_init()
 
     def encode(
@@ -462,8 +505,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         attention_mask: Tensor | None = None,
         hidden_positions: Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[list[Tensor], list[TokenMasks], Tensor | float, NeurIPTEmbedded]:
-        """All scales `[B, C, L, d]`, the masks at each of them, auxiliary loss (in training), tokens and codes."""
+    ) -> NeurIPTEncoded:
+        """All scales of the hidden states, and what is known of them; arguments as in `forward`."""
         if input_values.dim() != 3 or 0 in input_values.shape:
             raise ValueError(f"input_values must be [B, C, T], none of them 0, but are {list(input_values.shape)}.")
         batch, num_channels, num_samples = input_values.shape
@@ -506,7 +549,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             aux_loss = aux_loss + layer_loss
             scales.append(hidden_states)
             scale_masks.append(masks)
-        return scales, scale_masks, aux_loss, embedded
+        return NeurIPTEncoded(scales, scale_masks, aux_loss, embedded, input_values)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -533,29 +576,48 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
             ValueError: if shapes contradict each other, a window has no good channel or real sample (not
                 checked in a compiled model), or the positions or lobes that the configuration needs are not given.
         """
-        scales, masks, aux_loss, _ = self.encode(
+        encoded = self.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
+        groups = self.groups(encoded, lobe_mask, electrode_positions)
+        pooled = self.pool(encoded, groups)
+        block = self.connectivity(encoded.signal, encoded.masks[0], groups)
         return NeurIPTModelOutput(
-            last_hidden_state=scales[-1],
-            pooler_output=self.pool(scales, masks, lobe_mask, electrode_positions),
-            aux_loss=aux_loss if isinstance(aux_loss, Tensor) else None,
+            last_hidden_state=encoded.scales[-1],
+            pooler_output=None if pooled is None else pooled.flatten(1),
+            connectivity=None if block is None else block.numbers,
+            embedding=self.embed(pooled, block),
+            aux_loss=encoded.aux_loss if isinstance(encoded.aux_loss, Tensor) else None,
         )
 
-    def pool(
-        self,
-        scales: list[Tensor],
-        masks: list[TokenMasks],
-        lobe_mask: Tensor | None,
-        electrode_positions: Tensor | None,
+    def groups(
+        self, encoded: NeurIPTEncoded, lobe_mask: Tensor | None, electrode_positions: Tensor | None
     ) -> Tensor | None:
-        """The head's scales, group by group, side by side: `[B, scales * G * d]`; `None` without lobes to pool."""
-        groups = channel_groups(self.config, lobe_mask, electrode_positions, scales[0].shape[1], masks[0].channels)
+        """The groups of channels that are averaged, bool `[B or 1, C, G]`; `None` without lobes to pool."""
+        tokens, masks = encoded.scales[0], encoded.masks[0]
+        groups = channel_groups(self.config, lobe_mask, electrode_positions, tokens.shape[1], masks.channels)
+        return None if groups is None else groups.to(tokens.device, torch.bool)
+
+    def pool(self, encoded: NeurIPTEncoded, groups: Tensor | None) -> Tensor | None:
+        """The head's scales, group by group: `[B, scales, G, d]`."""
         if groups is None:
             return None
-        groups = groups.to(scales[0].device, torch.bool)
-        pooled = [lobe_pooling(scales[scale], groups, masks[scale]) for scale in self.config.head_scales]
-        return torch.stack(pooled, dim=1).flatten(1)
+        scales = self.config.head_scales
+        return torch.stack([lobe_pooling(encoded.scales[i], groups, encoded.masks[i]) for i in scales], dim=1)
+
+    def connectivity(self, signal: Tensor, masks: TokenMasks, groups: Tensor | None) -> Connectivity | None:
+        """Band power and connectivity of a companded signal `[B, C, T]`; `None` unless the configuration has bands."""
+        bands = self.config.connectivity_bands
+        if bands is None or groups is None:
+            return None
+        microvolts = microvolts_of(signal, self.config.companding_a)
+        return connectivity(microvolts, groups, bands, masks.channels, masks.segments)
+
+    def embed(self, pooled: Tensor | None, block: Connectivity | None) -> Tensor | None:
+        """The compact embedding `[B, embedding_size]`, of a model that has one."""
+        if self.compact_embedding is None or pooled is None:
+            return None
+        return self.compact_embedding(pooled, block if self.config.connectivity_block else None)
 
 
 # Pre-training (docs/model.md sections 7 and 8)
@@ -653,6 +715,8 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
         for name, targets in head_sizes(config).items():
             self.add_module(name, NeurIPTReadout(config.num_scales * config.hidden_size, targets))
+        if config.embedding_size is not None:
+            self.embedding_head = NeurIPTReadout(config.embedding_size, embedding_targets_size(config))
         self.post_init()
 
     @can_return_tuple
@@ -675,7 +739,7 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         As in the encoder, and:
 
         Args:
-            lobe_mask: part of every batch; nothing is pooled here.
+            lobe_mask: needed for a compact embedding; nothing else is pooled here.
             masked_positions (`torch.BoolTensor` of shape `(B, C, T)`): selected samples, where the loss looks; default
                 every real sample.
             labels (`torch.FloatTensor` of shape `(B, C, T)`): true values, companded.
@@ -685,10 +749,11 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         Raises:
             ValueError: as the encoder, and for spectral targets that the configuration does not ask for.
         """
-        scales, masks, encoder_loss, embedded = self.neuript.encode(
+        encoded = self.neuript.encode(
             input_values, electrode_positions, channel_mask, attention_mask, hidden_positions, **kwargs
         )
-        reconstruction, decoder_loss = self.decode(scales, masks, embedded, **kwargs)
+        scales, masks = encoded.scales, encoded.masks
+        reconstruction, decoder_loss = self.decode(scales, masks, encoded.embedded, **kwargs)
         if self.config.hidden_fill == "line":
             reconstruction = reconstruction + fill_linear(input_values, masks[0].visible(input_values))
 
@@ -708,7 +773,10 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 self.training,
             )
         auxiliary = auxiliary_outputs(self, scales, masks, labels, spectral_targets)
-        aux_loss = encoder_loss + decoder_loss  # 0.0 outside training
+        if self.config.embedding_size is not None:
+            groups = self.neuript.groups(encoded, lobe_mask, electrode_positions)
+            auxiliary |= embedding_outputs(self, encoded, groups, labels)
+        aux_loss = encoded.aux_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
         terms = [*losses.values(), *weighted_losses(self.config, auxiliary)]
         if terms and aux_loss is not None:
@@ -764,8 +832,7 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.neuript = NeurIPTModel(config)
-        features = len(config.head_scales) * config.num_pooling_groups * config.hidden_size
-        self.classifier = NeurIPTReadout(features, config.num_labels)
+        self.classifier = NeurIPTReadout(config.num_head_features, config.num_labels)
         self.post_init()
 
     @property
@@ -774,9 +841,29 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         The pooling groups that the head reads, bool `[G]`. Where no training window had a channel in a group, such as
         a lobe, a head that starts from a regression has weights of exactly 0 for it.
         """
-        weights = self.classifier.weight.detach()
-        weights = weights.unflatten(1, (-1, self.config.num_pooling_groups, self.config.hidden_size))
-        return (weights != 0).any(dim=3).any(dim=1).any(dim=0).cpu()
+        return (self._group_weights.detach() != 0).any(dim=3).any(dim=1).any(dim=0).cpu()
+
+    def blank_groups(self, groups: Tensor) -> None:
+        """Sets all weights that read the pooling groups `groups`, bool `[G]`, to 0."""
+        with torch.no_grad():
+            self._group_weights[:, :, groups.to(self.device)] = 0
+            if self.config.num_connectivity_features:
+                first, second = torch.triu_indices(len(groups), len(groups))
+                numbers = torch.cat((groups, groups[first] | groups[second]))
+                numbers = numbers.repeat_interleave(len(self.config.connectivity_bands))
+                self._reader.weight[:, self.config.num_pooled_features :][:, numbers.to(self.device)] = 0
+
+    @property
+    def _reader(self) -> nn.Linear:
+        """The layer that reads the pooled vector: the head, or the compact embedding that the head reads."""
+        compact_embedding = self.neuript.compact_embedding
+        return self.classifier if compact_embedding is None else compact_embedding.proj
+
+    @property
+    def _group_weights(self) -> Tensor:
+        """Its weights `[outputs, scales, G, d]`."""
+        weights = self._reader.weight[:, : self.config.num_pooled_features]
+        return weights.unflatten(1, (-1, self.config.num_pooling_groups, self.config.hidden_size))
 
     @can_return_tuple
     def forward(
@@ -803,12 +890,12 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
                 kind that the problem type cannot take.
         """
         outputs = self.neuript(input_values, electrode_positions, lobe_mask, channel_mask, attention_mask, **kwargs)
-        if outputs.pooler_output is None:
+        if outputs.features is None:
             raise ValueError(
                 "lobe_mask [B, C, num_lobes] is needed; take it from the feature extractor's output or from "
                 "extractor.channel_features(channel_names)."
             )
-        logits = self.classifier(outputs.pooler_output)
+        logits = self.classifier(outputs.features)
         if self.config.target_scale is not None:
             # in float32 also beside a head in half precision, which has too few digits for a number far from 0
             mean, scale = torch.tensor(

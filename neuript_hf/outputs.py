@@ -18,8 +18,11 @@ class NeurIPTModelOutput(ModelOutput):
 
     Args:
         last_hidden_state (`(B, C, L6, d)`): the coarsest scale.
-        pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector, the embedding to use. `None`
-            where the pooling needs a `lobe_mask` and none was given.
+        pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector. `None` where the pooling needs
+            a `lobe_mask` and none was given, as are the next two.
+        connectivity (`(B, (groups + pairs) * bands)`): log power of the groups in each band, then Fisher z of the
+            correlations within and between groups (`connectivity.py`), if the configuration has bands.
+        embedding (`(B, embedding_size)`): the compact embedding, if the configuration has one.
         hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
         attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L)
             of each layer, with `output_attentions=True` and eager attention.
@@ -29,10 +32,17 @@ class NeurIPTModelOutput(ModelOutput):
 
     last_hidden_state: torch.FloatTensor | None = None
     pooler_output: torch.FloatTensor | None = None
+    connectivity: torch.FloatTensor | None = None
+    embedding: torch.FloatTensor | None = None
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
     attentions: tuple[torch.FloatTensor, ...] | None = None
     router_logits: tuple[torch.FloatTensor, ...] | None = None
     aux_loss: torch.FloatTensor | None = None
+
+    @property
+    def features(self) -> torch.FloatTensor | None:
+        """The vector to use, which a classifier reads: `embedding` of a model that has one, else `pooler_output`."""
+        return self.pooler_output if self.embedding is None else self.embedding
 
 
 @dataclass
@@ -55,8 +65,8 @@ class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     """
     The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
     `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and if the configuration asks for these
-    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, and `time_course_loss` with `time_course_logits
-    (B, C, bins)`.
+    targets, `spectral_loss` with `spectral_logits (B, C, targets)`, `time_course_loss` with `time_course_logits
+    (B, C, bins)`, and `embedding_loss` with `embedding_logits (B, numbers)` and the `embedding` they are read from.
     """
 
     reconstruction_loss: torch.FloatTensor | None = None
@@ -64,6 +74,9 @@ class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     spectral_logits: torch.FloatTensor | None = None
     time_course_loss: torch.FloatTensor | None = None
     time_course_logits: torch.FloatTensor | None = None
+    embedding: torch.FloatTensor | None = None
+    embedding_loss: torch.FloatTensor | None = None
+    embedding_logits: torch.FloatTensor | None = None
 
     @property
     def reconstruction(self) -> torch.FloatTensor:

@@ -27,9 +27,17 @@ NO_FOLDS = (
 
 
 @torch.no_grad()
-def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16) -> np.ndarray:
+def pooled_features(
+    model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16, output: str = "embedding"
+) -> np.ndarray:
     """
-    The pooled vectors (`pooler_output`) of all windows from the frozen encoder, `[windows, features]`.
+    One vector for each window from the frozen encoder, `[windows, features]`: what a classifier head reads.
+
+    Args:
+        model: the encoder, or a model with one.
+        dataset: the windows.
+        batch_size: windows that go through the model together.
+        output: `"embedding"`, or `"pooler_output"`, which models without an embedding give in any case.
 
     Raises:
         ValueError: if the checkpoint had no weights for a part of the encoder.
@@ -42,9 +50,22 @@ def pooled_features(model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size:
     features = []
     for batch in tqdm(loader, desc="frozen features", leave=False):
         batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
-        features.append(encoder(**batch).pooler_output.float().cpu().numpy())
+        outputs = encoder(**batch)
+        features.append(outputs.get(output, outputs.pooler_output).float().cpu().numpy())
     model.train(training)
     return np.concatenate(features)
+
+
+def centred(features: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """
+    The features less the mean of each person's own windows, `[windows, features]`. No labels are needed, but windows
+    of all classes of each person are: where a person has one class, or far more windows of it, the class goes with the
+    mean.
+    """
+    _, person, counts = np.unique(subjects, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), features.shape[1]))
+    np.add.at(sums, person, features)
+    return features - (sums / counts[:, None])[person]
 
 
 def people_folds(
@@ -245,6 +266,7 @@ def start_head(model: NeurIPTForSequenceClassification, fit: Pipeline) -> None:
 
 __all__ = [
     "FITS",
+    "centred",
     "class_scores",
     "fewer_columns",
     "fit_logistic",

@@ -67,10 +67,8 @@ class BlankUnseenGroups(TrainerCallback):
         first = sorted({name: index for index, name in reversed(list(enumerate(names)))}.values())
         masks = windows.select_columns("lobe_mask").select(first)["lobe_mask"]
         seen = torch.stack([torch.as_tensor(np.asarray(mask)).bool().any(dim=0) for mask in masks]).any(dim=0)
-        weight, untrained = model.classifier.weight, model.untrained_weights
-        groups = (-1, len(seen), model.config.hidden_size)
-        with torch.no_grad():
-            weight.unflatten(1, groups)[:, :, ~seen.to(weight.device)] = 0
+        untrained = model.untrained_weights
+        model.blank_groups(~seen)
         model.keep_untrained(untrained)  # this was no training
 
 

@@ -36,7 +36,7 @@ logger = logging.get_logger(__name__)
 
 # After this many steps in a row without a finite gradient, training ends.
 MOST_STEPS_LEFT_OUT = 10
-LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "time_course_loss", "aux_loss")
+LOSS_PARTS = ("reconstruction_loss", "spectral_loss", "time_course_loss", "embedding_loss", "aux_loss")
 
 
 class _Means:
