@@ -1,5 +1,5 @@
 """
-What frozen features reveal about people the model has not seen: a checkpoint, random weights, and band power.
+What frozen features reveal about people the model has not seen, beside random weights and methods without a network.
 
     python research/evaluate_features.py --model hub/neuript-tiny --data manifest.csv --output results/tiny.json
     python research/evaluate_features.py --model runs/trial --data manifest.csv --folds 5 --output runs/trial.json
@@ -8,13 +8,26 @@ The first command fits on the people of `train` and scores those of `val` and `t
 chosen on them, and checkpoints that were trained on one of them are refused. The second command never opens their
 recordings: it leaves out people of `train` in turn. Settings of trainings are chosen by it.
 
-All methods get the same windows. Differences are paired: each draw of the bootstrap compares the methods on the same
-people. The result file holds the scores of every window and is rewritten after each task.
+All methods get the same windows and the same fit; where recordings have different channels, those that all have. The
+methods without a network are the log power of nine bands of every channel, and 120 numbers: log power of six bands by
+lobe, and the correlations between channels in these bands, mean within and between lobes.
+
+Every method is scored twice: as it comes, and centred (", centred"), that is, with each person's own mean over the
+windows taken off the features first. No label is used for that, but windows of all classes of the person are needed,
+so tasks in which a person has one class are not scored centred, and the means of centred scores are over the others.
+
+Tasks whose classes are within recordings, and tasks whose classes go with the file or the person, have means of their
+own. Tasks that no method tells, by folds over people of `train` (told_tasks.py), are reported and leave the means.
+
+Differences are paired: each draw of the bootstrap compares the methods on the same people. The result file holds the
+scores of every window and is rewritten after each task.
 """
 
 import copy
 import hashlib
-from collections import Counter
+import re
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,7 +39,7 @@ import pyarrow
 import torch
 from datasets import Dataset
 from sklearn.pipeline import Pipeline
-from tasks import TASKS, WITHIN_PERSON, manifest_task
+from tasks import KINDS, TASKS, WITHIN_PERSON, manifest_task, untold_tasks
 from transformers import AutoModel, HfArgumentParser, set_seed
 
 from neuript_hf import NeurIPTModel
@@ -35,15 +48,23 @@ from neuript_hf.checkpoints.tested_people import TestedPeople
 from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
 from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
-from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
-from neuript_hf.evaluation.linear_probe import FITS, class_scores, people_folds, pooled_features
+from neuript_hf.evaluation.baselines import band_power, connectivity_by_lobe, on_common_channels, signals_in_microvolt
+from neuript_hf.evaluation.linear_probe import FITS, centred, class_scores, people_folds, pooled_features
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, classification_scores, signed
 from neuript_hf.training.cpu import keep_memory
 
 
 # With fewer people an interval means little.
 FEW_PEOPLE = 6
-FEATURES = {"pooled": {}, "mean": {"pooling": "mean"}}
+# What the checkpoint is compared with, in the order of the tables.
+OTHERS = ("random", "band power", "connectivity")
+CENTRED = ", centred"
+# Output of the model, and fields of its configuration to set differently.
+FEATURES = {
+    "embedding": ("embedding", {}),
+    "pooled": ("pooler_output", {}),
+    "mean": ("pooler_output", {"pooling": "mean", "embedding_size": None}),
+}
 WINDOW_COLUMNS = ("input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask")
 
 
@@ -62,11 +83,15 @@ class EvaluationArguments:
         default="as_recorded",
         metadata={"help": "Name of a montage, as_recorded, or channel names and pairs separated by commas."},
     )
-    features: Literal["pooled", "mean"] = field(
-        default="pooled", metadata={"help": "pooled: as the checkpoint pools its scales; mean: over all channels."}
+    features: Literal["embedding", "pooled", "mean"] = field(
+        default="embedding",
+        metadata={
+            "help": "embedding: as pooled where the checkpoint has none; pooled: as the checkpoint pools its scales; "
+            "mean: over all channels."
+        },
     )
     fit: Literal["logistic", "ridge", "svm"] = field(
-        default="logistic", metadata={"help": "Classifier of the standardised features."}
+        default="ridge", metadata={"help": "Classifier of the standardised features, of all methods."}
     )
     # On people of `train` left out in turn, 1 to 3 were best for early weights, and better than choosing by folds.
     penalty: float = field(default=1.0, metadata={"help": "Its penalty, see evaluation.linear_probe.fit_logistic."})
@@ -78,9 +103,9 @@ class EvaluationArguments:
     )
     random_seeds: int = field(default=5, metadata={"help": "Number of models with random weights to compare with."})
     seed: int = field(default=0, metadata={"help": "Seed of the folds."})
-    batch_size: int = field(default=8, metadata={"help": "Windows that go through the model together."})
+    batch_size: int = field(default=16, metadata={"help": "Windows that go through the model together."})
     cache_dir: str = field(
-        default="runs/features", metadata={"help": "Folder that caches the features of random weights."}
+        default="runs/features", metadata={"help": "Folder that caches the features of the models."}
     )
     allow_seen_people: bool = field(
         default=False, metadata={"help": "Also score people the checkpoint was trained on; the result names them."}
@@ -89,33 +114,27 @@ class EvaluationArguments:
 
 class Embedder:
     """
-    Features of a frozen model, computed once for the same windows and cached in memory or in a folder.
+    Features of a frozen model, computed once for the same windows and cached in a folder.
 
     The key is made of the windows' content and of the features of the first ones, so that other weights or other code
     never get a wrong entry.
     """
 
-    def __init__(self, model: NeurIPTModel, batch_size: int, folder: str | None = None):
+    def __init__(self, model: NeurIPTModel, batch_size: int, folder: str | Path, output: str = "embedding"):
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.batch_size = batch_size
-        self.folder = Path(folder) if folder else None
-        self.known: dict[str, np.ndarray] = {}
+        self.options = {"batch_size": batch_size, "output": output}
+        self.folder = Path(folder)
 
     def __call__(self, windows: Dataset) -> np.ndarray:
-        first = pooled_features(self.model, windows.select(range(min(4, len(windows)))), self.batch_size)
-        key = hashlib.blake2b(content(windows) + first.tobytes(), digest_size=16).hexdigest()
-        if key in self.known:
-            return self.known[key]
-        file = self.folder / f"{key}.npy" if self.folder else None
-        if file is not None and file.is_file():
+        first = pooled_features(self.model, windows.select(range(min(4, len(windows)))), **self.options)
+        file = self.folder / hashlib.blake2b(content(windows) + first.tobytes(), digest_size=16).hexdigest()
+        file = file.with_suffix(".npy")
+        if file.is_file():
             return np.load(file)
-        features = pooled_features(self.model, windows, self.batch_size)
-        if file is None:
-            self.known[key] = features
-        else:
-            # several runs of a study may make the same features at the same time
-            with atomic_write(file) as partial_file:
-                np.save(partial_file, features)
+        features = pooled_features(self.model, windows, **self.options)
+        # several runs of a study may make the same features at the same time
+        with atomic_write(file) as partial_file:
+            np.save(partial_file, features)
         return features
 
 
@@ -168,36 +187,49 @@ def evaluate_task(
         train = scored = load_splits(task, extractor)["train"]
     else:
         train, scored, _ = load_task(task, extractor, arguments.seed)
+    (train, scored), left_out = on_common_channels(train, scored)
     labels = np.asarray(train["labels"])
-    people = np.asarray(train["subject"])
+    people = groups = np.asarray(train["subject"])
     if task.within_subject:  # the penalty is then chosen by folds over runs, or over windows of a single run
-        people = np.asarray(train["recording"])
-        people = people if len(set(people)) > 1 else np.arange(len(train))
-
-    def score(fit: Callable, fitted: np.ndarray, tested: Callable[[], np.ndarray]) -> np.ndarray:
-        if arguments.folds:
-            return held_out_scores(fit, fitted, labels, people, arguments.folds, arguments.seed)
-        return class_scores(fit(fitted, labels, people), tested())
-
+        groups = np.asarray(train["recording"])
+        groups = groups if len(set(groups)) > 1 else np.arange(len(train))
     penalty = None if arguments.choose_penalty else arguments.penalty
     head = partial(FITS[arguments.fit], seed=arguments.seed, penalty=penalty)
-    scores = {"checkpoint": score(head, checkpoint(train), lambda: checkpoint(scored))}
-    for seed, embed in enumerate(others):
-        scores[f"random {seed}"] = score(head, embed(train), lambda embed=embed: embed(scored))
-    scores["band power"] = score(
-        lambda signals, labels, _: band_power_baseline(extractor.sampling_rate).fit(signals, labels),
-        signals_in_microvolt(train, extractor),
-        lambda: signals_in_microvolt(scored, extractor),
-    )
+
+    def score(fitted: np.ndarray, tested: np.ndarray) -> np.ndarray:
+        if arguments.folds:
+            return held_out_scores(head, fitted, labels, groups, arguments.folds, arguments.seed)
+        return class_scores(head(fitted, labels, groups), tested)
+
+    methods = {
+        "checkpoint": checkpoint,
+        **{f"random {seed}": embed for seed, embed in enumerate(others)},
+        "band power": lambda windows: band_power(signals_in_microvolt(windows, extractor), extractor.sampling_rate),
+        "connectivity": lambda windows: connectivity_by_lobe(windows, extractor),
+    }
+    # where no person has two classes, centring takes the classes away
+    centring = any(len(set(labels[people == person])) > 1 for person in set(people))
+    scores = {}
+    for method, features in methods.items():
+        fitted = features(train)
+        tested = fitted if arguments.folds else features(scored)
+        scores[method] = score(fitted, tested)
+        if centring:
+            scores[method + CENTRED] = score(centred(fitted, people), centred(tested, np.asarray(scored["subject"])))
 
     accuracies = {name: AccuracyOverPeople.of(values, scored) for name, values in scores.items()}
-    if others:
-        accuracies["random"] = AccuracyOverPeople.mean([accuracies[f"random {seed}"] for seed in range(len(others))])
+    for way in ("", CENTRED) if centring else ("",):
+        if others:
+            draws = [accuracies[f"random {seed}{way}"] for seed in range(len(others))]
+            accuracies["random" + way] = AccuracyOverPeople.mean(draws)
     differences = {
-        name: accuracies["checkpoint"] - accuracies[name] for name in ("random", "band power") if name in accuracies
+        name: accuracies["checkpoint" + (CENTRED if name.endswith(CENTRED) else "")] - accuracies[name]
+        for name in (other + way for way in ("", CENTRED) for other in OTHERS)
+        if name in accuracies
     }
     return {
         "task": asdict(task),
+        "channels_left_out": left_out,
         "classes": train.features["labels"].names,
         "people": len(set(scored["subject"])),
         "windows": {"train": len(train), "scored": len(scored)},
@@ -236,63 +268,82 @@ def _short(values: np.ndarray) -> list[list[float]]:
     return [[float(f"{value:.4g}") for value in row] for row in values]
 
 
-def methods_of(tasks: dict[str, dict]) -> list[str]:
-    """The checkpoint and the methods it is compared with."""
-    return ["checkpoint", *next(iter(tasks.values()))["differences"]]
+def counted(tasks: dict[str, dict]) -> dict[str, dict]:
+    """The tasks whose means are taken: people who were not fitted to, and classes that some method tells."""
+    untold = untold_tasks()
+    return {name: task for name, task in tasks.items() if not task["task"]["within_subject"] and name not in untold}
 
 
-def unseen_tasks(tasks: dict[str, dict]) -> list[dict]:
-    """The results on people who were not fitted to."""
-    return [result for result in tasks.values() if not result["task"]["within_subject"]]
-
-
-def overall(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
-    """Means of each method and of the differences, over the tasks with unseen people."""
-    compared = unseen_tasks(tasks)
-    if not compared:
-        return {}
-    means = {
-        name: AccuracyOverPeople.mean([result["accuracies"][name] for result in compared])
-        for name in methods_of(tasks)
-    }
-    return means | {
-        f"minus {name}": AccuracyOverPeople.mean([result["differences"][name] for result in compared])
-        for name in compared[0]["differences"]
-    }
+def means_of(tasks: dict[str, dict]) -> dict[str, AccuracyOverPeople]:
+    """Means of each method and of the differences (`minus` a method), over the tasks that have it."""
+    values = defaultdict(list)
+    for task in tasks.values():
+        named = task["accuracies"] | {
+            f"minus {other}": difference for other, difference in task["differences"].items()
+        }
+        for name, value in named.items():
+            values[name].append(value)
+    return {name: AccuracyOverPeople.mean(parts) for name, parts in values.items()}
 
 
 def as_table(tasks: dict[str, dict]) -> str:
     """
-    Markdown: a line for each task, their mean, every person of tasks with few people, and whoever was scored without
-    being known as unseen.
+    Markdown, a table of the features as they come and one of the centred: a line for each task, the two kinds of task
+    apart, their means, every person of tasks with few people, and whoever was scored without being known as unseen.
     """
-    methods, means = methods_of(tasks), overall(tasks)
-    header = ["task", "people, windows", "chance", *methods, *(f"minus {name}" for name in methods[1:])]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    people = []
+    notes = []
     for name, result in tasks.items():
+        if result["channels_left_out"]:
+            notes.append(f"- {name}: without {', '.join(result['channels_left_out'])}, which not every recording has")
+        tested = result["tested_people"]
+        if result["people"] != len(tested["unseen"]) and not result["task"]["within_subject"]:
+            notes.append(f"- {name}: {tested['description']}")
+    parts = [_table(tasks, ""), "\n".join(notes)]
+    with_centred = {name: task for name, task in tasks.items() if f"checkpoint{CENTRED}" in task["accuracies"]}
+    if with_centred:
+        parts += ["Centred, each person's own mean over the windows taken off:", _table(with_centred, CENTRED)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _table(tasks: dict[str, dict], way: str) -> str:
+    """The table of one way to take the features: `""` or `CENTRED`."""
+    others = [name for name in OTHERS if name + way in next(iter(tasks.values()))["differences"]]
+    methods = ["checkpoint", *others]
+    header = ["task", "people, windows", "chance", *methods, *(f"minus {other}" for other in others)]
+    lines, people = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"], []
+    means = counted(tasks)
+
+    def add(name: str, result: dict) -> None:
         accuracies, few = result["accuracies"], result["people"] < FEW_PEOPLE
-        cells = [f"{name} (within person)" if result["task"]["within_subject"] else name]
-        cells += [f"{result['people']}, {result['windows']['scored']}", f"{1 / len(result['classes']):.3f}"]
+        cells = [name, f"{result['people']}, {result['windows']['scored']}", f"{1 / len(result['classes']):.3f}"]
         for method in methods:
-            seeds = [part.value for other, part in accuracies.items() if other.startswith(f"{method} ")]
+            seeds = [part.value for other, part in accuracies.items() if re.fullmatch(rf"{method} \d+{way}", other)]
             spread = f" ({min(seeds):.3f} to {max(seeds):.3f})" if seeds else ""
-            cells.append(f"{accuracies[method].value:.3f}{spread}")
-        cells += [_signed(result["differences"][method], interval=not few) for method in methods[1:]]
+            cells.append(f"{accuracies[method + way].value:.3f}{spread}")
+        cells += [_signed(result["differences"][other + way], interval=not few) for other in others]
         lines.append(f"| {' | '.join(cells)} |")
         if few:
             for person in accuracies["checkpoint"].by_person:
-                values = (f"{method} {accuracies[method].by_person[person]:.3f}" for method in methods)
+                values = (f"{method} {accuracies[method + way].by_person[person]:.3f}" for method in methods)
                 people.append(f"- {name}, {person}: {', '.join(values)}")
-    if means:
-        cells = [f"mean of {len(unseen_tasks(tasks))} tasks", "", ""]
-        cells += [f"{means[method].value:.3f}" for method in methods]
-        cells += [_signed(means[f"minus {method}"]) for method in methods[1:]]
-        lines.append(f"| {' | '.join(cells)} |")
+
+    def add_mean(title: str, averaged: dict[str, dict]) -> None:
+        if averaged:
+            values = means_of(averaged)
+            cells = [f"{title} of {len(averaged)} tasks", "", ""]
+            cells += [f"{values[method + way].value:.3f}" for method in methods]
+            cells += [_signed(values[f"minus {other}{way}"]) for other in others]
+            lines.append(f"| {' | '.join(cells)} |")
+
+    for kind, names in KINDS.items():
+        for name in (name for name in means if name in names):
+            add(name, tasks[name])
+        add_mean(f"mean, {kind},", {name: task for name, task in means.items() if name in names})
+    add_mean("mean", means)
     for name, result in tasks.items():
-        tested = result["tested_people"]
-        if result["people"] != len(tested["unseen"]) and not result["task"]["within_subject"]:
-            people.append(f"- {name}: {tested['description']}")
+        if name not in means:
+            reason = "within person" if result["task"]["within_subject"] else "no method tells, not in the means"
+            add(f"{name} ({reason})", result)
     return "\n".join([*lines, "", *people] if people else lines)
 
 
@@ -307,7 +358,11 @@ def as_json(tasks: dict[str, dict]) -> dict:
         return {name: part.to_dict() for name, part in parts.items()}
 
     return {
-        "overall": plain(overall(tasks)),
+        "overall": plain(means_of(counted(tasks))),
+        "kinds": {
+            kind: plain(means_of({name: task for name, task in counted(tasks).items() if name in names}))
+            for kind, names in KINDS.items()
+        },
         "tasks": {
             name: result | {"accuracies": plain(result["accuracies"]), "differences": plain(result["differences"])}
             for name, result in tasks.items()
@@ -332,13 +387,14 @@ def main():
     }
     seen = {} if arguments.folds else {name: refuse_seen(task, arguments.model) for name, task in tasks.items()}
 
-    fields = FEATURES[arguments.features]
+    output, fields = FEATURES[arguments.features]
     extractor = make_extractor(next(iter(tasks.values())), arguments.model)
     model = AutoModel.from_pretrained(arguments.model, dtype=torch.float32, num_lobes=extractor.num_lobes, **fields)
-    checkpoint, others = Embedder(model, arguments.batch_size), []
+    checkpoint, others = Embedder(model, arguments.batch_size, arguments.cache_dir, output), []
     for seed in range(arguments.random_seeds):
         set_seed(seed)
-        others.append(Embedder(NeurIPTModel(copy.deepcopy(model.config)), arguments.batch_size, arguments.cache_dir))
+        weights = NeurIPTModel(copy.deepcopy(model.config))
+        others.append(Embedder(weights, arguments.batch_size, arguments.cache_dir, output))
 
     about = {
         "weights": weights_of(arguments.model),
@@ -348,7 +404,9 @@ def main():
     }
     results = {}
     for name, task in tasks.items():
+        start = time.perf_counter()
         results[name] = evaluate_task(task, arguments, checkpoint, others) | {"seen_people": seen.get(name, [])}
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
         write_json(Path(arguments.output), about | {"table": as_table(results)} | as_json(results))
     print(as_table(results))
 

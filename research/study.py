@@ -29,6 +29,7 @@ from statistics import mean
 
 import matplotlib
 import yaml
+from tasks import untold_tasks
 from transformers import HfArgumentParser
 
 from neuript_hf.checkpoints.provenance import provenance
@@ -44,6 +45,8 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 PRETRAIN = Path(__file__).resolve().parents[1] / "examples" / "pretrain.py"
 EVALUATE = Path(__file__).resolve().with_name("evaluate_features.py")
 KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds", "probe_steps"}
+METHODS = ("checkpoint", "random", "band power", "connectivity")
+CENTRED = ", centred"  # each person's own mean taken off the features, see evaluate_features.py
 # Curves of the figure: losses on people held out from pre-training.
 CURVES = {
     "eval_reconstruction_loss": "squared error at hidden samples",
@@ -104,19 +107,20 @@ class Run:
         return self.weights(step) / f"folds_{fit}.json"
 
     def accuracies(self, fits: list[str], step: int | None = None) -> dict[str, dict[str, dict[str, dict]]]:
-        """By fit, task and method."""
-        evaluations = {fit: json.loads(self.evaluation(fit, step).read_text()) for fit in fits}
-        return {
-            fit: {
+        """By fit (as the features come, and centred), task and method; some tasks are not scored centred."""
+        found = {}
+        for fit, way in product(fits, ("", CENTRED)):
+            tasks = json.loads(self.evaluation(fit, step).read_text())["tasks"]
+            found[fit + way] = {
                 name: {
-                    method: accuracy
-                    for method, accuracy in task["accuracies"].items()
-                    if method in ("checkpoint", "random", "band power")
+                    method: task["accuracies"][method + way]
+                    for method in METHODS
+                    if method + way in task["accuracies"]
                 }
-                for name, task in evaluation["tasks"].items()
+                for name, task in tasks.items()
+                if "checkpoint" + way in task["accuracies"]
             }
-            for fit, evaluation in evaluations.items()
-        }
+        return found
 
     def result(self, fits: list[str], probe_steps: list[int]) -> dict:
         """The training, its losses, and accuracies by fit and task, at the end and at `probe_steps`."""
@@ -190,8 +194,9 @@ def finished_runs(file: Path, study: dict) -> dict[tuple[str, int], dict]:
 
 def table(results: list[dict], study: dict) -> str:
     """
-    Markdown, a line for each arm and fit: the final losses on held-out people, and the balanced accuracy of each task,
-    means over the seeds; for the mean over tasks also the lowest and the highest seed.
+    Markdown, a line for each arm and fit, as the features come and centred: the final losses on held-out people, and
+    the balanced accuracy of each task, means over the seeds; for the mean over tasks also the lowest and the highest
+    seed. Tasks that no method tells leave the mean.
     """
     header = ["arm", "seeds", "hours of EEG", "seconds", "gaps", "spectrum", "fit", *study["tasks"], "mean of tasks"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -204,9 +209,9 @@ def table(results: list[dict], study: dict) -> str:
         for name in CURVES:
             values = [entry[name] for entry in last if name in entry]
             start.append(f"{mean(values):.3f}" if values else "-")
-        for fit in study["fits"]:
-            for method in runs[0]["accuracies"][fit][study["tasks"][0]]:
-                if method == "band power" and arm != list(study["arms"])[-1]:
+        for fit, found in runs[0]["accuracies"].items():
+            for method in next(iter(found.values()), ()):
+                if method in ("band power", "connectivity") and arm != list(study["arms"])[-1]:
                     continue  # the same for all
                 cells = accuracies(runs, fit, study["tasks"], method)
                 name = arm if method == "checkpoint" else f"{method}, as {arm}" if method == "random" else method
@@ -217,10 +222,17 @@ def table(results: list[dict], study: dict) -> str:
 
 def accuracies(runs: list[dict], fit: str, tasks: list[str], method: str) -> list[str]:
     """The mean over the seeds for each task; then the mean over tasks with its lowest and highest seed."""
-    values = [[run["accuracies"][fit][task][method]["value"] for task in tasks] for run in runs]
-    means = [mean(row) for row in values]
+    values = [{name: task[method]["value"] for name, task in run["accuracies"][fit].items()} for run in runs]
+    cells = [f"{mean(row[name] for row in values):.3f}" if name in values[0] else "-" for name in tasks]
+    means = [mean_of_tasks(run["accuracies"][fit], method) for run in runs]
     spread = f" ({min(means):.3f} to {max(means):.3f})" if len(set(means)) > 1 else ""
-    return [*(f"{mean(column):.3f}" for column in zip(*values, strict=True)), f"{mean(means):.3f}{spread}"]
+    return [*cells, f"{mean(means):.3f}{spread}"]
+
+
+def mean_of_tasks(found: dict[str, dict[str, dict]], method: str = "checkpoint") -> float:
+    """Over the tasks that some method tells; over all where there is none of these."""
+    told = [name for name in found if name not in untold_tasks()]
+    return mean(found[name][method]["value"] for name in told or found)
 
 
 def draw(results: list[dict], study: dict) -> plt.Figure:
@@ -242,7 +254,7 @@ def draw(results: list[dict], study: dict) -> plt.Figure:
             parts = run["accuracies_on_the_way"] | {str(run["steps"]): run["accuracies"]}
             axes[-1].plot(
                 [int(step) / run["steps"] * run["seconds"] for step in parts],
-                [mean(task["checkpoint"]["value"] for task in part[fit].values()) for part in parts.values()],
+                [mean_of_tasks(part[fit]) for part in parts.values()],
                 marker=marker,
                 color=colours[run["arm"]],
                 label=label and f"{label}, {fit}",

@@ -1,4 +1,4 @@
-"""Frozen features beside random weights and band power: the protocol is kept, comparisons are paired over people."""
+"""Frozen features beside methods without a network: the protocol is kept, comparisons are paired over people."""
 
 import json
 import sys
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import tasks
+import told_tasks
 import torch
 from conftest import small_config
 from datasets import ClassLabel, Dataset, Features, List, Value
-from evaluate_features import Embedder, as_table, content, held_out_scores, overall
+from evaluate_features import Embedder, as_json, as_table, content, held_out_scores
 from sklearn.base import BaseEstimator, ClassifierMixin
 from summarise import compare
 from tasks import manifest_task
@@ -45,7 +46,8 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def evaluation(manifest, checkpoint, tmp_path, monkeypatch, capsys):
     """Runs the program on the simulated people; returns its result file, read, and what it printed."""
-    monkeypatch.setitem(tasks.TASKS, "hands", {"rows": [], "events": ["left_hand", "right_hand"]})
+    for names in (tasks.TASKS, tasks.WITHIN_RECORDINGS):
+        monkeypatch.setitem(names, "hands", {"rows": [], "events": ["left_hand", "right_hand"]})
 
     def evaluate(*options, data=manifest, model=checkpoint):
         command = ["--model", model, "--data", data, "--output", tmp_path / "result.json", "--tasks", "hands"]
@@ -76,27 +78,30 @@ def test_from_files_to_a_comparison(evaluation, manifest, tmp_path):
     labels = np.concatenate([person["labels"] for person in predictions])
     assert len(labels) == hands["windows"]["scored"] == sum(sum(p["recordings"].values()) for p in predictions)
     accuracy = {}
-    for method in ("checkpoint", "random 0", "random 1", "band power"):
+    methods = ("checkpoint", "random 0", "random 1", "band power", "connectivity")
+    for method in (*methods, *(f"{name}, centred" for name in methods)):
         scores = np.concatenate([np.transpose(person["scores"][method]) for person in predictions])
         accuracy[method] = hands["accuracies"][method]["value"]
         np.testing.assert_allclose(accuracy[method], balanced_accuracy(labels, scores))
         np.testing.assert_allclose(accuracy[method], hands["other_scores"][method]["balanced_accuracy"])
-    assert accuracy["random 0"] != accuracy["random 1"] and accuracy["band power"] > 0.6
+    assert accuracy["random 0"] != accuracy["random 1"]
+    assert accuracy["band power"] > 0.6 and accuracy["band power"] != accuracy["band power, centred"]
     random = (accuracy["random 0"] + accuracy["random 1"]) / 2
     np.testing.assert_allclose(hands["differences"]["random"]["value"], accuracy["checkpoint"] - random)
     np.testing.assert_allclose(
         result["overall"]["minus band power"]["value"], hands["differences"]["band power"]["value"]
     )
 
+    assert result["kinds"]["classes within recordings"] == result["overall"]
     assert {"command", "commit", "threads", "versions"} == set(result["provenance"])
     assert result["seeds"] == {"folds": 0, "random weights": [0, 1]} and len(result["weights"]["sha256"]) == 64
     assert f"| hands | 2, {len(labels)} | 0.500 | {accuracy['checkpoint']:.3f} |" in printed
     assert all(f"- hands, {person}: checkpoint " in printed for person in hands["predictions"])
 
-    # a second run finds the features of the random weights, and the result is the same
+    # a second run finds the features, and the result is the same
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "features").iterdir()}
     again, _ = evaluation()
-    assert again["tasks"] == result["tasks"] and len(kept) == 4
+    assert again["tasks"] == result["tasks"] and len(kept) == 6
     assert kept == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "features").iterdir()}
 
     table = compare([tmp_path / "result.json", tmp_path / "result.json"])
@@ -123,7 +128,7 @@ def test_folds_open_no_recording_of_validation_and_test_people(evaluation, manif
         evaluation("--folds", 3, "--tasks", "p300", "imagery")
 
 
-def test_people_whom_the_weights_have_seen_are_refused(evaluation, manifest, checkpoint, tmp_path):
+def test_people_whom_the_weights_have_seen_are_refused(evaluation, manifest, checkpoint, tmp_path, monkeypatch):
     (seen,) = people_of(manifest, "test")
     details = {"seconds": 60.0, "threads": 1, "machine": "a laptop", "commit": None, "command": "", "seeds": [0]}
     stage = TrainingStage("pre-training", [SeenDataset("x", 1, 9, 0.1)], [f"x/{seen}"], 7, 9, **details)
@@ -137,6 +142,9 @@ def test_people_whom_the_weights_have_seen_are_refused(evaluation, manifest, che
     assert "- hands: 1 unseen people, 1 people whom the weights have seen" in printed
     assert result["tasks"]["hands"]["seen_people"] == [f"x/{seen}"] and result["weights"]["steps"] == 7
     assert "random" not in result["tasks"]["hands"]["differences"]
+    with pytest.raises(ValueError, match="scores people of val and test, who decide nothing"):
+        monkeypatch.setattr(sys, "argv", ["told_tasks.py", "--folds", str(tmp_path / "result.json")])
+        told_tasks.main()
     (folder / "training.json").unlink()
     result, printed = evaluation("--random_seeds", 0, model=folder)
     assert result["weights"]["history"] == "unknown" and result["tasks"]["hands"]["tested_people"]["unseen"] == []
@@ -202,54 +210,87 @@ def test_windows_are_known_by_what_the_model_sees():
 def test_features_are_kept_for_the_same_weights_and_windows_only(tmp_path, monkeypatch):
     models = [NeurIPTModel(small_config()).eval() for _ in range(2)]
     data, others = windows(), windows(seed=1)
-    for folder in (None, tmp_path):
-        expected = [pooled_features(model, data) for model in models]
-        for model, features in zip(models, expected, strict=True):
-            embed = Embedder(model, 4, folder)
-            np.testing.assert_allclose(embed(data), features, atol=1e-5)
-            np.testing.assert_allclose(embed(others), pooled_features(model, others), atol=1e-5)
+    expected = [pooled_features(model, data) for model in models]
+    for model, features in zip(models, expected, strict=True):
+        embed = Embedder(model, 4, tmp_path)
+        np.testing.assert_allclose(embed(data), features, atol=1e-5)
+        np.testing.assert_allclose(embed(others), pooled_features(model, others), atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
     looked_at = []
-    monkeypatch.setattr(
-        evaluate_features, "pooled_features", lambda m, d, b: looked_at.append(len(d)) or pooled_features(m, d, b)
-    )
+
+    def look(model, windows, **options):
+        looked_at.append(len(windows))
+        return pooled_features(model, windows, **options)
+
+    monkeypatch.setattr(evaluate_features, "pooled_features", look)
     np.testing.assert_array_equal(Embedder(models[1], 4, tmp_path)(data), Embedder(models[1], 4, tmp_path)(data))
     assert looked_at == [4, 4]
     assert len(list(tmp_path.iterdir())) == 4 and not list(tmp_path.glob("*.part"))
 
 
 def result_of(accuracies, within=False):
-    differences = {"random": accuracies["checkpoint"] - accuracies["random"]}
+    ways = ("", ", centred") if "random, centred" in accuracies else ("",)
+    differences = {f"random{way}": accuracies[f"checkpoint{way}"] - accuracies[f"random{way}"] for way in ways}
     task = {"within_subject": within}
     people = list(accuracies["checkpoint"].by_person)
     count = {"people": len(people), "windows": {"train": 9, "scored": 160}}
+    count["channels_left_out"] = []
     count["tested_people"] = {"unseen": [] if within else people, "description": "8 people"}
     return {"task": task, "classes": ["a", "b"], "accuracies": accuracies, "differences": differences} | count
 
 
-def test_tasks_within_people_are_reported_apart():
+def test_kinds_of_tasks_have_means_of_their_own(monkeypatch, tmp_path):
+    """Tasks within people, and tasks that no method tells, are reported and leave the means."""
     rng, people = np.random.default_rng(0), [f"p{number}" for number in range(8)]
     one, two = (
         AccuracyOverPeople(value, dict.fromkeys(people, value), rng.normal(value, 0.05, 100)) for value in (0.7, 0.6)
     )
-    tasks = {
-        "better": result_of({"checkpoint": one, "random": two, "random 0": two, "random 1": two}),
-        "worse": result_of({"checkpoint": two, "random": one}),
+    write_json(tmp_path / "told.json", {"tasks": {"adhd": {"told": True}, "epilepsy": {"told": False}}})
+    monkeypatch.setattr(tasks, "TOLD", tmp_path / "told.json")
+    both = {"checkpoint": one, "random": two, "random 0": two, "random 1": two}
+    results = {
+        "adhd": result_of({"checkpoint": two, "random": one}),
+        "epilepsy": result_of({"checkpoint": one, "random": two}),
         "own runs": result_of({"checkpoint": one, "random": two}, within=True),
+        "eyes": result_of(both | {f"{name}, centred": part for name, part in both.items()}),
     }
-    means = overall(tasks)
-    assert means["minus random"].value == pytest.approx(0) and set(means) == {"checkpoint", "random", "minus random"}
-    assert overall({"own runs": tasks["own runs"]}) == {}
-    lines = as_table(tasks).splitlines()
+    plain = as_json(results)
+    means, kinds = plain["overall"], plain["kinds"]
+    assert means["minus random"]["value"] == pytest.approx(0) and means["checkpoint"]["value"] == pytest.approx(0.65)
+    assert means["checkpoint, centred"]["value"] == pytest.approx(0.7)  # of the one task that has it
+    assert [kind["minus random"]["value"] for kind in kinds.values()] == pytest.approx([0.1, -0.1])
+    assert as_json({"own runs": results["own runs"]})["overall"] == {}
+    lines = as_table(results).splitlines()
     assert lines[0] == "| task | people, windows | chance | checkpoint | random | minus random |"
     low, high = (one - two).interval
     spread = f"({two.value:.3f} to {two.value:.3f})"
     difference = f"{one.value - two.value:+.3f} ({low:+.3f} to {high:+.3f})"
-    assert lines[2] == f"| better | 8, 160 | 0.500 | {one.value:.3f} | {two.value:.3f} {spread} | {difference} |"
-    assert "own runs (within person)" in lines[4] and "mean of 2 tasks" in lines[5] and len(lines) == 6
-    tasks["better"]["tested_people"] = {"unseen": people[1:], "description": "7 unseen people, 1 people who were seen"}
-    assert as_table(tasks).splitlines()[6:] == ["", "- better: 7 unseen people, 1 people who were seen"]
+    assert lines[2] == f"| eyes | 8, 160 | 0.500 | {one.value:.3f} | {two.value:.3f} {spread} | {difference} |"
+    assert [line.split(" | ")[0] for line in lines[3:9]] == [
+        "| mean, classes within recordings, of 1 tasks",
+        "| adhd",
+        "| mean, classes between files or people, of 1 tasks",
+        "| mean of 2 tasks",
+        "| epilepsy (no method tells, not in the means)",
+        "| own runs (within person)",
+    ]
+    assert lines[14] == lines[2] and "mean of 1 tasks" in lines[16] and len(lines) == 17
+    results["adhd"]["tested_people"] = {"unseen": people[1:], "description": "7 unseen people, 1 people who were seen"}
+    results["eyes"]["channels_left_out"] = ["F1", "F2"]
+    notes = as_table(results).splitlines()[10:12]
+    assert notes[0] == "- adhd: 7 unseen people, 1 people who were seen"
+    assert notes[1] == "- eyes: without F1, F2, which not every recording has"
+
+
+def test_a_task_is_told_where_the_whole_interval_of_the_best_method_is_above_chance():
+    def task(**accuracies):
+        parts = {name: {"value": mean, "interval": [low, 1.0]} for name, (mean, low) in accuracies.items()}
+        return {"classes": ["a", "b"], "accuracies": parts}
+
+    assert told_tasks.told(task(checkpoint=(0.6, 0.51), random=(0.55, 0.4)))["told"]
+    assert not told_tasks.told(task(checkpoint=(0.6, 0.50), random=(0.55, 0.52)))["told"]
+    assert told_tasks.told(task(checkpoint=(0.6, 0.5), **{"random 1": (0.8, 0.7)}))["best"] == "checkpoint"
 
 
 @pytest.mark.shared_data

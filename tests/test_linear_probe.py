@@ -1,5 +1,7 @@
 """Frozen features, the fit over people, and the head that starts from it; classical baselines."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,10 @@ from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification
 from neuript_hf.evaluation.baselines import (
     band_power,
     band_power_baseline,
+    baseline_scores,
+    connectivity_by_lobe,
     make_baseline,
+    on_common_channels,
     signals_in_microvolt,
     tangent_space_baseline,
 )
@@ -20,6 +25,7 @@ from neuript_hf.evaluation.linear_probe import (
     FITS,
     PENALTIES,
     _scorable_folds,
+    centred,
     class_scores,
     fewer_columns,
     fit_logistic,
@@ -87,6 +93,16 @@ def test_fits_carry_over_to_people_left_out(method):
             decisions[check] = class_scores(head, features[check]).argmax(axis=1)
         accuracies[name] = (decisions == labels).mean()
     assert accuracies["class"] > 0.85 and accuracies["person"] < 0.7
+
+
+def test_centring_takes_off_each_persons_own_mean():
+    """What is the person's alone is gone, what is the class's stays, and nobody changes anybody else."""
+    person_code, _, labels, subjects = coded_features()
+    features = labels[:, None] + 100.0 * subjects[:, None] + person_code[:, :2]
+    taken = centred(features, subjects)
+    np.testing.assert_allclose([taken[subjects == person].mean(axis=0) for person in range(8)], 0, atol=1e-9)
+    np.testing.assert_allclose(taken[subjects == 3], centred(features[subjects == 3], np.zeros(20)))
+    np.testing.assert_allclose(np.diff(taken[:2], axis=0), np.diff(features[:2], axis=0))
 
 
 def test_folds_keep_people_together_and_check_everybody_once():
@@ -177,10 +193,11 @@ def test_folds_of_few_people_with_one_class_each(people):
 def test_band_power_of_sines():
     """A sine of amplitude a has power a^2 / 2, in its own band alone."""
     time = np.arange(256) / 64
-    sines = np.stack([20 * np.sin(2 * np.pi * frequency * time) for frequency in (2.5, 6, 10, 20)])[None]
-    features = band_power(sines, 64).reshape(4, 4)
-    np.testing.assert_allclose(np.diag(features), np.log(200), atol=0.15)
-    assert (features.argmax(axis=1) == np.arange(4)).all()
+    frequencies = (2.5, 5, 7, 9, 11, 13.5, 17.5, 22.5, 27.5)
+    sines = np.stack([20 * np.sin(2 * np.pi * frequency * time) for frequency in frequencies])[None]
+    features = band_power(sines, 64).reshape(9, 9)
+    np.testing.assert_allclose(np.diag(features), np.log(200), atol=0.25)
+    assert (features.argmax(axis=1) == np.arange(9)).all()
     assert np.isfinite(band_power(np.zeros((1, 2, 256)), 64)).all()
 
 
@@ -208,3 +225,39 @@ def test_baselines_get_microvolts():
     mixed = Dataset.from_list([{"input_values": [[0.0] * 4]}, {"input_values": [[0.0] * 5]}])
     with pytest.raises(ValueError, match="windows of one shape"):
         signals_in_microvolt(mixed, extractor)
+
+
+def recordings(*channels):
+    """Two windows of each recording; every value of a channel is the number in its name."""
+    rows = []
+    for number, names in enumerate(channels):
+        for window in range(2):
+            rows.append(
+                {
+                    "input_values": [[float(name[1:])] * 128 for name in names],
+                    "lobe_mask": [[name[1:] == "1", name[1:] != "1"] for name in names],
+                    "channel_mask": [True] * len(names),
+                    "attention_mask": [True] * 128,
+                    "recording": f"{'-'.join(names)}-{number}",
+                    "subject": f"p{number}",
+                    "report": json.dumps({"channels": [{"name": name} for name in names]}) if window == 0 else "",
+                    "labels": window,
+                }
+            )
+    return Dataset.from_list(rows).cast_column("labels", ClassLabel(num_classes=2))
+
+
+def test_methods_get_the_channels_that_all_recordings_have():
+    train, unseen = recordings(["E1", "E2", "E3"], ["E1", "E2", "E3"]), recordings(["E3", "E4", "E1"])
+    (fitted, scored), left_out = on_common_channels(train, unseen)
+    for part in (fitted, scored):
+        assert all(np.array(window)[:, 0].tolist() == [1, 3] for window in part["input_values"])
+        assert all(mask == [[True, False], [False, True]] for mask in part["lobe_mask"])
+    assert left_out == ["E2", "E4"] and fitted["labels"] == train["labels"]
+    assert connectivity_by_lobe(scored, NeurIPTFeatureExtractor()).shape == (2, (2 + 3) * 6)
+    assert baseline_scores("band_power", train, unseen, NeurIPTFeatureExtractor())["channels_left_out"] == left_out
+    assert on_common_channels(train) == ([train], [])
+    with pytest.raises(ValueError, match="names of those of 1 recordings, e.g. E1-0, are not known"):
+        on_common_channels(recordings(["E1"], ["E1", "E2"], ["E1"]).select([1, 2, 3, 4]))
+    with pytest.raises(ValueError, match="channels that all recordings have, but there are none"):
+        on_common_channels(recordings(["E1"], ["E2"]))

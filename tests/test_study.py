@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import study as study_program
 import yaml
 from conftest import ROOT, run_python
 from study import Run, finished_runs, read_study, runs_of
@@ -66,6 +67,28 @@ def test_only_results_of_the_same_study_are_kept(tmp_path):
         assert finished_runs(file, study | change) == {}
 
 
+def test_the_table_has_means_of_the_tasks_that_are_told(monkeypatch):
+    monkeypatch.setattr(study_program, "untold_tasks", lambda: {"anxiety"})
+
+    def found(**values):
+        return {task: {"checkpoint": {"value": value}} for task, value in values.items()}
+
+    runs = [
+        {
+            **{"arm": "plain", "hours": 1, "seconds": 2, "curves": [{}]},
+            "accuracies": {
+                "ridge": found(eyes=0.6 + seed / 10, adhd=0.8, anxiety=0.1),
+                "ridge, centred": found(eyes=0.9, anxiety=0.1),
+            },
+        }
+        for seed in (0, 1)
+    ]
+    content = {"arms": {"plain": {}}, "fits": ["ridge"], "tasks": ["eyes", "adhd", "anxiety"]}
+    lines = study_program.table(runs, content).splitlines()
+    assert lines[2].endswith("| ridge | 0.650 | 0.800 | 0.100 | 0.725 (0.700 to 0.750) |")
+    assert lines[3].endswith("| ridge, centred | 0.900 | - | 0.100 | 0.900 |")
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Simulated people stand for a task of the manifest, with one class for each recording; two arms."""
@@ -115,7 +138,9 @@ def test_from_a_file_to_results(study, tmp_path):
         assert ("eval_spectral_loss" in result["curves"][-1]) == (result["arm"] == "spectrum")
         (on_the_way,) = result["accuracies_on_the_way"].values()
         for accuracies in (result["accuracies"], on_the_way):
-            assert set(accuracies["ridge"]["arithmetic"]) == {"checkpoint", "random", "band power"}
+            methods = {"checkpoint", "random", "band power", "connectivity"}
+            assert set(accuracies["ridge"]["arithmetic"]) == methods
+            assert accuracies["ridge, centred"] == {}  # each person has one class
 
     # runs that are done are not done again, where the results are lost
     trained = written()
