@@ -106,14 +106,15 @@ def make_trainer(
     return trainer
 
 
-def main():
-    data, objective, start, watch, training = parse_arguments(sys.argv[1:])
-    refuse_apart(training)
-    resume = training.resume_from_checkpoint
-    if resume == "true" and (Path(training.output_dir) / GOLDEN_NAME).exists():
-        print(f"{training.output_dir} is finished and stays as it is. To train on, start again with --weights.")
-        return
-    trainer = make_trainer(data, objective, start, watch, training)
+def describe(
+    trainer: PreTrainer,
+    data: DataArguments,
+    objective: ObjectiveArguments,
+    start: StartArguments,
+    watch: MonitorArguments,
+    training: TrainingArguments,
+) -> None:
+    """Tells the trainer's recorder what the training is, for `training.json`."""
     origins = {}
     if data.sources is not None:
         origins = pd.read_csv(data.sources).groupby("set")[["licence", "source"]].first().to_dict("index")
@@ -128,6 +129,17 @@ def main():
         | {"windows_in_a_batch": batch},
         fingerprints=fingerprints_in_shards(data.data),
     )
+
+
+def main():
+    data, objective, start, watch, training = parse_arguments(sys.argv[1:])
+    refuse_apart(training)
+    resume = training.resume_from_checkpoint
+    if resume == "true" and (Path(training.output_dir) / GOLDEN_NAME).exists():
+        print(f"{training.output_dir} is finished and stays as it is. To train on, start again with --weights.")
+        return
+    trainer = make_trainer(data, objective, start, watch, training)
+    describe(trainer, data, objective, start, watch, training)
     trainer.train(resume_from_checkpoint=last_checkpoint(training.output_dir) if resume == "true" else resume)
 
     trainer.save_model()  # gathers sharded weights
