@@ -4,8 +4,9 @@ Embeddings of a recording, or of all recordings in a folder: a table with one ro
     python examples/embed.py --recordings recording.edf --output embeddings.parquet
     python examples/embed.py --recordings folder --model hub/neuript-small --output embeddings.parquet
 
-The columns are `recording`, `onset` and `duration` (seconds) and `embedding` (`pooler_output`). Vectors have the same
-length for every montage, so recordings with different channels fit into one table.
+The columns are `recording`, `onset` and `duration` (seconds) and `embedding`: the compact embedding of a model that
+has one, else the lobe-pooled vector. Vectors have the same length for every montage, so recordings with different
+channels fit into one table.
 """
 
 from dataclasses import dataclass, field

@@ -4,10 +4,10 @@ Exports a checkpoint to ONNX, to run it without torch, and checks the file again
     python examples/export_onnx.py --model runs/hands --output hands.onnx
     python examples/export_onnx.py --model runs/hands --output hands.onnx --int8
 
-The outputs are the `logits` of a classifier, or the `last_hidden_state` and `pooler_output` of any other checkpoint's
-encoder. The number of windows is free; the numbers of channels and samples are fixed, by default those of the
-checkpoint's feature extractor, or 19 electrodes of the 10-20 system if it takes channels as recorded. The file has no
-masks: windows must not be padded.
+The outputs are the `logits` of a classifier, or those of any other checkpoint's encoder: `last_hidden_state`,
+`pooler_output` and, where the model has them, `connectivity` and the compact `embedding`. The number of windows is
+free; the numbers of channels and samples are fixed, by default those of the checkpoint's feature extractor, or 19
+electrodes of the 10-20 system if it takes channels as recorded. The file has no masks: windows must not be padded.
 """
 
 from dataclasses import dataclass, field
@@ -62,7 +62,14 @@ class ByPlace(nn.Module):
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
-    return ["last_hidden_state", "pooler_output"] if isinstance(model, NeurIPTModel) else ["logits"]
+    if not isinstance(model, NeurIPTModel):
+        return ["logits"]
+    names = ["last_hidden_state", "pooler_output"]
+    if model.config.connectivity_bands is not None:
+        names.append("connectivity")
+    if model.config.embedding_size is not None:
+        names.append("embedding")
+    return names
 
 
 def load(folder: str) -> PreTrainedModel:

@@ -52,9 +52,11 @@ def main():
 
     fields = {"num_lobes": extractor.num_lobes} | read_json("config", probe.config)
     if probe.model is None:
+        fields = {"companding_a": extractor.model_companding_a} | fields
         model = NeurIPTModel(getattr(NeurIPTConfig, probe.size)(**fields))
     else:
         model = AutoModel.from_pretrained(probe.model, **fields)
+    extractor.refuse_other_windows(model.config)
     fit = fit_targets(pooled_features(model, train), train, probe.seed, probe.penalty)
 
     scores = scores_of(class_scores(fit, pooled_features(model, scored)), scored)

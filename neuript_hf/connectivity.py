@@ -1,5 +1,5 @@
 """
-Band power and connectivity of a window by lobe, without weights (docs/model.md section 9).
+Band power and connectivity of a window by lobe, without weights (docs/model.md section 19).
 
 A short-time Fourier transform, as a convolution with windowed waves of 1, 2, ... Hz, gives the cross-spectra of all
 channels. In a band, their real part over the root of both powers is the correlation of the two filtered signals. Log
@@ -102,7 +102,7 @@ def connectivity(
         channels: real and good channels, bool `[B, C]`, `None` = all; others do not count.
         samples: real samples, bool `[B, T]`, `None` = all; padding is on the right.
     """
-    groups = groups.expand(len(microvolts), -1, -1)
+    groups = groups.expand(microvolts.shape[0], -1, -1)
     if channels is not None:
         groups = groups & channels[..., None]
     with _full_precision(microvolts.device):

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from transformers import BatchFeature, FeatureExtractionMixin
+from transformers import BatchFeature, FeatureExtractionMixin, PreTrainedConfig
 
 from .channel_names import net_name, resolve_channels
 from .channels import ChannelPlan, ChannelReport, canonical_names, plan_channels, unique_names
 from .configuration_neuript import warn_of_unknown
+from .connectivity import SAMPLING_RATE
 from .digitization import electrodes_by_position
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, grid_positions, lobe_membership, positions_of
 from .filtering import Resampler, high_pass, high_pass_seconds, notch
@@ -188,6 +189,36 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     def num_lobes(self) -> int:
         """Columns of `lobe_mask`."""
         return len(MONTAGE_LOBES[self.montage]) if self._montage_name in MONTAGE_LOBES else len(LOBES)
+
+    @property
+    def model_companding_a(self) -> float | None:
+        """What a model's `companding_a` must be: A of the A-law, or `None` for windows in microvolts."""
+        return None if self.companding is None else self.companding_a
+
+    def refuse_other_windows(self, config: PreTrainedConfig | None) -> None:
+        """
+        A model with `connectivity_bands` turns its input back into microvolts at 64 Hz. From windows with another
+        companding or rate it would compute wrong numbers without a word.
+
+        Args:
+            config: the model's configuration. Models without bands take windows of any companding and rate.
+
+        Raises:
+            ValueError: if companding or sampling rate are not those that the model expects.
+        """
+        if getattr(config, "connectivity_bands", None) is None:
+            return
+        for name, made, expected in (
+            ("companding_a", self.model_companding_a, config.companding_a),
+            ("sampling_rate", self.sampling_rate, SAMPLING_RATE),
+        ):
+            if made != expected:
+                raise ValueError(
+                    f"The model (connectivity_bands) expects windows with {name}={expected} (companding_a=None: no "
+                    f"companding), but the feature extractor makes them with {name}={made}. Use the feature extractor "
+                    "that belongs to the checkpoint; for a new model set companding_a of its configuration to the "
+                    "extractor's."
+                )
 
     @property
     def _montage_name(self) -> str | None:

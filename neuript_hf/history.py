@@ -100,8 +100,12 @@ class WeightsHistory:
 
     def keep_untrained(self, names: Iterable[str]) -> None:
         """Says that of this model's [`untrained_weights`] these still are untrained, as they are now."""
-        now = self._checksums()
-        self._untrained = self._untrained | {name: now[name] for name in names if name in self._untrained}
+        names = set(names)
+        for prefix, part in self.named_modules():
+            if isinstance(part, WeightsHistory) and part._untrained:
+                now = part._checksums()
+                kept = [name for name in part._untrained if (f"{prefix}.{name}" if prefix else name) in names]
+                part._untrained = part._untrained | {name: now[name] for name in kept}
 
     def refuse_untrained(self) -> None:
         """
@@ -111,12 +115,20 @@ class WeightsHistory:
         """
         if names := self.untrained_weights:
             few = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            expected = (
+                "Expected a checkpoint that was trained for this task. Train this one first, with `python "
+                "examples/finetune.py --model CHECKPOINT --data manifest.csv --output_dir FOLDER` or with "
+                "NeurIPTTrainer, and load what was saved; or use the eeg-embedding pipeline, which needs no head."
+            )
+            if self.base_model.untrained_weights:
+                expected = (
+                    "Expected a checkpoint with a whole encoder. Load it with the configuration that it was saved "
+                    "with (embedding_size=None if it has no compact embedding), or train it first, with `python "
+                    "examples/pretrain.py SETTINGS --weights CHECKPOINT`."
+                )
             raise ValueError(
                 f"The checkpoint {self.name_or_path or self.config.name_or_path} has no trained weights for {few} of "
-                f"{type(self).__name__}: they are random, and so would be the answers. Expected a checkpoint that was "
-                "trained for this task. Train this one first, with `python examples/finetune.py --model "
-                "CHECKPOINT --data manifest.csv --output_dir FOLDER` or with NeurIPTTrainer, and load what was saved; "
-                "or use the eeg-embedding pipeline, which needs no head."
+                f"{type(self).__name__}: they are random, and so would be the answers. {expected}"
             )
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any):

@@ -610,6 +610,8 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         bands = self.config.connectivity_bands
         if bands is None or groups is None:
             return None
+        if (valid := masks.valid()) is not None:  # large numbers in padding or bad channels would become infinite
+            signal = signal.masked_fill(~valid, 0.0)
         microvolts = microvolts_of(signal, self.config.companding_a)
         return connectivity(microvolts, groups, bands, masks.channels, masks.segments)
 

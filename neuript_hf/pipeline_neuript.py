@@ -46,8 +46,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
       least 0.5, and the scores of all,
     - `{"onset", "duration", "values"}` for regression: the name of each number, and the number;
 
-    with `"eeg-embedding"` it is `{"onset", "duration", "embedding"}` (the lobe-pooled vector, `pooler_output`). Onset
-    and duration are in seconds. `pandas.DataFrame(rows)` makes a table of them.
+    with `"eeg-embedding"` it is `{"onset", "duration", "embedding"}`: the compact embedding of a model that has one,
+    else the lobe-pooled vector, `pooler_output`. Onset and duration are in seconds. `pandas.DataFrame(rows)` makes a
+    table of them.
 
     Recordings are read in blocks, so memory does not grow with their length. The windows are the same as of the whole
     recording, but channels are judged good or bad block by block. After a call there are
@@ -64,7 +65,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         >>> rows = pipe("recording.edf")
 
     Raises:
-        ValueError: for a model that is not for the task, or whose head was never trained.
+        ValueError: for a model that is not for the task, whose head or embedding was never trained, or that expects
+            other windows than the feature extractor makes.
     """
 
     _load_processor = False
@@ -76,6 +78,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         super().__init__(*args, **kwargs)
         self.reports: list = []
         self.failures: list[dict] = []
+        self.feature_extractor.refuse_other_windows(self._bare_model.config)
         if self.task != "eeg-embedding" and type(self._bare_model).__name__ in HEADLESS:
             raise ValueError(
                 f"{type(self._bare_model).__name__} has no head for windows. Take a checkpoint that was trained for a "
@@ -302,7 +305,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         about = ("is_last", "name", "onset", "duration", "report")
         window = {name: model_inputs.pop(name) for name in about}
         if self.task == "eeg-embedding":
-            name, answers = "embedding", self._bare_model.base_model(**model_inputs).pooler_output
+            name, answers = "embedding", self._bare_model.base_model(**model_inputs).features
         else:
             name, answers = "logits", self._logits(self._bare_model(**model_inputs), len(window["onset"]))
         if not answers.isfinite().all():

@@ -65,6 +65,10 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", look_up_locally)
 
 
+# Fields of a model with connectivity and a compact embedding.
+COMPACT = {"connectivity_bands": [[4, 8], [8, 13]], "embedding_size": 8}
+
+
 def small_config(**kwargs) -> NeurIPTConfig:
     """Every part of the model at a size that runs in milliseconds, experts in every second layer."""
     sizes = {

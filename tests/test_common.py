@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 import torch
 import transformers
-from conftest import make_batch, small_config
+from conftest import COMPACT, make_batch, small_config
 from fetch_common_tests import CACHE
 from torch import nn
 from transformers import AutoModelForSequenceClassification, initialization
@@ -72,7 +72,7 @@ class NeurIPTModelTester:
 
     def get_config(self) -> NeurIPTConfig:
         # two layers, as the common tests demand; the second merges segments and has experts
-        return small_config(num_hidden_layers=2, merge_sizes=[1, 4], num_experts=[0, 3])
+        return small_config(num_hidden_layers=2, merge_sizes=[1, 4], num_experts=[0, 3], **COMPACT)
 
     def prepare_config_and_inputs_for_common(self) -> tuple[NeurIPTConfig, dict[str, torch.Tensor]]:
         return self.get_config(), make_batch(windows=self.batch_size, samples=self.seq_length)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import (
+    COMPACT,
     ROOT,
     TWO_PROCESSES,
     exact,
@@ -264,7 +265,7 @@ def test_autocast_to_bfloat16(model_class):
 @pytest.mark.slow
 @pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTModel])
 def test_exported_program_takes_any_number_of_windows_and_channels(model_class):
-    model = model_class(shallow_config()).eval()
+    model = model_class(shallow_config(**COMPACT)).eval()
     batch = make_batch()
     windows, channels = torch.export.Dim("windows", min=1, max=1024), torch.export.Dim("channels", min=2, max=256)
     shapes = {name: {0: windows, 1: channels} for name in batch}
@@ -272,7 +273,7 @@ def test_exported_program_takes_any_number_of_windows_and_channels(model_class):
     for sizes in ((1, 5), (4, 2), (2, 70)):
         other = make_batch(*sizes)
         found, expected = program.module()(**other), model(**other)
-        name = "logits" if model_class is NeurIPTForSequenceClassification else "pooler_output"
+        name = "logits" if model_class is NeurIPTForSequenceClassification else "embedding"
         torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
 
 
@@ -287,7 +288,7 @@ def saved_models(tmp_path_factory) -> dict[str, Path]:
     for name, model_class, fields in (
         ("classifier", NeurIPTForSequenceClassification, {}),
         ("regression", NeurIPTForSequenceClassification, ages),
-        ("encoder", NeurIPTModel, {}),
+        ("encoder", NeurIPTModel, COMPACT),
     ):
         folders[name] = tmp_path_factory.mktemp(name)
         model_class(shallow_config(**fields)).save_pretrained(folders[name])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_batch, masked_batch, small_config, write_recording
+from conftest import COMPACT, make_batch, masked_batch, small_config, write_recording
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from test_hub import FakeHub
@@ -531,9 +531,10 @@ def test_an_encoder_with_holes_embeds_nothing(recorded):
         run(signal(["C3"]), channel_names=["C3"], **TOLD)
 
 
-def test_lobes_that_no_training_window_had(tmp_path):
+@pytest.mark.parametrize("fields", [{}, COMPACT])
+def test_lobes_that_no_training_window_had(fields, tmp_path):
     """A new head has no weights for them: what lies there is named, and alone it is refused."""
-    model = NeurIPTForSequenceClassification(small_config(**CONFIG))
+    model = NeurIPTForSequenceClassification(small_config(**CONFIG, **fields))
     data = windows(names=("F3", "F4", "O1", "O2"), recording="r")
     trainer(model, tmp_path, data, save_strategy="no").train()
     assert model.groups_read.tolist() == [True, False, True, False, False]

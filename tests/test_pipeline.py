@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, make_epochs, make_raw, small_config, write_recording
+from conftest import COMPACT, ROOT, make_epochs, make_raw, small_config, write_recording
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from transformers import pipeline, set_seed
@@ -257,16 +257,22 @@ def test_rejected_windows_are_reported_once(classify, raw, block_seconds):
         assert step.endswith("1 of 23 windows rejected")
 
 
-@pytest.mark.parametrize("model_class", [NeurIPTForSequenceClassification, NeurIPTForPreTraining])
-def test_embeddings(model_class, raw, tmp_path):
-    """Any of the models gives embeddings: the lobe-pooled vectors of its encoder."""
-    model, extractor = model_class(small_config()).eval(), NeurIPTFeatureExtractor(montage="as_recorded")
+@pytest.mark.parametrize(
+    "model_class, fields, name, size",
+    [
+        (NeurIPTForSequenceClassification, {}, "pooler_output", 7 * 5 * 16),
+        (NeurIPTForPreTraining, COMPACT, "embedding", 8),
+    ],
+)
+def test_embeddings(model_class, fields, name, size, raw, tmp_path):
+    """Any of the models gives embeddings: the vectors to use of its encoder."""
+    model, extractor = model_class(small_config(**fields)).eval(), NeurIPTFeatureExtractor(montage="as_recorded")
     save_checkpoint(model, extractor, tmp_path)
     rows = pipeline("eeg-embedding", model=str(tmp_path))(raw)
     with torch.no_grad():
-        expected = model.neuript(**extractor(raw, return_tensors="pt")).pooler_output
+        expected = model.neuript(**extractor(raw, return_tensors="pt"))[name]
     embeddings = torch.tensor(np.stack([row["embedding"] for row in rows]))
-    assert embeddings.shape == (23, 7 * 5 * 16) and rows[2]["onset"] == 8.0
+    assert embeddings.shape == (23, size) and rows[2]["onset"] == 8.0
     torch.testing.assert_close(embeddings, expected, atol=1e-4, rtol=1e-5)
 
 

@@ -48,6 +48,11 @@ TASKS = {
     "anxiety": "situations rated anxious against calm",
     "pictures": "first against second picture of a pair",
     "alcoholism": "alcohol use disorder against controls",
+    "fists": "imagined left against right fist",
+    "feet": "imagined fists against feet",
+    "eyes_fsu": "eyes open against eyes closed, another device",
+    "schizophrenia": "adolescents with symptoms of schizophrenia against controls",
+    "adhd": "children with ADHD against controls",
 }
 
 
@@ -89,6 +94,7 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         extractor=extractor,
         parameters=f"{count_parameters(folder):,}",
         has_weights=any(folder.glob("model*.safetensors")),
+        vector="pooler_output" if config.get("embedding_size") is None else "embedding",
         task="eeg-classification" if architecture.endswith("Classification") else "eeg-embedding",
         known=known,
         gaps=record.gaps,

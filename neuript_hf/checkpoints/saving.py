@@ -31,9 +31,13 @@ def save_checkpoint(
         merge_adapters: whether adapters become part of the weights. If not, they are written beside the weights that
             they adapt, and `from_pretrained` loads both from the folder. The model itself stays as it is. Of several
             adapters it is the active one. DoRA is always merged, with a warning, as transformers does not load it.
+
+    Raises:
+        ValueError: if the model expects other windows than the extractor makes.
     """
-    extractor.save_pretrained(folder)
     adapted = base_model_of(model)
+    extractor.refuse_other_windows(adapted.config)
+    extractor.save_pretrained(folder)
     if not has_adapters(adapted):
         remove_adapters(folder)
         adapted.save_pretrained(folder)

@@ -90,14 +90,19 @@ def make_classifier(
     A model with a head for the task's targets: a checkpoint with a new head, or random weights.
 
     Raises:
-        ValueError: as [`task_config`].
+        ValueError: as [`task_config`], and for a checkpoint that expects other windows than the extractor makes.
     """
     given = read_json("config", arguments.config)
     fields = task_config(train, extractor, given.get("problem_type")) | given
     if arguments.model is None:
-        return NeurIPTForSequenceClassification(getattr(NeurIPTConfig, arguments.size)(**fields))
-    # a head for other classes or lobes starts anew
-    return NeurIPTForSequenceClassification.from_pretrained(arguments.model, ignore_mismatched_sizes=True, **fields)
+        fields = {"companding_a": extractor.model_companding_a} | fields
+        model = NeurIPTForSequenceClassification(getattr(NeurIPTConfig, arguments.size)(**fields))
+    else:  # a head for other classes or lobes starts anew
+        model = NeurIPTForSequenceClassification.from_pretrained(
+            arguments.model, ignore_mismatched_sizes=True, **fields
+        )
+    extractor.refuse_other_windows(model.config)
+    return model
 
 
 def make_trainer(

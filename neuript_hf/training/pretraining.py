@@ -199,9 +199,14 @@ def measured_spectrum(windows: PreTrainingWindows, seed: int) -> dict[str, list[
 def make_model(
     start: StartArguments, spectral_target: bool, windows: PreTrainingWindows, seed: int
 ) -> NeurIPTForPreTraining:
-    """Random weights of the given size, or a checkpoint, which keeps the scale of a spectral target that it has."""
+    """
+    Random weights of the given size, or a checkpoint, which keeps the scale of a spectral target that it has. Bands of
+    connectivity that it does not have yet get the companding of the windows.
+    """
     fields = read_json("config", start.config)
     config = None if start.weights is None else NeurIPTConfig.from_pretrained(start.weights)
+    if config is None or config.connectivity_bands is None:
+        fields = {"companding_a": windows.extractor.model_companding_a} | fields
     if spectral_target and (config is None or config.spectral_mean is None):
         fields |= measured_spectrum(windows, seed)
     if start.weights is not None:

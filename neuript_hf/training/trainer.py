@@ -23,6 +23,7 @@ from ..checkpoints.recorder import StageRecorder
 from ..checkpoints.saving import save_checkpoint
 from ..data.collator import AXES, DataCollatorForEEG, real_samples
 from ..data.targets import refuse_other_names, take_names, warn_of_scale
+from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..history import canonical
 from ..link_safe_saving import complete_folder
 from ..losses import check_labels, problem_type_of
@@ -107,6 +108,8 @@ class NeurIPTTrainer(Trainer):
                 "load it."
             )
         self._check_model(given.get("compute_loss_func") is not None)
+        if isinstance(self.processing_class, NeurIPTFeatureExtractor):
+            self.processing_class.refuse_other_windows(getattr(self._bare_model, "config", None))
         if isinstance(self._bare_model, NeurIPTForSequenceClassification) and isinstance(self.train_dataset, Dataset):
             take_names(self._bare_model.config, self.train_dataset)
             warn_of_scale(self._bare_model.config, self.train_dataset)
