@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from tasks import TASKS, manifest_task
+from tasks import TASKS, manifest_task, untold_tasks
 from transformers import EvalPrediction, HfArgumentParser, PrinterCallback, TrainingArguments, set_seed
 from transformers.utils import logging
 
@@ -39,7 +39,7 @@ from neuript_hf.checkpoints.provenance import provenance
 from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
 from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
-from neuript_hf.evaluation.baselines import band_power_baseline, signals_in_microvolt
+from neuript_hf.evaluation.baselines import band_power_baseline, on_common_channels, signals_in_microvolt
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
 from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, compute_metrics, signed
@@ -113,7 +113,10 @@ class ComparisonArguments:
 
 @dataclass
 class Windows:
-    """What all methods get for a task and a seed: the training windows at a share of 1, and the windows to score."""
+    """
+    What all methods get for a task and a seed, with the channels that all recordings have: the training windows at a
+    share of 1, and the windows to score.
+    """
 
     train: Dataset
     scored: Dataset
@@ -123,13 +126,13 @@ class Windows:
     def of(cls, task: TaskArguments, arguments: ComparisonArguments, seed: int) -> "Windows":
         extractor = make_extractor(task, arguments.model)
         if arguments.folds:
-            windows = load_splits(task, extractor)["train"]
+            (windows,), _ = on_common_channels(load_splits(task, extractor)["train"])
             labels, people = np.asarray(windows["labels"]), np.asarray(windows["subject"])
             folds = people_folds(labels, people, arguments.folds)
             others, left_out = folds[seed % len(folds)]
             train, scored = windows.select(others), windows.select(left_out)
         else:
-            train, scored, _ = load_task(task, extractor, seed)
+            (train, scored), _ = on_common_channels(*load_task(task, extractor, seed)[:2])
         return cls(draw_windows(train, min(arguments.max_train_windows, len(train)), seed), scored, extractor)
 
     def share(self, share: float, seed: int) -> Dataset:
@@ -308,7 +311,11 @@ def results_of(
 
 
 def overall(tasks: dict[str, dict]) -> dict[str, dict]:
-    """Mean accuracies and differences over tasks; for differences also how many are above 0, and the worst one."""
+    """
+    Mean accuracies and differences over the tasks that some method tells (told_tasks.py); for differences also how
+    many are above 0, and the worst one.
+    """
+    tasks = counted(tasks)
     summary = {}
     for kind in ("accuracies", "differences"):
         for name in next(iter(tasks.values()))[kind]:
@@ -322,6 +329,12 @@ def overall(tasks: dict[str, dict]) -> dict[str, dict]:
                     "worst": {"task": worst, "value": parts[worst].value, "interval": parts[worst].interval},
                 }
     return summary
+
+
+def counted(tasks: dict[str, dict]) -> dict[str, dict]:
+    """The tasks whose means are taken; all of them where none is told."""
+    untold = untold_tasks()
+    return {name: task for name, task in tasks.items() if name not in untold} or tasks
 
 
 def as_json(results: dict[str, dict[str, dict]]) -> dict:
@@ -360,14 +373,14 @@ def as_table(results: dict[str, dict[str, dict]]) -> str:
             cells += [signed(result["differences"][name].to_dict()) for name in columns]
             about = f"{result['people']}, {result['windows']['scored']} | {result['windows']['train']}"
             lines.append(f"| {task} | {about} | {1 / len(result['classes']):.3f} | {' | '.join(cells)} |")
-        means = overall(tasks)
+        means, number = overall(tasks), len(counted(tasks))
         cells = [f"{means[method]['value']:.3f}" for method in methods]
         cells += [signed(means[name]) for name in columns]
-        lines += [f"| mean of {len(tasks)} tasks | | | | {' | '.join(cells)} |", ""]
+        lines += [f"| mean of {number} tasks | | | | {' | '.join(cells)} |", ""]
         for name in differences:
             mean, worst = means[name], means[name]["worst"]
             lines.append(
-                f"- {name}: {signed(mean)} in the mean, above 0 on {mean['tasks_above_0']} of {len(tasks)} tasks, "
+                f"- {name}: {signed(mean)} in the mean, above 0 on {mean['tasks_above_0']} of {number} tasks, "
                 f"worst on {worst['task']}, {signed(worst)}"
             )
         lines.append("")

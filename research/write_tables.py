@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pandas as pd
+from tasks import untold_tasks
 
 from neuript_hf.checkpoints.card import TASKS, count_parameters, read_results
 from neuript_hf.checkpoints.training_record import TrainingRecord, read_training_record
@@ -53,7 +54,7 @@ def checkpoints() -> str:
             own, band_power = results["model"], results["baseline"]
             scores = [own["balanced_accuracy"], band_power["balanced_accuracy"], own["chance"]]
         else:
-            tasks, means = features(folder)["tasks"], features(folder)["overall"]
+            tasks, means = counted(features(folder)), features(folder)["overall"]
             task = f"pre-trained; mean of {len(tasks)} tasks, frozen"
             chance = fmean(1 / len(found["classes"]) for found in tasks.values())
             scores = [means["checkpoint"]["value"], means["band power"]["value"], chance]
@@ -92,30 +93,46 @@ def seen() -> str:
     return markdown(["data set", "people", "hours", "licence", "source", "checkpoints"], rows)
 
 
-def frozen() -> str:
-    """Frozen features on people never seen, all pre-trained checkpoints side by side."""
+def frozen(way: str = "") -> str:
+    """
+    Frozen features on people never seen, all pre-trained checkpoints side by side; `way` is `", centred"` for features
+    with each person's own mean taken off.
+    """
     found = {folder.name: features(folder) for folder in pretrained()}
     first = next(iter(found.values()))
-    header = ["task", "people", *found, *(f"random, as {name}" for name in found), "band power"]
+    others = [name for name in ("band power", "connectivity") if name + way in first["overall"]]
+    header = ["task", "people", *found, *(f"random, as {name}" for name in found), *others]
 
     def scores(accuracies: list[dict]) -> list[str]:
-        values = [accuracy[weights] for weights in ("checkpoint", "random") for accuracy in accuracies]
-        return [f"{value['value']:.3f}" for value in [*values, accuracies[0]["band power"]]]
+        values = [accuracy[weights + way] for weights in ("checkpoint", "random") for accuracy in accuracies]
+        return [f"{value['value']:.3f}" for value in [*values, *(accuracies[0][name + way] for name in others)]]
 
     rows = [
-        [TASKS[task], f"{about['people']}", *scores([other["tasks"][task]["accuracies"] for other in found.values()])]
+        [
+            TASKS[task] if task in counted(first) else f"{TASKS[task]} (not in the means)",
+            f"{about['people']}",
+            *scores([other["tasks"][task]["accuracies"] for other in found.values()]),
+        ]
         for task, about in first["tasks"].items()
+        if "checkpoint" + way in about["accuracies"]
     ]
+    for kind in first.get("kinds", ()):
+        rows.append([f"mean, {kind}", "", *scores([other["kinds"][kind] for other in found.values()])])
     return markdown(header, [*rows, ["mean", "", *scores([other["overall"] for other in found.values()])]])
 
 
+def frozen_centred() -> str:
+    """The same with each person's own mean taken off the features first."""
+    return frozen(", centred")
+
+
 def frozen_means() -> str:
-    """How far frozen features lie above random weights and band power, mean over the tasks."""
-    rows = [
-        [folder.name, *(signed(features(folder)["overall"][f"minus {other}"]) for other in ("random", "band power"))]
-        for folder in pretrained()
-    ]
-    return markdown(["mean over the tasks", "minus random weights", "minus band power"], rows)
+    """How far frozen features lie above random weights and methods without a network, mean over the tasks."""
+    found = {folder.name: features(folder)["overall"] for folder in pretrained()}
+    names = [name for name in next(iter(found.values())) if name.startswith("minus ")]
+    titles = [name.replace("random", "random weights") for name in names]
+    rows = [[name, *(signed(means[difference]) for difference in names)] for name, means in found.items()]
+    return markdown(["mean over the tasks", *titles], rows)
 
 
 def gaps() -> str:
@@ -170,6 +187,12 @@ def task_results(folder: Path) -> dict | None:
 
 def features(folder: Path) -> dict:
     return read_results(RESULTS / f"{folder.name}_features.json", folder)
+
+
+def counted(results: dict) -> dict[str, dict]:
+    """The tasks whose means are taken; in the results of the first edition, which had no kinds of tasks, all."""
+    untold = untold_tasks() if "kinds" in results else ()
+    return {name: task for name, task in results["tasks"].items() if name not in untold}
 
 
 # Benchmarks
@@ -256,7 +279,7 @@ def recordings() -> str:
     return selected(rows, titles | {"share": "share of MNE's time (worst pair)"})
 
 
-CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_means, gaps, task_weights, fine_tuning)
+CHECKPOINTS = (checkpoints, training, seen, frozen, frozen_centred, frozen_means, gaps, task_weights, fine_tuning)
 COSTS = (cost, speed, cpu_parts, memory, pretraining_step, storage, recordings)
 TABLES = {table.__name__: table for table in (*CHECKPOINTS, *COSTS)}
 
