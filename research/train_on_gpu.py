@@ -17,6 +17,7 @@ makes a complete checkpoint folder of them, with code, card and golden tensors. 
 """
 
 import argparse
+import gc
 import json
 import shutil
 import sys
@@ -35,7 +36,6 @@ from transformers import TrainerCallback
 from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint
 from neuript_hf.checkpoints.golden import EXTRACTOR_NAME
 from neuript_hf.history import RECORD_FILE
-from neuript_hf.modeling_neuript import NeurIPTAttentionStage
 from neuript_hf.training.pretraining import PreTrainer, last_checkpoint
 
 
@@ -85,27 +85,15 @@ class StepTimes(TrainerCallback):
         self.times.append(perf_counter())
 
 
-def make_trainer(arguments: list[str], compiled: bool) -> tuple[PreTrainer, Callable[[], None]]:
+def make_trainer(arguments: list[str]) -> tuple[PreTrainer, Callable[[], None]]:
     """The trainer of `pretrain.py`, and a function that tells its recorder what the training is."""
     settings = pretrain.parse_arguments([*arguments, "--max_steps", str(TICKS)])
     trainer = pretrain.make_trainer(*settings)
-    if compiled:
-        compile_stages(trainer.model)
     return trainer, lambda: pretrain.describe(trainer, *settings)
 
 
-def compile_stages(model: NeurIPTForPreTraining) -> None:
-    """
-    Compiles the attention stages of the first layer, where most of the work of the paper's layout is. They are
-    compiled once for all shapes; compiling everything takes longer than it saves in some minutes.
-    """
-    for stage in model.neuript.layers[0].modules():
-        if isinstance(stage, NeurIPTAttentionStage):
-            stage.compile(dynamic=True)
-
-
-def train(arguments: list[str], minutes: float, compiled: bool) -> None:
-    trainer, describe = make_trainer(arguments, compiled)
+def train(arguments: list[str], minutes: float) -> None:
+    trainer, describe = make_trainer(arguments)
     describe()
     trainer.recorder.described["recipe"] |= {"minutes": minutes}
     trainer.add_callback(Clock(BEGIN + 60 * minutes))
@@ -114,16 +102,17 @@ def train(arguments: list[str], minutes: float, compiled: bool) -> None:
     trainer.save_state()
 
 
-def measure(arguments: list[str], batches: list[int], steps: int, compiled: bool) -> None:
+def measure(arguments: list[str], batches: list[int], steps: int) -> None:
     """Prints windows per second and memory for each size of batch."""
     for batch in batches:
         times = StepTimes()
         options = ["--per_device_train_batch_size", str(batch), "--eval_strategy", "no", "--save_strategy", "no"]
+        gc.collect()  # the trainer before this one holds itself in cycles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         try:
-            trainer, _ = make_trainer([*arguments, *options], compiled)
+            trainer, _ = make_trainer([*arguments, *options])
             trainer.args.max_steps = steps
             trainer.add_callback(times)
             trainer.train()
@@ -134,8 +123,8 @@ def measure(arguments: list[str], batches: list[int], steps: int, compiled: bool
         seconds = (times.times[-1] - times.times[first - 1]) / (steps - first)
         memory = torch.cuda.max_memory_allocated() / 2**30
         print(
-            f"{batch} windows, {'compiled' if compiled else 'eager'}: {seconds:.3f} s a step, "
-            f"{batch / seconds:.0f} windows/s, {memory:.1f} GiB, {perf_counter() - BEGIN:.0f} s since the beginning",
+            f"{batch} windows: {seconds:.3f} s a step, {batch / seconds:.0f} windows/s, {memory:.1f} GiB, "
+            f"{perf_counter() - BEGIN:.0f} s since the beginning",
             flush=True,
         )
         del trainer
@@ -187,7 +176,6 @@ def main():
     programs = parser.add_subparsers(dest="program", required=True)
     for name in ("train", "measure"):
         program = programs.add_parser(name)
-        program.add_argument("--compile", action="store_true", help="Compile the first layer.")
         if name == "train":
             program.add_argument("--minutes", type=float, required=True, help="From the program's beginning.")
         else:
@@ -200,9 +188,9 @@ def main():
             program.add_argument("target", type=Path)
     options, others = parser.parse_known_args()
     if options.program == "train":
-        train(others, options.minutes, options.compile)
+        train(others, options.minutes)
     elif options.program == "measure":
-        measure(others, options.batches, options.steps, options.compile)
+        measure(others, options.batches, options.steps)
     elif others:
         parser.error(f"unknown: {' '.join(others)}")
     elif options.program == "cut":
