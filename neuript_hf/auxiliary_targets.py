@@ -4,8 +4,7 @@ What our own pre-training asks of the model beyond the paper. All of it is off b
 - **Spectrum** (`config.spectral_mean`): the spectrum of each channel in 13 numbers (`training/spectral_target.py`).
 - **Time course** (`config.time_course_bins`): the slow course of a window's first second, as evoked potentials have
   it.
-- **Compact embedding** (`config.embedding_size`): band power and connectivity of the window, and its slow course by
-  lobe, from the few numbers of the embedding, which so learns to hold them.
+- **Compact embedding** (`config.compact_embedding`): band power, connectivity and slow course of the window by lobe.
 - **Line** (`config.hidden_fill = "line"`): hidden samples are filled by a straight line in time, and the decoder
   predicts the departure from it.
 
@@ -13,20 +12,15 @@ Spectrum and time course of each channel are read from the time averages of all 
 research/LOG.md has what each of them brings.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .compact_embedding import WindowNumbers, time_course
 from .configuration_neuript import NeurIPTConfig
 from .losses import mean_over_processes
 from .pooling import mean_over_time
 from .token_masks import TokenMasks
-
-
-# Samples of one bin of the time course: 125 ms at 64 Hz.
-BIN_SAMPLES = 8
 
 
 def head_sizes(config: NeurIPTConfig) -> dict[str, int]:
@@ -90,53 +84,17 @@ def auxiliary_outputs(
     return outputs
 
 
-def embedding_targets_size(config: NeurIPTConfig) -> int:
-    """How many numbers are predicted from the compact embedding."""
-    course = config.num_pooling_groups * (config.time_course_bins or 0)
-    return config.num_connectivity_numbers + course
-
-
-def embedding_outputs(
-    model: nn.Module, encoded: NamedTuple, groups: Tensor | None, labels: Tensor | None
-) -> dict[str, Tensor]:
+def embedding_outputs(embedding: Tensor, targets: WindowNumbers | None, training: bool) -> dict[str, Tensor]:
     """
-    The compact embedding, what is predicted from it, and the loss where the true samples are given.
+    The compact embedding `[B, E]` and its loss: the mean squared error of the numbers that are known.
 
     Args:
-        model: for pre-training, with a compact embedding.
-        encoded: what its encoder made of the windows.
-        groups: channels of each lobe, bool `[B or 1, C, G]`.
-        labels: true samples, companded, `[B, C, T]`. The targets are the connectivity of these (`connectivity.py`)
-            and the mean slow course of each lobe; numbers that are not known do not count.
-
-    Raises:
-        ValueError: without groups.
+        targets: the numbers of the true samples (`compact_embedding.py`); `None` where these are not given.
     """
-    if groups is None:
-        raise ValueError("A compact embedding (config.embedding_size) needs lobe_mask [B, C, num_lobes].")
-    encoder, config, masks = model.neuript, model.config, encoded.masks[0]
-    block = encoder.connectivity(encoded.signal, masks, groups)
-    embedding = encoder.embed(encoder.pool(encoded, groups), block)
-    outputs = {"embedding": embedding, "embedding_logits": model.embedding_head(embedding)}
-    if labels is None:
-        return outputs
-    targets, known = [], []
-    if (block := encoder.connectivity(labels, masks, groups)) is not None:
-        targets.append(block.scaled)
-        known.append(block.known)
-    if config.time_course_bins is not None:
-        course = time_course(labels, masks.segments, config.time_course_bins)
-        if masks.channels is not None:
-            groups = groups & masks.channels[..., None]
-        groups = groups & course.isfinite().all(dim=-1)[..., None]
-        weights = groups.to(course.dtype)
-        course = torch.einsum("bct,bcg->bgt", course.nan_to_num(), weights)
-        course = course / weights.sum(dim=1).clamp(min=1)[..., None]
-        targets.append(course.flatten(1))
-        known.append(groups.any(dim=1)[..., None].expand_as(course).flatten(1))
-    targets, known = torch.cat(targets, dim=1), torch.cat(known, dim=1)
-    error = F.mse_loss(outputs["embedding_logits"].float(), targets, reduction="none")
-    outputs["embedding_loss"] = mean_over_processes((error * known).sum(), known.sum(), model.training)
+    outputs = {"embedding": embedding}
+    if targets is not None:
+        error = (embedding.float() - targets.values).square()
+        outputs["embedding_loss"] = mean_over_processes((error * targets.known).sum(), targets.known.sum(), training)
     return outputs
 
 
@@ -160,30 +118,6 @@ def channel_loss(predictions: Tensor, targets: Tensor, channels: Tensor | None, 
     targets = targets.to(predictions.dtype).masked_fill(~known[..., None], 0)
     error = F.mse_loss(predictions, targets, reduction="none").mean(dim=-1)
     return mean_over_processes((error * known).sum(), known.sum(), training)
-
-
-def time_course(values: Tensor, segments: Tensor | None, bins: int) -> Tensor:
-    """
-    The slow time course at the start of windows: the means of their first `bins` bins of 8 samples, minus the mean of
-    these and divided by the channel's standard deviation there, so that loud and quiet channels count the same.
-
-    It is the shape of an evoked potential, which neither a spectrum nor masked samples require the model to learn.
-
-    Args:
-        values: true samples, companded, `[B, C, T]`.
-        segments: real samples, bool `[B, T]`, `None` = all.
-        bins: number of bins.
-
-    Returns:
-        `[B, C, bins]`, NaN where a window is shorter or a channel is constant.
-    """
-    samples = bins * BIN_SAMPLES
-    if values.shape[-1] < samples:
-        return values.new_full((*values.shape[:2], bins), torch.nan)
-    course = values[..., :samples].unflatten(-1, (bins, BIN_SAMPLES)).mean(dim=-1)
-    course = course - course.mean(dim=-1, keepdim=True)
-    course = course / values[..., :samples].std(dim=-1, keepdim=True)  # 0 / 0 is NaN
-    return course if segments is None else course.masked_fill(~segments[:, None, samples - 1, None], torch.nan)
 
 
 def fill_linear(values: Tensor, visible: Tensor) -> Tensor:
@@ -211,13 +145,4 @@ def fill_linear(values: Tensor, visible: Tensor) -> Tensor:
     return torch.where(visible, values, filled)
 
 
-__all__ = [
-    "auxiliary_outputs",
-    "channel_loss",
-    "embedding_outputs",
-    "embedding_targets_size",
-    "fill_linear",
-    "head_sizes",
-    "time_course",
-    "weighted_losses",
-]
+__all__ = ["auxiliary_outputs", "channel_loss", "embedding_outputs", "fill_linear", "head_sizes", "weighted_losses"]

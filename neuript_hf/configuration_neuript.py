@@ -120,11 +120,12 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         connectivity_bands (`list[list[int]]` or `None`): `[low, high)` of each band in whole hertz, 1 to 31. If given,
             the model also computes each lobe's power in these bands, and the correlations within and between lobes
             (`connectivity.py`), as `connectivity`.
-        connectivity_block (`bool`): whether the compact embedding reads these numbers, or only learns to predict them.
         companding_a (`float` or `None`): the feature extractor's, to turn `input_values` back into microvolts for
             these numbers; `None` = they are microvolts.
-        embedding_size (`int` or `None`): if given, the model has a compact embedding of this size, from which
-            pre-training predicts connectivity and time course; a classifier then reads it in place of `pooler_output`.
+        compact_embedding (`bool`): estimate `connectivity` and the slow time course of each lobe (`time_course_bins`)
+            as `embedding`, which a classifier then reads in place of `pooler_output` (`compact_embedding.py`).
+        embedding_observed (`str`): which of these numbers are computed from the signal and only corrected by the
+            network: `"none"`, `"connectivity"` or `"all"`.
         embedding_loss_weight (`float`): weight of that loss beside the reconstruction's.
 
     A field that does not exist is kept, as transformers does it, with a warning that names the nearest field.
@@ -194,9 +195,9 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     time_course_bins: int | None = None
     time_course_loss_weight: float | int = 1.0
     connectivity_bands: list[list[int]] | tuple[tuple[int, int], ...] | None = None
-    connectivity_block: bool = True
     companding_a: float | None = 0.25
-    embedding_size: int | None = None
+    compact_embedding: bool = False
+    embedding_observed: Literal["none", "connectivity", "all"] = "connectivity"
     embedding_loss_weight: float | int = 1.0
 
     def __post_init__(self, **kwargs):
@@ -270,15 +271,20 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         return connectivity_size(self.num_pooling_groups, len(self.connectivity_bands))
 
     @property
-    def num_connectivity_features(self) -> int:
-        """How many of them the compact embedding reads."""
-        reads = self.embedding_size is not None and self.connectivity_block
-        return self.num_connectivity_numbers if reads else 0
+    def embedding_size(self) -> int:
+        """Size of the compact `embedding`: connectivity, and two courses of each group."""
+        return self.num_connectivity_numbers + 2 * self.num_pooling_groups * (self.time_course_bins or 0)
+
+    @property
+    def num_observed_numbers(self) -> int:
+        """How many of its numbers, from the first, are computed from the signal."""
+        sizes = {"none": 0, "connectivity": self.num_connectivity_numbers, "all": self.embedding_size}
+        return sizes[self.embedding_observed]
 
     @property
     def num_head_features(self) -> int:
         """What a classifier reads."""
-        return self.num_pooled_features if self.embedding_size is None else self.embedding_size
+        return self.embedding_size if self.compact_embedding else self.num_pooled_features
 
     @property
     def decoder_head_size(self) -> int:
@@ -400,7 +406,7 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             raise ValueError(f"time_course_bins must be None or at least 2, but is {self.time_course_bins}.")
 
     def validate_compact_embedding(self):
-        """Bands that the signal has, a companding that can be inverted, and something to predict from an embedding."""
+        """Bands that the signal has, a companding that can be inverted, and numbers for a compact embedding."""
         highest = SAMPLING_RATE // 2 - 1
         for band in self.connectivity_bands or ():
             if len(band) != 2 or not 1 <= band[0] < band[1] <= highest:
@@ -412,14 +418,9 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
             raise ValueError("connectivity_bands must have a band, or be None.")
         if self.companding_a is not None and math.e + math.log(max(self.companding_a, 1e-9)) <= 0:
             raise ValueError(f"companding_a must be None or above exp(-e) = 0.066, but is {self.companding_a}.")
-        if self.embedding_size is None:
-            return
-        if self.embedding_size < 1:
-            raise ValueError(f"embedding_size must be None or at least 1, but is {self.embedding_size}.")
-        if self.connectivity_bands is None and self.time_course_bins is None:
+        if self.compact_embedding and self.connectivity_bands is None and self.time_course_bins is None:
             raise ValueError(
-                "embedding_size needs something to predict in pre-training: set connectivity_bands, time_course_bins "
-                "or both."
+                "compact_embedding needs numbers to hold: set connectivity_bands, time_course_bins or both."
             )
 
     def validate_channel_groups(self):

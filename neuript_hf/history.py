@@ -123,7 +123,7 @@ class WeightsHistory:
             if self.base_model.untrained_weights:
                 expected = (
                     "Expected a checkpoint with a whole encoder. Load it with the configuration that it was saved "
-                    "with (embedding_size=None if it has no compact embedding), or train it first, with `python "
+                    "with (compact_embedding=False if it has none), or train it first, with `python "
                     "examples/pretrain.py SETTINGS --weights CHECKPOINT`."
                 )
             raise ValueError(

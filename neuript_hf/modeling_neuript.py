@@ -32,16 +32,9 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .auxiliary_targets import (
-    auxiliary_outputs,
-    embedding_outputs,
-    embedding_targets_size,
-    fill_linear,
-    head_sizes,
-    weighted_losses,
-)
+from .auxiliary_targets import auxiliary_outputs, embedding_outputs, fill_linear, head_sizes, weighted_losses
+from .compact_embedding import WindowNumbers, groups_of_numbers, window_numbers
 from .configuration_neuript import NeurIPTConfig
-from .connectivity import Connectivity, connectivity, microvolts_of
 from .embeddings import NeurIPTEmbedded, NeurIPTEmbeddings
 from .history import WeightsHistory, mark_drawn
 from .link_safe_saving import LinkSafeSaving
@@ -376,22 +369,22 @@ class NeurIPTReadout(nn.Linear):
 
 class NeurIPTCompactEmbedding(nn.Module):
     """
-    A window in few numbers (`config.embedding_size`): one linear layer from the pooled vectors, each brought to the
-    same length, and the connectivity block.
+    Estimates the numbers of a window (`compact_embedding.py`): those that are observed in the signal, plus one linear
+    layer from the pooled vectors, each brought to the same length.
     """
 
     def __init__(self, config: NeurIPTConfig):
         super().__init__()
         # without weights, so that a lobe without channels, all zeros, stays so
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, elementwise_affine=False)
-        self.proj = nn.Linear(config.num_pooled_features + config.num_connectivity_features, config.embedding_size)
+        self.proj = NeurIPTReadout(config.num_pooled_features, config.embedding_size)
+        self.observed = config.num_observed_numbers
 
-    def forward(self, pooled: Tensor, block: Connectivity | None) -> Tensor:
-        """Pooled vectors `[B, scales, G, d]` and the block -> `[B, embedding_size]`."""
-        features = self.norm(pooled).flatten(1)
-        if block is not None:
-            features = torch.cat((features, block.scaled.to(features.dtype)), dim=-1)
-        return self.proj(features)
+    def forward(self, pooled: Tensor, numbers: WindowNumbers) -> Tensor:
+        """Pooled vectors `[B, scales, G, d]` and the numbers of the signal -> `[B, embedding_size]`."""
+        estimate = self.proj(self.norm(pooled).flatten(1))
+        observed = F.pad(numbers.values[:, : self.observed], (0, estimate.shape[1] - self.observed))
+        return (estimate + observed.to(estimate.dtype)) * numbers.known
 
 
 class NeurIPTEncoded(NamedTuple):
@@ -425,7 +418,7 @@ class NeurIPTPreTrainedModel(WeightsHistory, LinkSafeSaving, PreTrainedModel):
     _supports_attention_backend = True
     # What remains of a checkpoint when another of the three models takes its encoder.
     _keys_to_ignore_on_load_unexpected = [
-        r"^(decoder|decoder_input|mask_token|spectral_head|course_head|embedding_head|classifier)\b"
+        r"^(decoder|decoder_input|mask_token|spectral_head|course_head|classifier)\b"
     ]
     _can_record_outputs = {
         "hidden_states": NeurIPTEncoderLayer,
@@ -494,7 +487,7 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         super().__init__(config)
         self.embeddings = NeurIPTEmbeddings(config)
         self.layers = nn.ModuleList([NeurIPTEncoderLayer(config, i) for i in range(config.num_hidden_layers)])
-        self.compact_embedding = None if config.embedding_size is None else NeurIPTCompactEmbedding(config)
+        self.compact_embedding = NeurIPTCompactEmbedding(config) if config.compact_embedding else None
         self.post_init()
 
     def encode(
@@ -581,12 +574,13 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         )
         groups = self.groups(encoded, lobe_mask, electrode_positions)
         pooled = self.pool(encoded, groups)
-        block = self.connectivity(encoded.signal, encoded.masks[0], groups)
+        numbers = self.numbers(encoded.signal, encoded.masks[0], groups, electrode_positions)
+        block = None if numbers is None else numbers.connectivity
         return NeurIPTModelOutput(
             last_hidden_state=encoded.scales[-1],
             pooler_output=None if pooled is None else pooled.flatten(1),
             connectivity=None if block is None else block.numbers,
-            embedding=self.embed(pooled, block),
+            embedding=self.embed(pooled, numbers),
             aux_loss=encoded.aux_loss if isinstance(encoded.aux_loss, Tensor) else None,
         )
 
@@ -605,21 +599,19 @@ class NeurIPTModel(NeurIPTPreTrainedModel):
         scales = self.config.head_scales
         return torch.stack([lobe_pooling(encoded.scales[i], groups, encoded.masks[i]) for i in scales], dim=1)
 
-    def connectivity(self, signal: Tensor, masks: TokenMasks, groups: Tensor | None) -> Connectivity | None:
-        """Band power and connectivity of a companded signal `[B, C, T]`; `None` unless the configuration has bands."""
-        bands = self.config.connectivity_bands
-        if bands is None or groups is None:
+    def numbers(
+        self, signal: Tensor, masks: TokenMasks, groups: Tensor | None, electrode_positions: Tensor | None
+    ) -> WindowNumbers | None:
+        """The numbers of a companded signal `[B, C, T]`, if the configuration asks for any and there are groups."""
+        if groups is None or not (self.config.compact_embedding or self.config.connectivity_bands):
             return None
-        if (valid := masks.valid()) is not None:  # large numbers in padding or bad channels would become infinite
-            signal = signal.masked_fill(~valid, 0.0)
-        microvolts = microvolts_of(signal, self.config.companding_a)
-        return connectivity(microvolts, groups, bands, masks.channels, masks.segments)
+        return window_numbers(self.config, signal, masks, groups, electrode_positions)
 
-    def embed(self, pooled: Tensor | None, block: Connectivity | None) -> Tensor | None:
+    def embed(self, pooled: Tensor | None, numbers: WindowNumbers | None) -> Tensor | None:
         """The compact embedding `[B, embedding_size]`, of a model that has one."""
         if self.compact_embedding is None or pooled is None:
             return None
-        return self.compact_embedding(pooled, block if self.config.connectivity_block else None)
+        return self.compact_embedding(pooled, numbers)
 
 
 # Pre-training (docs/model.md sections 7 and 8)
@@ -717,8 +709,6 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
             self.decoder_input = nn.Linear(config.hidden_size, config.decoder_size)
         for name, targets in head_sizes(config).items():
             self.add_module(name, NeurIPTReadout(config.num_scales * config.hidden_size, targets))
-        if config.embedding_size is not None:
-            self.embedding_head = NeurIPTReadout(config.embedding_size, embedding_targets_size(config))
         self.post_init()
 
     @can_return_tuple
@@ -775,9 +765,8 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
                 self.training,
             )
         auxiliary = auxiliary_outputs(self, scales, masks, labels, spectral_targets)
-        if self.config.embedding_size is not None:
-            groups = self.neuript.groups(encoded, lobe_mask, electrode_positions)
-            auxiliary |= embedding_outputs(self, encoded, groups, labels)
+        if self.config.compact_embedding:
+            auxiliary |= self.embedding_outputs(encoded, lobe_mask, electrode_positions, labels)
         aux_loss = encoded.aux_loss + decoder_loss  # 0.0 outside training
         aux_loss = aux_loss if isinstance(aux_loss, Tensor) else None
         terms = [*losses.values(), *weighted_losses(self.config, auxiliary)]
@@ -786,6 +775,24 @@ class NeurIPTForPreTraining(NeurIPTPreTrainedModel):
         return NeurIPTForPreTrainingOutput(
             loss=sum(terms) if terms else None, logits=reconstruction, aux_loss=aux_loss, **losses, **auxiliary
         )
+
+    def embedding_outputs(
+        self,
+        encoded: NeurIPTEncoded,
+        lobe_mask: Tensor | None,
+        electrode_positions: Tensor | None,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """The compact embedding, and its loss against the numbers of the true samples where these are given."""
+        encoder, masks = self.neuript, encoded.masks[0]
+        if (groups := encoder.groups(encoded, lobe_mask, electrode_positions)) is None:
+            raise ValueError(
+                "A compact embedding needs lobe_mask [B, C, num_lobes]; take it from the feature extractor's output."
+            )
+        numbers = encoder.numbers(encoded.signal, masks, groups, electrode_positions)
+        embedding = encoder.embed(encoder.pool(encoded, groups), numbers)
+        targets = None if labels is None else encoder.numbers(labels, masks, groups, electrode_positions)
+        return embedding_outputs(embedding, targets, self.training)
 
     def decode(
         self,
@@ -843,29 +850,23 @@ class NeurIPTForSequenceClassification(NeurIPTPreTrainedModel):
         The pooling groups that the head reads, bool `[G]`. Where no training window had a channel in a group, such as
         a lobe, a head that starts from a regression has weights of exactly 0 for it.
         """
-        return (self._group_weights.detach() != 0).any(dim=3).any(dim=1).any(dim=0).cpu()
+        about = self._groups_of_features
+        read = (self.classifier.weight.detach() != 0).any(dim=0)
+        return (read[:, None] & about.to(read.device)).any(dim=0).cpu()
 
     def blank_groups(self, groups: Tensor) -> None:
-        """Sets all weights that read the pooling groups `groups`, bool `[G]`, to 0."""
+        """Sets the head's weights for what is about the pooling groups `groups`, bool `[G]`, to 0."""
+        about = (self._groups_of_features & groups.cpu()).any(dim=1)
         with torch.no_grad():
-            self._group_weights[:, :, groups.to(self.device)] = 0
-            if self.config.num_connectivity_features:
-                first, second = torch.triu_indices(len(groups), len(groups))
-                numbers = torch.cat((groups, groups[first] | groups[second]))
-                numbers = numbers.repeat_interleave(len(self.config.connectivity_bands))
-                self._reader.weight[:, self.config.num_pooled_features :][:, numbers.to(self.device)] = 0
+            self.classifier.weight[:, about.to(self.classifier.weight.device)] = 0
 
     @property
-    def _reader(self) -> nn.Linear:
-        """The layer that reads the pooled vector: the head, or the compact embedding that the head reads."""
-        compact_embedding = self.neuript.compact_embedding
-        return self.classifier if compact_embedding is None else compact_embedding.proj
-
-    @property
-    def _group_weights(self) -> Tensor:
-        """Its weights `[outputs, scales, G, d]`."""
-        weights = self._reader.weight[:, : self.config.num_pooled_features]
-        return weights.unflatten(1, (-1, self.config.num_pooling_groups, self.config.hidden_size))
+    def _groups_of_features(self) -> Tensor:
+        """Which groups each number that the head reads is about, bool `[features, G]`."""
+        if self.config.compact_embedding:
+            return groups_of_numbers(self.config)
+        groups = torch.eye(self.config.num_pooling_groups, dtype=torch.bool)
+        return groups.repeat_interleave(self.config.hidden_size, dim=0).repeat(len(self.config.head_scales), 1)
 
     @can_return_tuple
     def forward(

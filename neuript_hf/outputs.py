@@ -66,7 +66,7 @@ class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     The same with the reconstruction `(B, C, T)`, companded, as `logits`; also readable as `reconstruction`. `loss` is
     `reconstruction_loss` plus the weighted others: `aux_loss` (in training), and if the configuration asks for these
     targets, `spectral_loss` with `spectral_logits (B, C, targets)`, `time_course_loss` with `time_course_logits
-    (B, C, bins)`, and `embedding_loss` with `embedding_logits (B, numbers)` and the `embedding` they are read from.
+    (B, C, bins)`, and `embedding_loss` with the compact `embedding (B, embedding_size)`.
     """
 
     reconstruction_loss: torch.FloatTensor | None = None
@@ -76,7 +76,6 @@ class NeurIPTForPreTrainingOutput(NeurIPTClassifierOutput):
     time_course_logits: torch.FloatTensor | None = None
     embedding: torch.FloatTensor | None = None
     embedding_loss: torch.FloatTensor | None = None
-    embedding_logits: torch.FloatTensor | None = None
 
     @property
     def reconstruction(self) -> torch.FloatTensor:

@@ -63,7 +63,7 @@ CENTRED = ", centred"
 FEATURES = {
     "embedding": ("embedding", {}),
     "pooled": ("pooler_output", {}),
-    "mean": ("pooler_output", {"pooling": "mean", "embedding_size": None}),
+    "mean": ("pooler_output", {"pooling": "mean", "compact_embedding": False}),
 }
 WINDOW_COLUMNS = ("input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask")
 

@@ -66,7 +66,7 @@ def no_network(monkeypatch):
 
 
 # Fields of a model with connectivity and a compact embedding.
-COMPACT = {"connectivity_bands": [[4, 8], [8, 13]], "embedding_size": 8}
+COMPACT = {"connectivity_bands": [[4, 8], [8, 13]], "compact_embedding": True}
 
 
 def small_config(**kwargs) -> NeurIPTConfig:

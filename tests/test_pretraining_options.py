@@ -5,7 +5,7 @@ import torch
 from conftest import make_batch, make_window, masked_batch, small_config
 
 from neuript_hf import DataCollatorForAmplitudeAwareMasking, NeurIPTForPreTraining
-from neuript_hf.auxiliary_targets import BIN_SAMPLES, time_course
+from neuript_hf.compact_embedding import BIN_SAMPLES, time_course
 from neuript_hf.evaluation.imputation import fill_linear
 from neuript_hf.training.monitoring import _look
 
