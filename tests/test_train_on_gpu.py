@@ -1,5 +1,6 @@
 """Pre-training by the clock, and its way to another machine and back: packed data sets, weights in pieces."""
 
+import json
 import subprocess
 from hashlib import sha256
 from types import SimpleNamespace
@@ -14,12 +15,14 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from neuript_hf import EEGShardDataset, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
+from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.training.optimization import one_cycle_schedule
 
 
-def test_packed_data_sets_come_back(tmp_path):
+@pytest.mark.slow
+def test_packed_data_sets_come_back_and_train_by_the_clock(tmp_path, monkeypatch):
     manifest = simulate_dataset(tmp_path / "recordings", n_subjects=3, n_trials=4, channel_names=["C3", "Cz", "C4"])
     extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=3.0)
     rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
@@ -42,6 +45,17 @@ def test_packed_data_sets_come_back(tmp_path):
         # half a step, and the rounding of two codes
         assert np.abs(change).max() < 0.55 * pack_corpus.STEP
         np.testing.assert_equal(other, one)
+
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "merge_sizes": [8, 1, 2, 1, 2, 1], "decoder_type": "linear"}
+    options = {"data": tmp_path / "back/data", "output_dir": tmp_path / "run", "config": json.dumps(sizes)}
+    options |= {"use_cpu": True, "per_device_train_batch_size": 1, "logging_steps": 1, "report_to": "none"}
+    monkeypatch.setattr(train_on_gpu, "BEGIN", train_on_gpu.perf_counter())
+    train_on_gpu.train([str(word) for name, value in options.items() for word in (f"--{name}", value)], minutes=0.1)
+    (stage,) = read_training_record(tmp_path / "run").stages
+    log = json.loads((tmp_path / "run" / train_on_gpu.STATE).read_text())["log_history"]
+    rates = [entry["learning_rate"] for entry in log if "learning_rate" in entry]
+    assert stage.recipe["minutes"] == 0.1 and stage.steps == len(rates) > train_on_gpu.FIRST_STEPS
+    assert max(rates) > 10 * rates[0] and 0 <= rates[-1] < 0.01 * max(rates)
 
 
 def test_large_differences_and_what_is_too_large():
