@@ -382,7 +382,9 @@ class NeurIPTCompactEmbedding(nn.Module):
 
     def forward(self, pooled: Tensor, numbers: WindowNumbers) -> Tensor:
         """Pooled vectors `[B, scales, G, d]` and the numbers of the signal -> `[B, embedding_size]`."""
-        estimate = self.proj(self.norm(pooled).flatten(1))
+        features = self.norm(pooled).flatten(1)
+        # of length 1: Adam moves all weights by the same step, and thousands of inputs of size 1 would add up
+        estimate = self.proj(features * features.shape[1] ** -0.5)
         observed = F.pad(numbers.values[:, : self.observed], (0, estimate.shape[1] - self.observed))
         return (estimate + observed.to(estimate.dtype)) * numbers.known
 
