@@ -67,7 +67,7 @@ def output_names(model: PreTrainedModel) -> list[str]:
     names = ["last_hidden_state", "pooler_output"]
     if model.config.connectivity_bands is not None:
         names.append("connectivity")
-    if model.config.embedding_size is not None:
+    if model.config.compact_embedding:
         names.append("embedding")
     return names
 

@@ -1,5 +1,5 @@
 """
-A window in numbers that have a meaning: the compact embedding (docs/model.md section 10).
+A window in numbers that have a meaning: the compact embedding (docs/model.md section 20).
 
 Side by side: log power of each lobe in each band and the correlations within and between lobes (`connectivity.py`),
 the slow course of the window's first second in each lobe, as evoked potentials have it, and how that course differs
@@ -49,6 +49,8 @@ def window_numbers(
         electrode_positions: `[B, C, 3]`, grid units, head frame; without them there are no sides to compare.
     """
     values, known, block = [], [], None
+    if (valid := masks.valid()) is not None:  # large numbers in padding or bad channels would become infinite
+        signal = signal.masked_fill(~valid, 0.0)
     if config.connectivity_bands is not None:
         microvolts = microvolts_of(signal, config.companding_a)
         block = connectivity(microvolts, groups, config.connectivity_bands, masks.channels, masks.segments)

@@ -261,7 +261,7 @@ def test_rejected_windows_are_reported_once(classify, raw, block_seconds):
     "model_class, fields, name, size",
     [
         (NeurIPTForSequenceClassification, {}, "pooler_output", 7 * 5 * 16),
-        (NeurIPTForPreTraining, COMPACT, "embedding", 8),
+        (NeurIPTForPreTraining, COMPACT, "embedding", (5 + 15) * 2),
     ],
 )
 def test_embeddings(model_class, fields, name, size, raw, tmp_path):
