@@ -111,15 +111,15 @@ def test_who_reads_what(observed, count):
     """The embedding is what is observed in the signal plus a readout of pooled vectors; the classifier reads it."""
     model = model_of(NeurIPTForSequenceClassification, embedding_observed=observed, time_course_bins=BINS)
     encoder, batch = model.neuript, without_lobe(make_batch(samples=90), 2)
-    outputs = encoder(**batch)
+    estimates = []
+    encoder.compact_embedding.proj.register_forward_hook(lambda *call: estimates.append(call[-1].clone()))
+    outputs, estimate = encoder(**batch), estimates[0]
     assert outputs.features is outputs.embedding and outputs.embedding.shape == (3, 70)
     assert model.classifier.weight.shape == (3, 70)
     torch.testing.assert_close(model(**batch).logits, model.classifier(outputs.embedding))
     signal = microvolts_of(batch["input_values"], 0.25)
     numbers = connectivity(signal, batch["lobe_mask"], COMPACT["connectivity_bands"])
     torch.testing.assert_close(outputs.connectivity, numbers.numbers)
-    vectors = outputs.pooler_output.unflatten(1, (-1, 16))
-    estimate = encoder.compact_embedding.proj(torch.nn.functional.layer_norm(vectors, (16,), eps=1e-5).flatten(1))
     observed = window_numbers(
         model.config, batch["input_values"], NOTHING_MASKED, batch["lobe_mask"], batch["electrode_positions"]
     )
