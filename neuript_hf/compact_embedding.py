@@ -53,7 +53,9 @@ def window_numbers(
         signal = signal.masked_fill(~valid, 0.0)
     if config.connectivity_bands is not None:
         microvolts = microvolts_of(signal, config.companding_a)
-        block = connectivity(microvolts, groups, config.connectivity_bands, masks.channels, masks.segments)
+        block = connectivity(
+            microvolts, groups, config.connectivity_bands, masks.channels, masks.segments, config.power_bands
+        )
         values.append(block.scaled)
         known.append(block.known)
     if config.time_course_bins is not None:
@@ -114,8 +116,8 @@ def groups_of_numbers(config: NeurIPTConfig) -> Tensor:
     parts = []
     if config.connectivity_bands is not None:
         first, second = torch.triu_indices(len(groups), len(groups))
-        about = torch.cat((groups, groups[first] | groups[second]))
-        parts.append(about.repeat_interleave(len(config.connectivity_bands), dim=0))
+        parts.append(groups.repeat_interleave(len(config.power_bands or config.connectivity_bands), dim=0))
+        parts.append((groups[first] | groups[second]).repeat_interleave(len(config.connectivity_bands), dim=0))
     if config.time_course_bins is not None:
         parts += 2 * [groups.repeat_interleave(config.time_course_bins, dim=0)]
     return torch.cat(parts)
@@ -130,8 +132,11 @@ def names_of_numbers(config: NeurIPTConfig, groups: list[str]) -> list[str]:
     """
     first, second = torch.triu_indices(len(groups), len(groups)).tolist()
     pairs = [f"{groups[i]} with {groups[j]}" for i, j in zip(first, second, strict=True)]
-    bands = [f"{low}-{high} Hz" for low, high in config.connectivity_bands or ()]
-    names = [f"power, {group}, {band}" for group in groups for band in bands]
+    power, bands = (
+        [f"{low}-{high} Hz" for low, high in numbers or ()]
+        for numbers in (config.power_bands or config.connectivity_bands, config.connectivity_bands)
+    )
+    names = [f"power, {group}, {band}" for group in groups for band in power]
     names += [f"correlation, {pair}, {band}" for pair in pairs for band in bands]
     bins = [f"{1000 * i * BIN_SAMPLES / 64:g} ms" for i in range(config.time_course_bins or 0)]
     names += [f"course, {group}, {start}" for group in groups for start in bins]

@@ -120,6 +120,7 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         connectivity_bands (`list[list[int]]` or `None`): `[low, high)` of each band in whole hertz, 1 to 31. If given,
             the model also computes each lobe's power in these bands, and the correlations within and between lobes
             (`connectivity.py`), as `connectivity`.
+        power_bands (`list[list[int]]` or `None`): other bands for the power, such as finer ones; `None` = the same.
         companding_a (`float` or `None`): the feature extractor's, to turn `input_values` back into microvolts for
             these numbers; `None` = they are microvolts.
         compact_embedding (`bool`): estimate `connectivity` and the slow time course of each lobe (`time_course_bins`)
@@ -195,6 +196,7 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     time_course_bins: int | None = None
     time_course_loss_weight: float | int = 1.0
     connectivity_bands: list[list[int]] | tuple[tuple[int, int], ...] | None = None
+    power_bands: list[list[int]] | tuple[tuple[int, int], ...] | None = None
     companding_a: float | None = 0.25
     compact_embedding: bool = False
     embedding_observed: Literal["none", "connectivity", "all"] = "connectivity"
@@ -268,7 +270,8 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
         """Size of `connectivity`."""
         if self.connectivity_bands is None:
             return 0
-        return connectivity_size(self.num_pooling_groups, len(self.connectivity_bands))
+        bands = self.connectivity_bands
+        return connectivity_size(self.num_pooling_groups, len(self.power_bands or bands), len(bands))
 
     @property
     def embedding_size(self) -> int:
@@ -408,14 +411,16 @@ class NeurIPTConfig(LinkSafeSaving, PreTrainedConfig):
     def validate_compact_embedding(self):
         """Bands that the signal has, a companding that can be inverted, and numbers for a compact embedding."""
         highest = SAMPLING_RATE // 2 - 1
-        for band in self.connectivity_bands or ():
-            if len(band) != 2 or not 1 <= band[0] < band[1] <= highest:
+        for name in ("connectivity_bands", "power_bands"):
+            if (bands := getattr(self, name)) is None:
+                continue
+            if not bands or any(len(band) != 2 or not 1 <= band[0] < band[1] <= highest for band in bands):
                 raise ValueError(
-                    f"connectivity_bands must be pairs [low, high] in whole hertz with 1 <= low < high <= {highest}, "
-                    f"but one is {list(band)}."
+                    f"{name} must be None or pairs [low, high] in whole hertz with 1 <= low < high <= {highest}, but "
+                    f"is {[list(band) for band in bands]}."
                 )
-        if self.connectivity_bands is not None and not self.connectivity_bands:
-            raise ValueError("connectivity_bands must have a band, or be None.")
+        if self.power_bands is not None and self.connectivity_bands is None:
+            raise ValueError("power_bands go with connectivity_bands: give both, or leave power_bands at None.")
         if self.companding_a is not None and math.e + math.log(max(self.companding_a, 1e-9)) <= 0:
             raise ValueError(f"companding_a must be None or above exp(-e) = 0.066, but is {self.companding_a}.")
         if self.compact_embedding and self.connectivity_bands is None and self.time_course_bins is None:

@@ -6,8 +6,8 @@ channels. In a band, their real part over the root of both powers is the correla
 power is averaged over the channels of each lobe, Fisher's z of the correlations over the pairs of channels within a
 lobe and between two lobes, so every montage has the same numbers. All of it can be differentiated and exported.
 
-Letters for shapes: B windows, C channels, T samples, G lobes or other groups, N bands, P = G (G + 1) / 2 pairs of
-groups, F frequencies, S segments.
+Letters for shapes: B windows, C channels, T samples, G lobes or other groups, M bands of power, N of correlation,
+P = G (G + 1) / 2 pairs of groups, F frequencies, S segments.
 """
 
 import math
@@ -37,7 +37,7 @@ class Connectivity(NamedTuple):
     known.
 
     Args:
-        log_power: mean log of square microvolts of each group in each band, `[B, G, N]`.
+        log_power: mean log of square microvolts of each group in each band, `[B, G, M]`.
         correlation: mean Fisher z of the channels of each pair of groups, `[B, P, N]`, in the order
             (0, 0), (0, 1), ..., (1, 1), ...
         known_groups: groups that have a channel, bool `[B, G]`.
@@ -51,7 +51,7 @@ class Connectivity(NamedTuple):
 
     @property
     def numbers(self) -> Tensor:
-        """Log power, then Fisher z, side by side: `[B, (G + P) N]`."""
+        """Log power, then Fisher z, side by side: `[B, G M + P N]`."""
         return _side_by_side(self.log_power, self.correlation)
 
     @property
@@ -62,7 +62,7 @@ class Connectivity(NamedTuple):
 
     @property
     def known(self) -> Tensor:
-        """Which of the numbers are known, bool `[B, (G + P) N]`."""
+        """Which of the numbers are known, bool `[B, G M + P N]`."""
         groups = self.known_groups[..., None].expand_as(self.log_power)
         return _side_by_side(groups, self.known_pairs[..., None].expand_as(self.correlation))
 
@@ -71,9 +71,9 @@ def _side_by_side(groups: Tensor, pairs: Tensor) -> Tensor:
     return torch.cat((groups.flatten(1), pairs.flatten(1)), dim=1)
 
 
-def connectivity_size(num_groups: int, num_bands: int) -> int:
+def connectivity_size(num_groups: int, num_power_bands: int, num_bands: int) -> int:
     """How many numbers a window has."""
-    return (num_groups + num_groups * (num_groups + 1) // 2) * num_bands
+    return num_groups * num_power_bands + num_groups * (num_groups + 1) // 2 * num_bands
 
 
 def microvolts_of(values: Tensor, companding_a: float | None) -> Tensor:
@@ -91,6 +91,7 @@ def connectivity(
     bands: Sequence[Sequence[int]],
     channels: Tensor | None = None,
     samples: Tensor | None = None,
+    power_bands: Sequence[Sequence[int]] | None = None,
 ) -> Connectivity:
     """
     Band power and connectivity by group.
@@ -101,14 +102,16 @@ def connectivity(
         bands: `[low, high)` of each band in whole hertz.
         channels: real and good channels, bool `[B, C]`, `None` = all; others do not count.
         samples: real samples, bool `[B, T]`, `None` = all; padding is on the right.
+        power_bands: the same for power, if they are others.
     """
     groups = groups.expand(microvolts.shape[0], -1, -1)
     if channels is not None:
         groups = groups & channels[..., None]
     with _full_precision(microvolts.device):
-        power, correlation = band_correlations(microvolts.float(), bands, samples)
+        spectrum = short_time_spectrum(microvolts.float(), samples)
+        power, correlation = band_power(spectrum, power_bands or bands), band_correlation(spectrum, bands)
         groups = groups.to(power.dtype)
-        log_power = torch.einsum("bnc,bcg->bgn", (power + POWER_FLOOR).log(), groups)
+        log_power = torch.einsum("bmc,bcg->bgm", (power + POWER_FLOOR).log(), groups)
         counts = groups.sum(dim=1)  # [B, G]
         z = correlation.clamp(-HIGHEST_CORRELATION, HIGHEST_CORRELATION).atanh()
         z = z * (1 - torch.eye(z.shape[-1], device=z.device))  # no channel with itself
@@ -126,23 +129,24 @@ def connectivity(
     )
 
 
-def band_correlations(
-    microvolts: Tensor, bands: Sequence[Sequence[int]], samples: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def band_power(spectrum: Tensor, bands: Sequence[Sequence[int]]) -> Tensor:
+    """Power of each channel in each band, `[B, M, C]` (square microvolts), from [`short_time_spectrum`]."""
+    squares = spectrum.square().sum(dim=(2, 4))  # [B, C, F]
+    return torch.stack([squares[..., low - 1 : high - 1].sum(dim=-1) for low, high in bands], dim=1)
+
+
+def band_correlation(spectrum: Tensor, bands: Sequence[Sequence[int]]) -> Tensor:
     """
-    Power `[B, N, C]` (square microvolts) of each channel in each band and the correlations `[B, N, C, C]` of all
-    channels; a channel without power in a band has correlations of 0.
+    Correlations of all channels in each band, `[B, N, C, C]`, from [`short_time_spectrum`]; 0 for a channel without
+    power there.
     """
-    spectrum = short_time_spectrum(microvolts, samples)  # [B, C, 2, F, S]
-    power, correlation = [], []
+    correlations = []
     for low, high in bands:
         parts = spectrum[:, :, :, low - 1 : high - 1].flatten(2)  # [B, C, n]
         cross = torch.einsum("bin,bjn->bij", parts, parts)
-        own = cross.diagonal(dim1=-2, dim2=-1)
-        scale = own.clamp(min=1e-12).rsqrt()
-        power.append(own)
-        correlation.append(cross * scale[:, :, None] * scale[:, None])
-    return torch.stack(power, dim=1), torch.stack(correlation, dim=1)
+        scale = cross.diagonal(dim1=-2, dim2=-1).clamp(min=1e-12).rsqrt()
+        correlations.append(cross * scale[:, :, None] * scale[:, None])
+    return torch.stack(correlations, dim=1)
 
 
 def short_time_spectrum(microvolts: Tensor, samples: Tensor | None = None) -> Tensor:
@@ -187,7 +191,8 @@ def _full_precision(device: torch.device):
 
 __all__ = [
     "Connectivity",
-    "band_correlations",
+    "band_correlation",
+    "band_power",
     "connectivity",
     "connectivity_size",
     "microvolts_of",

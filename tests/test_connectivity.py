@@ -10,7 +10,14 @@ import torch
 from conftest import ROOT
 
 from neuript_hf import NeurIPTFeatureExtractor
-from neuript_hf.connectivity import POWER_FLOOR, band_correlations, connectivity, microvolts_of
+from neuript_hf.connectivity import (
+    POWER_FLOOR,
+    band_correlation,
+    band_power,
+    connectivity,
+    microvolts_of,
+    short_time_spectrum,
+)
 
 
 BANDS = [[4, 8], [8, 13], [13, 30]]
@@ -32,7 +39,7 @@ def first_channels(count, of=4):
 def test_correlations_are_the_real_part_of_mne_connectivitys_coherency():
     expected = json.loads((ROOT / "tests/fixtures/connectivity/coherency.json").read_text())
     bands = [[int(frequency), int(frequency) + 1] for frequency in expected["frequencies"]]
-    _, found = band_correlations(torch.tensor([expected["signal"]]), bands)
+    found = band_correlation(short_time_spectrum(torch.tensor([expected["signal"]])), bands)
     row, column = np.tril_indices(4, -1)
     theirs = np.array(expected["real"])[row, column]
     assert theirs.shape == (6, 29) and theirs.std() > 0.3
@@ -42,7 +49,7 @@ def test_correlations_are_the_real_part_of_mne_connectivitys_coherency():
 def test_power_of_a_wave():
     """Square of the amplitude over two, where the band also has the neighbouring frequencies."""
     wave = 6 * torch.sin(2 * math.pi * 10 * torch.arange(256) / 64 + 0.3)
-    power, _ = band_correlations(100 + wave[None, None], BANDS)
+    power = band_power(short_time_spectrum(100 + wave[None, None]), BANDS)
     torch.testing.assert_close(power[0, :, 0], torch.tensor([0.0, 18.0, 0.0]), atol=1e-3, rtol=1e-4)
 
 
@@ -50,7 +57,8 @@ def test_means_over_the_channels_and_pairs_of_lobes():
     """Spelled out: a channel of two lobes counts in both, none is paired with itself, bad ones do not count."""
     signal, good = noise(), torch.tensor([[True] * 4, [True, True, True, False]])
     found = connectivity(signal, LOBES, BANDS, good)
-    power, correlation = band_correlations(signal, BANDS)
+    spectrum = short_time_spectrum(signal)
+    power, correlation = band_power(spectrum, BANDS), band_correlation(spectrum, BANDS)
     for window in range(2):
         members = [[c for c in range(4) if LOBES[0, c, lobe] and good[window, c]] for lobe in range(4)]
         for lobe, channels in enumerate(members):
