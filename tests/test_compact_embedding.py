@@ -157,10 +157,10 @@ def test_lobes_that_are_not_read():
 
 def test_numbers_and_their_names():
     """In one order: each name says which lobes a number is about, and where it changes."""
-    config = model_of(NeurIPTModel, time_course_bins=BINS).config
+    config = model_of(NeurIPTModel, time_course_bins=BINS, power_bands=[[4, 6], [6, 8], [8, 10]]).config
     lobes = ["one", "two", "three", "four", "five"]
     names = names_of_numbers(config, lobes)
-    assert len(names) == len(set(names)) == config.embedding_size == 70
+    assert len(names) == len(set(names)) == config.embedding_size == 75
     for name, groups in zip(names, groups_of_numbers(config).tolist(), strict=True):
         about = name.split(", ")[1].split(" with ")
         assert {lobe for lobe, is_about in zip(lobes, groups, strict=True) if is_about} == set(about)
@@ -174,7 +174,7 @@ def test_numbers_and_their_names():
         "course, two",
         "course, five",
     }
-    assert names[0] == "power, one, 4-8 Hz" and names[-1] == "course right minus left, five, 250 ms"
+    assert names[0] == "power, one, 4-6 Hz" and names[-1] == "course right minus left, five, 250 ms"
 
 
 def test_saved_and_loaded(tmp_path, capsys):

@@ -21,6 +21,7 @@ from neuript_hf.connectivity import (
 
 
 BANDS = [[4, 8], [8, 13], [13, 30]]
+FINER = [[4, 6], [6, 8], [8, 10], [10, 13]]
 # four channels in three lobes and a fourth without channels; the second is in two
 LOBES = torch.tensor([[[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]]).bool()
 
@@ -56,13 +57,13 @@ def test_power_of_a_wave():
 def test_means_over_the_channels_and_pairs_of_lobes():
     """Spelled out: a channel of two lobes counts in both, none is paired with itself, bad ones do not count."""
     signal, good = noise(), torch.tensor([[True] * 4, [True, True, True, False]])
-    found = connectivity(signal, LOBES, BANDS, good)
+    found = connectivity(signal, LOBES, BANDS, good, power_bands=FINER)
     spectrum = short_time_spectrum(signal)
-    power, correlation = band_power(spectrum, BANDS), band_correlation(spectrum, BANDS)
+    power, correlation = band_power(spectrum, FINER), band_correlation(spectrum, BANDS)
     for window in range(2):
         members = [[c for c in range(4) if LOBES[0, c, lobe] and good[window, c]] for lobe in range(4)]
         for lobe, channels in enumerate(members):
-            expected = (power[window][:, channels] + POWER_FLOOR).log().mean(dim=1) if channels else torch.zeros(3)
+            expected = (power[window][:, channels] + POWER_FLOOR).log().mean(dim=1) if channels else torch.zeros(4)
             torch.testing.assert_close(found.log_power[window, lobe], expected)
             assert found.known_groups[window, lobe] == bool(channels)
         lobe_pairs = itertools.combinations_with_replacement(members, 2)
@@ -73,7 +74,7 @@ def test_means_over_the_channels_and_pairs_of_lobes():
             torch.testing.assert_close(found.correlation[window, number], expected)
             assert found.known_pairs[window, number] == bool(pairs)
     numbers = found.numbers
-    assert numbers.shape == found.scaled.shape == found.known.shape == (2, (4 + 10) * 3)
+    assert numbers.shape == found.scaled.shape == found.known.shape == (2, 4 * 4 + 10 * 3)
     assert (numbers[~found.known] == 0).all() and (found.scaled[~found.known] == 0).all()
 
 
