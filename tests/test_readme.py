@@ -20,7 +20,7 @@ def blocks(page: str) -> list[str]:
     ("page", "printed"),
     [
         ("README.md", ["numbers each", "band-pass: 0.1 to 30 Hz"]),
-        ("docs/quickstart.md", ["band-pass: 0.1 to 30 Hz", "torch.Size([2, 3360])", "eyes_"]),
+        ("docs/quickstart.md", ["band-pass: 0.1 to 30 Hz", "torch.Size([2, 230])", "eyes_"]),
         ("docs/your-recording.md", ["Cz-C4", "lobe_mask"]),
         ("docs/batch-contract.md", ["torch.Size([2, 3360])", "(2, 3, 16, 96)"]),
         ("docs/fine-tuning.md", ["'left_hand': "]),
