@@ -390,6 +390,7 @@ def main():
     output, fields = FEATURES[arguments.features]
     extractor = make_extractor(next(iter(tasks.values())), arguments.model)
     model = AutoModel.from_pretrained(arguments.model, dtype=torch.float32, num_lobes=extractor.num_lobes, **fields)
+    extractor.refuse_other_windows(model.config)
     checkpoint, others = Embedder(model, arguments.batch_size, arguments.cache_dir, output), []
     for seed in range(arguments.random_seeds):
         set_seed(seed)

@@ -42,6 +42,8 @@ WINDOW_SECONDS = 5.0
 TRIALS_SET, TRIAL_SECONDS = "uci_alcohol", 1.0
 # Sets whose licence is unknown: for evaluation only, never for weights.
 EVALUATION_ONLY = {"msu_schizo", "alz_fsu"}
+# How the manifests mark a licence that nobody could look up.
+UNCONFIRMED = "unconfirmed"
 # Sets whose unlabelled arrays contain the labelled recordings, with more channels.
 REPEATED = {"eegmmidb_mi"}
 # People held out from pre-training: this share of each set with more than `FEW_PEOPLE`.
@@ -58,6 +60,9 @@ class CorpusArguments:
     num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
     people_share: float = field(
         default=1.0, metadata={"help": "Share of the training people of each set, for studies of the amount of data."}
+    )
+    confirmed_licences: bool = field(
+        default=False, metadata={"help": "Leave out sets whose licence is only known from memory (unconfirmed)."}
     )
 
 
@@ -141,7 +146,13 @@ def extractors() -> dict[str, NeurIPTFeatureExtractor]:
     }
 
 
-def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, people_share: float = 1.0) -> pd.DataFrame:
+def prepare_corpus(
+    data: str | Path,
+    output: str | Path,
+    num_proc: int = 1,
+    people_share: float = 1.0,
+    confirmed_licences: bool = False,
+) -> pd.DataFrame:
     """
     Writes the data sets and `sets.csv`.
 
@@ -150,6 +161,7 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
         output: folder to write to.
         num_proc: processes that read recordings.
         people_share: see [`drawn_people`]; held-out people stay in any case.
+        confirmed_licences: leave out sets whose licence is marked as unconfirmed.
 
     Returns:
         The table of `sets.csv`, see [`describe`].
@@ -160,6 +172,9 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
     """
     data, output = Path(data).resolve(), Path(output)
     rows = read_rows(data)
+    if confirmed_licences:
+        rows = {name: table[~table["licence"].str.contains(UNCONFIRMED)] for name, table in rows.items()}
+        rows = {name: table for name, table in rows.items() if len(table)}
     everybody = pd.concat(rows.values())
     held_out = held_out_people(everybody)
     used = held_out | drawn_people(everybody, people_share)
@@ -168,8 +183,9 @@ def prepare_corpus(data: str | Path, output: str | Path, num_proc: int = 1, peop
     with atomic_write(manifests / "data") as partial:
         os.symlink(data, partial, target_is_directory=True)
     tables = []
-    for name, extractor in extractors().items():
-        table = rows[name][rows[name]["subject"].isin(used)].copy()
+    for name, recordings in rows.items():
+        extractor = extractors()[name]
+        table = recordings[recordings["subject"].isin(used)].copy()
         table["file"] = "data/" + table["file"]
         table.loc[table["subject"].isin(held_out), "split"] = "validation"
         with atomic_write(manifests / f"{name}.csv") as partial:

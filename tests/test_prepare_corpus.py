@@ -118,3 +118,12 @@ def test_run_again_with_the_data_elsewhere(data, tmp_path):
     with pytest.raises(FileNotFoundError):
         prepare_corpus(tmp_path / "nowhere", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_sets_with_an_unconfirmed_licence_can_be_left_out(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    manifest = pd.read_csv(tmp_path / "data" / "manifest.csv", keep_default_na=False)
+    manifest.loc[manifest["set"] == "uci_alcohol", "licence"] = "CC-BY-4.0 from memory; unconfirmed"
+    manifest.to_csv(tmp_path / "data" / "manifest.csv", index=False)
+    sets = prepare_corpus(tmp_path / "data", tmp_path / "corpus", confirmed_licences=True)
+    assert set(sets["set"]) == {"band", "cap"} and not (tmp_path / "corpus" / "trials").exists()
