@@ -98,8 +98,9 @@ def recordings_of(demo: DemoArguments) -> tuple[Path, NeurIPTFeatureExtractor, d
         manifest = simulate_dataset(
             Path(demo.output_dir) / "recordings", n_subjects=demo.people, seed=demo.seed, overwrite=True
         )
-    # The task is left against right, and the parietal lobe has both sides: each channel is a group of its own.
-    pooling = {"pooling": "none", "num_lobes": len(MOTOR_CHANNELS)}
+    # The task is left against right, and the parietal lobe has both sides: each channel is a group of its own, which
+    # the compact embedding, numbers by lobe, knows nothing about.
+    pooling = {"pooling": "none", "num_lobes": len(MOTOR_CHANNELS), "compact_embedding": False}
     return manifest, AutoFeatureExtractor.from_pretrained(demo.model, montage=MOTOR_CHANNELS), pooling
 
 

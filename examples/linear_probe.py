@@ -55,7 +55,8 @@ def main():
         fields = {"companding_a": extractor.model_companding_a} | fields
         model = NeurIPTModel(getattr(NeurIPTConfig, probe.size)(**fields))
     else:
-        model = AutoModel.from_pretrained(probe.model, **fields)
+        # a compact embedding of other lobes starts anew, and is refused as untrained
+        model = AutoModel.from_pretrained(probe.model, ignore_mismatched_sizes=True, **fields)
     extractor.refuse_other_windows(model.config)
     fit = fit_targets(pooled_features(model, train), train, probe.seed, probe.penalty)
 

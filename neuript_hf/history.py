@@ -123,8 +123,8 @@ class WeightsHistory:
             if self.base_model.untrained_weights:
                 expected = (
                     "Expected a checkpoint with a whole encoder. Load it with the configuration that it was saved "
-                    "with (compact_embedding=False if it has none), or train it first, with `python "
-                    "examples/pretrain.py SETTINGS --weights CHECKPOINT`."
+                    "with, or with compact_embedding=False: a compact embedding is of one choice of lobes, pooling "
+                    "and scales. Or train it first, with `python examples/pretrain.py SETTINGS --weights CHECKPOINT`."
                 )
             raise ValueError(
                 f"The checkpoint {self.name_or_path or self.config.name_or_path} has no trained weights for {few} of "

@@ -1,7 +1,7 @@
 """
 The learning curve of a checkpoint, from the logs of its trainings: a table and a figure.
 
-    python research/learning_curve.py --runs runs/tiny runs/tiny_continued --output results/tiny
+    python research/learning_curve.py --runs runs/tiny --output results/tiny
 
 `.csv` has a line for each logged step: training losses, evaluation losses and the error at hidden samples on held-out
 people, and the learning rate. `.png` plots them. Several runs are consecutive parts of one training.
@@ -26,8 +26,10 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 COLUMNS = {
     "reconstruction_loss": "reconstruction",
     "spectral_loss": "spectrum",
+    "embedding_loss": "compact embedding",
     "eval_reconstruction_loss": "reconstruction, held out",
     "eval_spectral_loss": "spectrum, held out",
+    "eval_embedding_loss": "compact embedding, held out",
     "monitor/hidden_error": "hidden samples over their variance, held out",
     "aux_loss": "balance of experts",
     "learning_rate": "learning rate",
@@ -35,10 +37,11 @@ COLUMNS = {
 PANELS = [
     (("reconstruction", "reconstruction, held out"), "squared error of selected samples, companded"),
     (("spectrum", "spectrum, held out"), "error of the spectral target"),
+    (("compact embedding", "compact embedding, held out"), "error of the compact embedding"),
     (("hidden samples over their variance, held out",), "error of hidden samples over their variance"),
     (("learning rate",), "learning rate"),
 ]
-# Logged losses are means over 50 steps of 8 windows; lines are running means over this many of them.
+# Logged losses are means over some steps; lines are running means over this many of them.
 SMOOTHED = 10
 
 
@@ -69,9 +72,10 @@ def read_curve(runs: list[str]) -> pd.DataFrame:
 
 
 def draw(curve: pd.DataFrame) -> plt.Figure:
-    """A panel for each quantity; vertical lines separate the parts."""
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(4 * len(PANELS), 3.6), layout="constrained")
-    for axis, (names, title) in zip(axes, PANELS, strict=True):
+    """A panel for each quantity that was logged; vertical lines separate the parts."""
+    panels = [(names, title) for names, title in PANELS if curve[list(names)].notna().any(axis=None)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.6), layout="constrained")
+    for axis, (names, title) in zip(axes, panels, strict=True):
         for name in names:
             values = curve[name].dropna()
             held_out = name.endswith("held out")

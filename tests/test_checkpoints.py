@@ -49,8 +49,11 @@ def test_from_folder_to_embedding(folder):
     names = ["C3", "Cz", "C4"]
     batch = extractor(noise, sampling_rate=250, channel_names=names, unit="uV", return_tensors="pt")
     with torch.no_grad():
-        pooled = model(**batch).pooler_output
-    assert pooled.shape == (2, 7 * 5 * model.config.hidden_size) and pooled.isfinite().all()
+        outputs = model(**batch)
+    size = 7 * 5 * model.config.hidden_size
+    assert outputs.pooler_output.shape == (2, size) and outputs.pooler_output.isfinite().all()
+    size = model.config.embedding_size if model.config.compact_embedding else size
+    assert outputs.features.shape == (2, size) and outputs.features.isfinite().all()
 
 
 @named(FOLDERS)
@@ -97,15 +100,15 @@ def test_the_code_beside_the_weights_is_the_packages(folder):
 
 def test_embedding_of_a_fixed_recording():
     """
-    From an array through the feature extractor to vectors, as version 0.1.0 (commit 5be3034) made them:
-    `tests/fixtures/embedding.safetensors`.
+    From an array through the feature extractor to vectors, as version 0.1.0 (commit 5be3034) made them from the same
+    weights: `tests/fixtures/embedding.safetensors`.
     """
     expected = load_file(ROOT / "tests/fixtures/embedding.safetensors")
     signal = np.random.default_rng(0).normal(0, 0.5, (19, 3000)).cumsum(axis=1)
-    batch = AutoFeatureExtractor.from_pretrained(ROOT / "hub/neuript-tiny")(
+    batch = AutoFeatureExtractor.from_pretrained(HUB / "neuript-small")(
         signal, sampling_rate=250, channel_names=list(TEN_TWENTY), unit="uV", return_tensors="pt"
     )
     torch.testing.assert_close(batch["input_values"], expected["input_values"], atol=1e-5, rtol=0)
     with torch.no_grad():
-        vectors = AutoModel.from_pretrained(ROOT / "hub/neuript-tiny").eval()(**batch).pooler_output
+        vectors = AutoModel.from_pretrained(HUB / "neuript-small").eval()(**batch).pooler_output
     torch.testing.assert_close(vectors, expected["pooler_output"], atol=1e-4, rtol=1e-5)

@@ -224,7 +224,7 @@ def test_embeddings_of_a_folder(manifest, tmp_path):
     stride = ("--stride_seconds", "20")
     run_python("examples/embed.py", "--recordings", manifest.parent, "--output", tmp_path / "table.parquet", *stride)
     table = pd.read_parquet(tmp_path / "table.parquet")
-    assert table["recording"].nunique() == 5 and {len(vector) for vector in table["embedding"]} == {3360}
+    assert table["recording"].nunique() == 5 and {len(vector) for vector in table["embedding"]} == {230}
     recording = sorted(manifest.parent.glob("*.fif"))[1]
     run_python("examples/embed.py", "--recordings", recording, "--output", tmp_path / "one.parquet", *stride)
     one, same = pd.read_parquet(tmp_path / "one.parquet"), table[table["recording"] == str(recording)]
