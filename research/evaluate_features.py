@@ -10,7 +10,8 @@ recordings: it leaves out people of `train` in turn. Settings of trainings are c
 
 All methods get the same windows and the same fit; where recordings have different channels, those that all have. The
 methods without a network are the log power of nine bands of every channel, and 120 numbers: log power of six bands by
-lobe, and the correlations between channels in these bands, mean within and between lobes.
+lobe, and the correlations between channels in these bands, mean within and between lobes. Of a checkpoint with a
+compact embedding also "its numbers": the same numbers as the embedding's, from the samples and without the network.
 
 Every method is scored twice: as it comes, and centred (", centred"), that is, with each person's own mean over the
 windows taken off the features first. No label is used for that, but windows of all classes of the person are needed,
@@ -48,7 +49,13 @@ from neuript_hf.checkpoints.tested_people import TestedPeople
 from neuript_hf.checkpoints.training_record import refuse_seen, weights_of
 from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
-from neuript_hf.evaluation.baselines import band_power, connectivity_by_lobe, on_common_channels, signals_in_microvolt
+from neuript_hf.evaluation.baselines import (
+    band_power,
+    connectivity_by_lobe,
+    observed_numbers,
+    on_common_channels,
+    signals_in_microvolt,
+)
 from neuript_hf.evaluation.linear_probe import FITS, centred, class_scores, people_folds, pooled_features
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, classification_scores, signed
 from neuript_hf.training.cpu import keep_memory
@@ -57,7 +64,7 @@ from neuript_hf.training.cpu import keep_memory
 # With fewer people an interval means little.
 FEW_PEOPLE = 6
 # What the checkpoint is compared with, in the order of the tables.
-OTHERS = ("random", "band power", "connectivity")
+OTHERS = ("random", "band power", "connectivity", "its numbers")
 CENTRED = ", centred"
 # Output of the model, and fields of its configuration to set differently.
 FEATURES = {
@@ -207,6 +214,8 @@ def evaluate_task(
         "band power": lambda windows: band_power(signals_in_microvolt(windows, extractor), extractor.sampling_rate),
         "connectivity": lambda windows: connectivity_by_lobe(windows, extractor),
     }
+    if arguments.features == "embedding" and (config := checkpoint.model.config).compact_embedding:
+        methods["its numbers"] = lambda windows: observed_numbers(windows, config)
     # where no person has two classes, centring takes the classes away
     centring = any(len(set(labels[people == person])) > 1 for person in set(people))
     scores = {}

@@ -100,7 +100,7 @@ def frozen(way: str = "") -> str:
     """
     found = {folder.name: features(folder) for folder in pretrained()}
     first = next(iter(found.values()))
-    others = [name for name in ("band power", "connectivity") if name + way in first["overall"]]
+    others = [name for name in ("band power", "connectivity", "its numbers") if name + way in first["overall"]]
     header = ["task", "people", *found, *(f"random, as {name}" for name in found), *others]
 
     def scores(accuracies: list[dict]) -> list[str]:
@@ -129,7 +129,11 @@ def frozen_centred() -> str:
 def frozen_means() -> str:
     """How far frozen features lie above random weights and methods without a network, mean over the tasks."""
     found = {folder.name: features(folder)["overall"] for folder in pretrained()}
-    names = [name for name in next(iter(found.values())) if name.startswith("minus ")]
+    names = [
+        name
+        for name in next(iter(found.values()))
+        if name.startswith("minus ") and all(name in means for means in found.values())
+    ]
     titles = [name.replace("random", "random weights") for name in names]
     rows = [[name, *(signed(means[difference]) for difference in names)] for name, means in found.items()]
     return markdown(["mean over the tasks", *titles], rows)

@@ -13,11 +13,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from transformers.utils import logging
 
+from ..compact_embedding import window_numbers
+from ..configuration_neuript import NeurIPTConfig
 from ..connectivity import connectivity
 from ..data.collator import AXES
 from ..data.targets import ONE_CLASS, Targets
 from ..data.windows import channel_reports
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
+from ..token_masks import TokenMasks
 from .eegnet import EEGNetClassifier
 from .linear_probe import class_scores
 from .metrics import scores_of
@@ -117,6 +120,19 @@ def connectivity_by_lobe(
         torch.tensor(dataset["attention_mask"]),
     )
     return torch.cat([parts.log_power.flatten(1), parts.correlation.flatten(1)], dim=1).numpy()
+
+
+def observed_numbers(dataset: Dataset, config: NeurIPTConfig) -> np.ndarray:
+    """
+    The numbers that a model's compact embedding estimates, from the samples themselves and without the model,
+    `[windows, embedding_size]`: what its training has to be worth more than.
+    """
+    values, positions, lobes, channels, samples = (
+        torch.tensor(np.stack(dataset[name]))
+        for name in ("input_values", "electrode_positions", "lobe_mask", "channel_mask", "attention_mask")
+    )
+    masks = TokenMasks(samples.bool(), channels.bool(), None)
+    return window_numbers(config, values.float(), masks, lobes.bool(), positions).values.numpy()
 
 
 def band_power_baseline(sampling_rate: float) -> Pipeline:
@@ -219,6 +235,7 @@ __all__ = [
     "connectivity_by_lobe",
     "filter_bank",
     "make_baseline",
+    "observed_numbers",
     "on_common_channels",
     "signals_in_microvolt",
     "tangent_space_baseline",
