@@ -3,15 +3,17 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from conftest import COMPACT, make_batch, masked_batch, pad, small_config
+from conftest import COMPACT, make_batch, make_window, masked_batch, pad, small_config
 from datasets import ClassLabel, Dataset
 from test_trainer import arguments
 from torch import Tensor
 from transformers import AutoModel, pipeline
 
 from neuript_hf import (
+    DataCollatorForEEG,
     EEGPipeline,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
@@ -23,6 +25,7 @@ from neuript_hf import (
 )
 from neuript_hf.compact_embedding import groups_of_numbers, names_of_numbers, time_course, window_numbers
 from neuript_hf.connectivity import connectivity, microvolts_of
+from neuript_hf.evaluation.baselines import observed_numbers
 from neuript_hf.pooling import MIDLINE_HALF_WIDTH, MIDLINE_X
 from neuript_hf.token_masks import TokenMasks
 from neuript_hf.training.finetuning import ModelArguments, make_classifier
@@ -250,3 +253,14 @@ def test_a_new_model_expects_the_windows_that_it_gets(tmp_path):
     assert make_classifier(start, labelled, other).config.companding_a == 0.5
     with pytest.raises(ValueError, match="companding_a=0.5 .* makes them with companding_a=0.25"):
         make_classifier(ModelArguments(model=str(tmp_path)), labelled, EXTRACTOR)
+
+
+def test_the_numbers_without_the_model():
+    """What an untrained readout adds nothing to is what the samples themselves say."""
+    model = model_of(NeurIPTModel, embedding_observed="all", time_course_bins=BINS)
+    torch.nn.init.zeros_(model.compact_embedding.proj.weight)
+    masks = {"channel_mask": np.array([True] * 4 + [False]), "attention_mask": np.arange(90) < 80}
+    windows = [make_window(5, 90, seed=seed, **masks) for seed in range(3)]
+    with torch.no_grad():
+        embedding = model(**DataCollatorForEEG()(windows)).embedding
+    np.testing.assert_allclose(observed_numbers(Dataset.from_list(windows), model.config), embedding, atol=1e-5)
