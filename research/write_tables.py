@@ -98,7 +98,7 @@ def frozen(way: str = "") -> str:
     Frozen features on people never seen, all pre-trained checkpoints side by side; `way` is `", centred"` for features
     with each person's own mean taken off.
     """
-    found = {folder.name: features(folder) for folder in pretrained()}
+    found = evaluated()
     first = next(iter(found.values()))
     others = [name for name in ("band power", "connectivity", "its numbers") if name + way in first["overall"]]
     header = ["task", "people", *found, *(f"random, as {name}" for name in found), *others]
@@ -128,7 +128,7 @@ def frozen_centred() -> str:
 
 def frozen_means() -> str:
     """How far frozen features lie above random weights and methods without a network, mean over the tasks."""
-    found = {folder.name: features(folder)["overall"] for folder in pretrained()}
+    found = {name: results["overall"] for name, results in evaluated().items()}
     names = [
         name
         for name in next(iter(found.values()))
@@ -187,6 +187,12 @@ def task_results(folder: Path) -> dict | None:
     """Results of weights that were fine-tuned for a task."""
     file = folder / "results.json"
     return json.loads(file.read_text()) if file.is_file() else None
+
+
+def evaluated() -> dict[str, dict]:
+    """Results of frozen features, without those of the first edition, which have other tasks and another fit."""
+    found = {folder.name: features(folder) for folder in pretrained()}
+    return {name: results for name, results in found.items() if "kinds" in results}
 
 
 def features(folder: Path) -> dict:
