@@ -85,11 +85,11 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/recordings.py
 
-# braindecode and this package do not fit into one environment.
+# braindecode beside this package; not in .venv, since its requirements are many.
 .venv-braindecode/installed: constraints.txt
 	$(PYTHON) -m venv .venv-braindecode
 	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt torch
-	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1
+	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1 --editable .
 	touch $@
 
 bench-patch-models: .venv-braindecode/installed

@@ -1,8 +1,7 @@
 """
-Speed of tiny, small and base in the paper's layout, and of a checkpoint's configuration: medians of repeated runs.
+Speed of tiny, small and base: medians of repeated runs.
 
     python benchmarks/speed.py                                       # a CPU in float32: benchmarks/results/speed.csv
-    python benchmarks/speed.py --sizes neuript-tiny                  # that of a checkpoint in hub/ alone
     python benchmarks/speed.py --device cuda --dtype bfloat16        # a GPU: benchmarks/results/speed_cuda.csv
 
 The classifier's forward pass ("embedding"), its training step ("fine-tuning") and the step of the pre-training model,
@@ -15,7 +14,6 @@ one whose allocator (glibc) is as it comes. Rows that are not measured again sta
 
 import argparse
 import statistics
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -27,7 +25,6 @@ from neuript_hf import NeurIPTConfig
 from neuript_hf.training.cpu import keep_memory
 
 
-HUB = Path(__file__).resolve().parents[1] / "hub"
 BATCHES = {
     "cpu": {
         "tiny": {"embedding": 8, "fine-tuning": 8, "pre-training": 4},
@@ -40,7 +37,7 @@ BATCHES = {
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["neuript-tiny", "tiny", "small", "base"])
+    parser.add_argument("--sizes", nargs="+", default=["tiny", "small", "base"])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--runs", type=int, default=7, help="timed runs, after one to warm up")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -48,18 +45,13 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def configuration(size: str) -> NeurIPTConfig:
-    """Of a size, or of a checkpoint in hub/."""
-    return NeurIPTConfig.from_pretrained(HUB / size) if (HUB / size).is_dir() else getattr(NeurIPTConfig, size)()
-
-
 def measure(size: str, kind: str, keep: bool, arguments: argparse.Namespace) -> dict[str, object]:
     """One row, in this process."""
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     if keep:
         keep_memory()
-    peak, count = matmul_peak(device, dtype), BATCHES[device.type][size.removeprefix("neuript-")][kind]
-    model = make_model(kind, configuration(size)).to(device)
+    peak, count = matmul_peak(device, dtype), BATCHES[device.type][size][kind]
+    model = make_model(kind, getattr(NeurIPTConfig, size)()).to(device)
     run = work(kind, model, {name: tensor.to(device) for name, tensor in windows(kind, count).items()})
     with autocast(device, dtype):
         with FlopCounterMode(display=False) as counter:

@@ -226,8 +226,7 @@ def speeds() -> pd.DataFrame:
 def cost() -> str:
     """Seconds of computing for one minute of 20-channel EEG, beside the patch models."""
     ours = speeds()
-    # a checkpoint's name says it itself
-    ours["model"] = ours["size"].where(ours["size"].str.startswith("neuript-"), "NeurIPT " + ours["size"])
+    ours["model"] = "NeurIPT " + ours["size"]
     rows = pd.concat([ours, benchmark("patch_models")])
     rows["minute"] = rows["seconds_per_window"].map(lambda seconds: f"{float(seconds) * 60 / WINDOW_SECONDS:.2g}")
     table = rows.pivot(index="model", columns="kind", values="minute").loc[rows["model"].unique()].reset_index()
