@@ -90,6 +90,7 @@ bench: .venv/installed
 	$(PYTHON) -m venv .venv-braindecode
 	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1 --editable .
+	.venv-braindecode/bin/pip uninstall --quiet --yes torchaudio  # its wheels load only beside a CUDA build of torch
 	touch $@
 
 bench-patch-models: .venv-braindecode/installed

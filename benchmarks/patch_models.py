@@ -34,8 +34,7 @@ WINDOWS_IN_A_MINUTE = 60 / SECONDS
 
 class StandIn(types.ModuleType):
     """
-    In the place of torchaudio, which braindecode imports at once and whose released wheels only load beside a CUDA
-    build of torch. None of the models timed here uses it.
+    In the place of torchaudio, which braindecode imports at once. None of the models timed here uses it.
     """
 
     def __init__(self, name: str):
