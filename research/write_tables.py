@@ -128,15 +128,15 @@ def frozen_centred() -> str:
 
 def frozen_means() -> str:
     """How far frozen features lie above random weights and methods without a network, mean over the tasks."""
-    found = {name: results["overall"] for name, results in evaluated().items()}
-    names = [
-        name
-        for name in next(iter(found.values()))
-        if name.startswith("minus ") and all(name in means for means in found.values())
-    ]
-    titles = [name.replace("random", "random weights") for name in names]
-    rows = [[name, *(signed(means[difference]) for difference in names)] for name, means in found.items()]
-    return markdown(["mean over the tasks", *titles], rows)
+    rows = []
+    for name, results in evaluated().items():
+        means = results["overall"]
+        for other in ("random", "band power", "connectivity", "its numbers"):
+            ways = [means.get(f"minus {other}{way}") for way in ("", ", centred")]
+            if any(ways):
+                title = {"random": "random weights"}.get(other, other)
+                rows.append([f"{name} minus {title}", *(signed(way) if way else "" for way in ways)])
+    return markdown(["mean over the tasks", "as they come", "centred"], rows)
 
 
 def gaps() -> str:
