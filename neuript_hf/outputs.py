@@ -20,8 +20,8 @@ class NeurIPTModelOutput(ModelOutput):
         last_hidden_state (`(B, C, L6, d)`): the coarsest scale.
         pooler_output (`(B, scales * groups * d)`): the intra-inter lobe pooling vector. `None` where the pooling needs
             a `lobe_mask` and none was given, as are the next two.
-        connectivity (`(B, (groups + pairs) * bands)`): log power of the groups in each band, then Fisher z of the
-            correlations within and between groups (`connectivity.py`), if the configuration has bands.
+        connectivity (`(B, groups * power bands + pairs of groups * bands)`): log power of the groups, then Fisher z of
+            the correlations within and between groups (`connectivity.py`), if the configuration has bands.
         embedding (`(B, embedding_size)`): the compact embedding, if the configuration has one.
         hidden_states (`tuple` of `(B, C, L, d)`): all seven scales, with `output_hidden_states=True`.
         attentions (`tuple` of `(rows, H, queries, keys)`): time (rows B * C), then channel attention (rows B * L)
