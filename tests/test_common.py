@@ -98,9 +98,10 @@ class NeurIPTModelTest(ModelTesterMixin, unittest.TestCase):
             # The paper's initial weights amplify rounding, eager attention's like sdpa's: in bfloat16 to a tenth of
             # the output, in float32 to the edge of the tolerance, which is made for small weights such as these.
             small = functools.partial(initialization.normal_, std=0.02)
-            patch = mock.patch.object(initialization, "kaiming_normal_", small)
-            patch.start()
-            self.addCleanup(patch.stop)
+            for name in ("kaiming_normal_", "normal_"):  # the experts' are drawn by the latter
+                patch = mock.patch.object(initialization, name, lambda weight, *_, **__: small(weight))
+                patch.start()
+                self.addCleanup(patch.stop)
 
     def test_config(self):
         self.config_tester.run_common_tests()

@@ -281,7 +281,7 @@ def test_only_people_who_can_be_scored_are(task):
 
 
 def test_a_task_that_does_not_exist():
-    with pytest.raises(ValueError, match="must be one of arithmetic, eyes.*imagery, but is 'sleep'"):
+    with pytest.raises(ValueError, match="must be one of eyes, ssvep.*imagery, but is 'sleep'"):
         manifest_task("sleep", "manifest.csv")
 
 
