@@ -21,7 +21,7 @@ from .configuration_neuript import warn_of_unknown
 from .connectivity import SAMPLING_RATE
 from .digitization import electrodes_by_position
 from .electrodes import LOBES, MONTAGE_LOBES, MONTAGES, grid_positions, lobe_membership, positions_of
-from .filtering import Resampler, high_pass, high_pass_seconds, notch
+from .filtering import NOTCH_SECONDS, PHASES, Resampler, high_pass, high_pass_delay, high_pass_seconds, notch
 from .link_safe_saving import LinkSafeSaving
 from .recordings import Recording, as_recording, check_positive, is_of_mne, is_recording
 from .signal_quality import (
@@ -94,6 +94,8 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             has any) or `"digitised"` (digitised positions only).
         reject_by_annotation: whether to leave out windows that overlap annotations which begin with BAD (in
             any case), as `mne.Epochs` does. No window reaches into a gap, whatever this says.
+        filter_phase: `"zero"` (no delay, but the filters also look ahead, the high-pass by 17 s) or `"minimum"` (the
+            same gains, and nothing after a sample enters it: for models that are to be used live).
 
     Raises:
         ValueError: for an impossible argument; names the possible ones.
@@ -116,6 +118,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         net: str | None = None,
         positions: str = "table",
         reject_by_annotation: bool = True,
+        filter_phase: str = "zero",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -133,6 +136,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         self.net = net
         self.positions = positions
         self.reject_by_annotation = reject_by_annotation
+        self.filter_phase = filter_phase
         self._validate()
 
     @classmethod
@@ -154,6 +158,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             ("on_missing", ("raise", "drop", "interpolate")),
             ("positions", ("table", "digitised")),
             ("reject_by_annotation", (True, False)),
+            ("filter_phase", PHASES),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, but is {getattr(self, name)!r}.")
@@ -370,7 +375,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         note_filled(survey, report)
         faults = channel_faults(survey, channels, source, len(placed))
         with _as_problem(report):
-            self._check_rate(source.sampling_rate)
+            self.check_rate(source.sampling_rate)
         with _as_problem(report):
             check_amplitude(survey.typical_amplitude(), source.unit)
         if plan is not None:
@@ -418,7 +423,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         report: ChannelReport,
     ) -> tuple[np.ndarray, int, np.ndarray]:
         """As [`plan_windows`], with this extractor's length and rules."""
-        length, resampler = self._window_seconds(source, window_seconds), self._resampler(source)
+        length, resampler = self._window_seconds(source, window_seconds), self._resampler(source.sampling_rate)
         return plan_windows(source, resampler, length, stride_seconds, onsets, self.reject_by_annotation, report)
 
     def _unjudged(self, source: Recording) -> np.ndarray:
@@ -435,7 +440,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     ) -> tuple[dict[str, np.ndarray], ChannelReport, np.ndarray, np.ndarray]:
         """The windows of one recording, its report, where windows begin, and which of the planned ones they are."""
         report = _new_report(source)
-        self._check_rate(source.sampling_rate)
+        self.check_rate(source.sampling_rate)
         plan = self._plan(source, report)
         windows, samples, kept = self._plan_windows(source, window_seconds, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
@@ -460,8 +465,11 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             kept,
         )
 
-    def _check_rate(self, rate: float) -> None:
-        """A band up to h_freq takes at least twice that rate, and no EEG amplifier samples at 100 kHz."""
+    def check_rate(self, rate: float) -> None:
+        """
+        Raises:
+            ValueError: for a rate in hertz that is too low for the band up to h_freq, or that no EEG amplifier has.
+        """
         if rate > HIGHEST_RATE:
             raise ValueError(
                 f"A sampling rate of {rate:g} Hz is not one of EEG: expected at most {HIGHEST_RATE:,} Hz."
@@ -508,8 +516,26 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             located |= {name: f"{name}, not near an electrode" for name in wanted - set(found)}
         return located
 
-    def _resampler(self, source: Recording) -> Resampler:
-        return Resampler(source.sampling_rate, self.sampling_rate, self.h_freq)
+    def _resampler(self, rate: float) -> Resampler:
+        return Resampler(rate, self.sampling_rate, self.h_freq, self.filter_phase)
+
+    def _reach(self, rate: float) -> tuple[int, int]:
+        """Samples of the output before and after a window on which the high-pass and the notch let it depend."""
+        seconds = high_pass_seconds(self.l_freq) if self.l_freq else 0
+        if self.filter_phase == "minimum":
+            return math.ceil((seconds + NOTCH_SECONDS * self._notches(rate)) * self.sampling_rate), 0
+        return (math.ceil(seconds / 2 * self.sampling_rate),) * 2
+
+    def history_seconds(self, rate: float) -> float:
+        """How much of a signal of this rate before a window enters it through the filters, in seconds."""
+        return self._reach(rate)[0] / self.sampling_rate + self._resampler(rate).before / rate
+
+    def filter_delay(self, rate: float, frequency: float) -> float:
+        """By how many seconds the filters delay an oscillation in a signal of this rate; 0 with zero phase."""
+        delay = self._resampler(rate).delay(frequency)
+        if self.l_freq and self.filter_phase == "minimum":
+            delay += high_pass_delay(self.sampling_rate, self.l_freq, frequency)
+        return delay
 
     def _window_seconds(self, source: Recording, given: float | None) -> float | None:
         """Length of a window; `None` = the whole piece."""
@@ -526,24 +552,24 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 that its windows and the high-pass around them need; pieces are one stretch `[pieces, recorded, T]`.
             faults: text `[pieces or 1, recorded]`, empty for good channels.
         """
-        resampler, bad = self._resampler(source), self._unjudged(source)
+        resampler, bad = self._resampler(source.sampling_rate), self._unjudged(source)
         channels = _channels_to_read(plan)
         if source.in_pieces:
             signal = source.read_pieces(channels)
             for piece, unjudged in zip(signal, bad.reshape(len(signal), -1), strict=True):
                 if unjudged.any():
-                    bridge(piece, unjudged, source.sampling_rate)
+                    bridge(piece, unjudged, source.sampling_rate, resampler.looks_back)
             survey = SignalSurvey(len(signal), len(channels), source.sampling_rate)
             survey.add(signal)
             stretches = [(0, 0, resampler(signal, 0, signal.shape[-1], resampler.outputs(signal.shape[-1])))]
         else:
             survey = SignalSurvey(1, len(channels), source.sampling_rate)
-            margin = math.ceil(high_pass_seconds(self.l_freq) / 2 * self.sampling_rate) if self.l_freq else 0
+            before, after = self._reach(source.sampling_rate)
             stretches = []
             for number in np.unique(windows[:, 0]).tolist():
                 starts = windows[windows[:, 0] == number, 1]
-                begin = max(0, int(starts.min()) - margin) // resampler.up * resampler.up
-                end = int(starts.max()) + samples + margin
+                begin = max(0, int(starts.min()) - before) // resampler.up * resampler.up
+                end = int(starts.max()) + samples + after
                 signal = _read_stretch(source, number, channels, begin, end, resampler, survey, bad)
                 stretches.append((number, begin, signal[None]))
         note_filled(survey, report)
@@ -584,11 +610,50 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
             used = np.flatnonzero(weights)
             output = weights[used] @ signal[:, used]
             output[masked[:, channel]] = 0.0
-            if self._notches(rate):
-                output = notch(output, self.sampling_rate, self.notch_freq)
-            if self.l_freq:
-                output = high_pass(output, self.sampling_rate, self.l_freq)
-            values[chosen, channel] = self.compress(output[pieces, samples])
+            values[chosen, channel] = self.compress(self._filter(output, rate)[pieces, samples])
+
+    def _filter(self, signal: np.ndarray, rate: float) -> np.ndarray:
+        """Notch and high-pass of `[n, T]` at the output's rate; `rate` is the recording's."""
+        if self._notches(rate):
+            signal = notch(signal, self.sampling_rate, self.notch_freq, self.filter_phase)
+        return high_pass(signal, self.sampling_rate, self.l_freq, self.filter_phase) if self.l_freq else signal
+
+    def filter_matrix(self, rate: float, samples: int) -> np.ndarray:
+        """
+        All filters and the change of rate of a piece, such as an epoch, as one matrix: `microvolts @ matrix` is the
+        piece at the output's rate, before companding.
+
+        Args:
+            rate: of the piece, in hertz.
+            samples: its length.
+
+        Returns:
+            `[samples, outputs]`, float64.
+
+        Raises:
+            ValueError: for a rate that the extractor refuses.
+        """
+        self.check_rate(rate)
+        resampler = self._resampler(rate)
+        outputs = resampler.outputs(samples)
+        # the impulses of all samples at once would be too many for long windows
+        blocks = (np.eye(min(256, samples - first), samples, first) for first in range(0, samples, 256))
+        lowered = np.concatenate([resampler(impulses, 0, samples, outputs) for impulses in blocks])
+        return lowered @ self._filter(np.eye(outputs), rate)
+
+    def channel_matrix(self, plan: ChannelPlan, bad: np.ndarray, masked: np.ndarray) -> np.ndarray:
+        """
+        The outputs of a plan as sums of its recorded channels, `[outputs, recorded]`.
+
+        Args:
+            plan: which channels make which output.
+            bad, masked: recorded channels and outputs that count as zero, bool.
+        """
+        impulses = np.eye(len(plan.recorded))
+        impulses[bad] = 0.0
+        if plan.interpolated:
+            impulses = _interpolate(impulses, bad, self.sampling_rate, plan)
+        return plan.weights @ impulses * ~masked[:, None]
 
     def _notches(self, rate: float) -> bool:
         """Whether anything is left to remove at `notch_freq`: the low-pass ends below half the output's rate."""
@@ -596,19 +661,23 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
 
     def _report_filters(self, source: Recording, report: ChannelReport) -> None:
         """Lines on the notch, the band, the rate and companding."""
-        rate, resampler = source.sampling_rate, self._resampler(source)
+        rate, resampler = source.sampling_rate, self._resampler(source.sampling_rate)
         if self._notches(rate):
             report.steps.append(f"notch: {self.notch_freq:g} Hz")
         elif self.notch_freq is not None:
             report.steps.append(f"notch: none, {self.notch_freq:g} Hz lies above the band")
         report.steps.append(
-            f"band-pass: {self.l_freq or 0:g} to {resampler.border or self.sampling_rate / 2:g} Hz, zero phase"
+            f"band-pass: {self.l_freq or 0:g} to {resampler.border or self.sampling_rate / 2:g} Hz, "
+            f"{self.filter_phase} phase"
         )
+        if self.filter_phase == "minimum":
+            delays = [1000 * self.filter_delay(rate, frequency) for frequency in (2.0, 10.0, 25.0)]
+            report.steps.append("delay: {:.0f}, {:.0f} and {:.0f} ms at 2, 10 and 25 Hz".format(*delays))
         shortest = min(segment.stop - segment.start for segment in source.segments) / rate
         if self.l_freq and shortest < high_pass_seconds(self.l_freq):
             report.steps.append(
                 f"note: the high-pass is {high_pass_seconds(self.l_freq):.0f} s long, but the signal {shortest:.1f} s:"
-                " its ends are mirrored"
+                + (" its ends are mirrored" if self.filter_phase == "zero" else " it starts from the first sample")
             )
         change = "unchanged" if rate == self.sampling_rate else f"to {self.sampling_rate} Hz"
         report.steps.append(f"rate: {rate:g} Hz{', ' if rate == self.sampling_rate else ' '}{change}")
@@ -681,16 +750,16 @@ def _read_stretch(
     length = segment.stop - segment.start
     end = min(end, resampler.outputs(length))
     first = begin // resampler.up * resampler.step
-    last = min(length, math.ceil(end / resampler.up) * resampler.step)
+    last = min(length, resampler.inputs(end))
     block = math.ceil(BLOCK_SECONDS * source.sampling_rate / resampler.step) * resampler.step
     signal = np.empty((len(channels), end - begin))
     for start in range(first, last, block):
         stop = min(start + block, last)
-        low, high = max(0, start - resampler.margin), min(length, stop + resampler.margin)
+        low, high = max(0, start - resampler.before), min(length, stop + resampler.after)
         data = source.read(channels, segment.start + low, segment.start + high)
         unjudged = bad[segment.start + low : segment.start + high]
         if unjudged.any():
-            bridge(data, unjudged, source.sampling_rate)
+            bridge(data, unjudged, source.sampling_rate, resampler.looks_back)
         survey.add(data[None, :, start - low : stop - low], unjudged[start - low : stop - low])
         at = start // resampler.step * resampler.up - begin
         count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at
@@ -699,7 +768,7 @@ def _read_stretch(
     times = segment.start + np.arange(begin, end) * resampler.step // resampler.up
     unjudged = bad[times] | bad[np.minimum(times + 1, segment.stop - 1)]
     if unjudged.any():
-        bridge(signal, unjudged, resampler.target)
+        bridge(signal, unjudged, resampler.target, resampler.looks_back)
     return signal
 
 

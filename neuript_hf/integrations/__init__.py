@@ -1,0 +1,1 @@
+"""NeurIPT as other libraries expect a model: one file for each library."""
