@@ -199,7 +199,7 @@ class SignalSurvey:
         return copies
 
 
-def bridge(signal: np.ndarray, bad: np.ndarray, rate: float) -> None:
+def bridge(signal: np.ndarray, bad: np.ndarray, rate: float, looks_back: bool = False) -> None:
     """
     Puts a straight line where time is marked as bad, in place: filters would spread what happened there.
 
@@ -207,11 +207,14 @@ def bridge(signal: np.ndarray, bad: np.ndarray, rate: float) -> None:
         signal: `[channels, T]`.
         bad: bool `[T]`.
         rate: in hertz; the line joins the means of the second before and of the second after.
+        looks_back: the line stays at the mean of the second before; where there is none, at the first good sample.
     """
     edges, second = np.flatnonzero(np.diff(bad, prepend=False, append=False)), max(1, round(rate))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         after = slice(stop, stop + second)
         sides = [signal[:, max(0, start - second) : start], signal[:, after][:, ~bad[after]]]
+        if looks_back:
+            sides = [sides[0] if start else sides[1][:, :1]]
         means = [side.mean(axis=-1, keepdims=True) for side in sides if side.shape[-1]]
         if means:
             signal[:, start:stop] = means[0] + (means[-1] - means[0]) * np.linspace(0, 1, stop - start)
