@@ -361,10 +361,10 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
         plan, channels = None, _possible_eeg(source, resolve_channels(source.names, source.types, self.net))
         if self.channel_names is not None:
-            plan = self._plan(source, report)
+            plan = self.plan(source, report)
         else:
             with _as_problem(report):
-                plan = self._plan(source, report)
+                plan = self.plan(source, report)
         with _as_problem(report):
             self._plan_windows(source, None, None, None, report)
         placed = [] if plan is None else _channels_to_read(plan)
@@ -397,6 +397,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         window_seconds: float | None = None,
         stride_seconds: float | None = None,
         report: ChannelReport | None = None,
+        onsets: Sequence[float] | None = None,
     ) -> np.ndarray:
         """
         Where the windows of a recording begin, in seconds by its clock; none reaches into a gap or into time marked
@@ -404,14 +405,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
 
         Args:
             recording: from [`as_recording`] or [`open_recording`].
-            window_seconds, stride_seconds: as in a call.
+            window_seconds, stride_seconds, onsets: as in a call.
             report: gets lines on the windows and on what is left out.
 
         Raises:
             ValueError: where no stretch of the recording is long enough for a window, or all are marked as bad.
         """
         report = ChannelReport() if report is None else report
-        windows, *_ = self._plan_windows(recording, window_seconds, stride_seconds, None, report)
+        windows, *_ = self._plan_windows(recording, window_seconds, stride_seconds, onsets, report)
         return onsets_of(recording, windows, self.sampling_rate)
 
     def _plan_windows(
@@ -441,7 +442,7 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         """The windows of one recording, its report, where windows begin, and which of the planned ones they are."""
         report = _new_report(source)
         self.check_rate(source.sampling_rate)
-        plan = self._plan(source, report)
+        plan = self.plan(source, report)
         windows, samples, kept = self._plan_windows(source, window_seconds, stride_seconds, onsets, report)
         stretches, faults = self._read(source, plan, windows, samples, report)
         masked = mask_outputs(faults, plan, source.in_pieces, report)
@@ -481,8 +482,13 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
                 f"{needed:g} Hz. Check the rate, or lower h_freq."
             )
 
-    def _plan(self, source: Recording, report: ChannelReport) -> ChannelPlan:
-        """Which channels make which output, by name or by digitised position."""
+    def plan(self, source: Recording, report: ChannelReport) -> ChannelPlan:
+        """
+        Which channels of a recording make which output, by name or by digitised position; the report gets their rows.
+
+        Raises:
+            ValueError: where the montage can't be made from the recording's channels.
+        """
         located = self._located(source, report)
         wanted = self.channel_names
         return plan_channels(source.names, source.types, wanted, self.on_missing, report, self.net, located)

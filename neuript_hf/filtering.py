@@ -1,10 +1,11 @@
 """
-From a recording's rate to the model's, and the high-pass: linear filters that give the same result block by block as on
-the whole signal.
+From a recording's rate to the model's, and the high-pass: linear filters that give the same result block by block as
+on the whole signal.
 
 The low-pass and the change of rate are one filter, which computes only samples that are kept. The high-pass, whose
-kernel is 33 s long at 0.1 Hz, runs at the low rate. MNE designs both. In MNE's words their phase is `"zero"` (no delay,
-but they look as far ahead as back) or `"minimum"` (the same gains and lengths, but they only look back, and delay).
+kernel is 33 s long at 0.1 Hz, runs at the low rate. MNE designs both. In MNE's words their phase is `"zero"` (no
+delay, but they look as far ahead as back) or `"minimum"` (the same gains and lengths, but they only look back, and
+delay).
 """
 
 import math
@@ -24,9 +25,9 @@ except ImportError:  # coordinates, lobes and companding work without it, filter
 
 
 PHASES = ("zero", "minimum")
-# How filters of zero phase continue a signal beyond its ends: mirrored. MNE's default also flips it at its last sample, so that a
-# signal around 0 that ends at 10 microvolts goes on around 20: a step, which a 0.1 Hz high-pass spreads over 16 s. The
-# low-pass mirrors at the first and last sample, so that the rate does not move the mirror.
+# How filters of zero phase continue a signal beyond its ends: mirrored. MNE's default also flips it at its last
+# sample, so that a signal around 0 that ends at 10 microvolts goes on around 20: a step, which a 0.1 Hz high-pass
+# spreads over 16 s. The low-pass mirrors at the first and last sample, so that the rate does not move the mirror.
 END_PADDING = "symmetric"
 END_PADDING_LOW_PASS = "reflect"
 # Filters that look back take it that a signal had the value of its first sample before.

@@ -103,6 +103,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             check_positive(name, given.get(name, 1))
         if not isinstance(given.get("windows_per_batch", 1), int | np.integer):
             raise ValueError(f"batch_size must be a whole number of windows, but is {given['windows_per_batch']!r}.")
+        if (np.diff(given.get("onsets", ())) < 0).any():
+            raise ValueError("onsets must be in increasing order.")
         if not all(isinstance(name, str) for name in given.get("channel_names", ())):
             raise ValueError(
                 "channel_names are those of every recording of the call, a list of names. Where recordings differ, "
@@ -125,6 +127,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 [`NeurIPTFeatureExtractor`].
             window_seconds: length of a window; by default the extractor's.
             stride_seconds: from the start of one window to the next; by default the window's length.
+            onsets: starts of the windows in seconds by the recording's clock, in increasing order, instead of a
+                stride. Only the stretches around them are read, and channels are judged on these.
             block_seconds: length of the blocks in which a recording is read (default 300).
             on_error: `"raise"` (default), or `"skip"` to go on where a recording can't be read: it gets no rows, and
                 `pipeline.failures` says why.
@@ -194,6 +198,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         unit: str | None = None,
         window_seconds: float | None = None,
         stride_seconds: float | None = None,
+        onsets: Sequence[float] | None = None,
         windows_per_batch: int = 16,
         block_seconds: float = 300.0,
         on_error: str = "raise",
@@ -208,7 +213,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 )
             source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
             pending = None
-            for batch in self._batches(source, window_seconds, stride_seconds, windows_per_batch, block_seconds):
+            where = {"stride_seconds": stride_seconds, "onsets": onsets}
+            for batch in self._batches(source, window_seconds, where, windows_per_batch, block_seconds):
                 if pending is not None:
                     yield {"is_last": False, "name": name, **pending}
                 pending = batch
@@ -225,17 +231,17 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         self,
         source: Recording,
         window_seconds: float | None,
-        stride_seconds: float | None,
+        where: dict[str, Any],
         windows_per_batch: int,
         block_seconds: float,
     ) -> Iterator[dict]:
         if source.in_pieces:
             piece = source.segments[0]
             duration = window_seconds or (piece.stop - piece.start) / source.sampling_rate
-            blocks = iter([self._features(source, window_seconds, stride_seconds=stride_seconds)])
+            blocks = iter([self._features(source, window_seconds, **where)])
         else:
             duration = window_seconds or self.feature_extractor.window_seconds
-            blocks = self._blocks(source, duration, stride_seconds, block_seconds)
+            blocks = self._blocks(source, duration, where, block_seconds)
         for features in blocks:
             self._note_unread(features)
             report = features.report
@@ -247,11 +253,11 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 report = None
 
     def _blocks(
-        self, source: Recording, duration: float, stride_seconds: float | None, block_seconds: float
+        self, source: Recording, duration: float, where: dict[str, Any], block_seconds: float
     ) -> Iterator[Any]:
         """Features block by block; only one block is in memory."""
         planned = ChannelReport()
-        onsets = self.feature_extractor.window_onsets(source, duration, stride_seconds, planned)
+        onsets = self.feature_extractor.window_onsets(source, duration, report=planned, **where)
         blocks = np.split(onsets, np.searchsorted(onsets, np.arange(block_seconds, onsets[-1] + 1e-9, block_seconds)))
         blocks = [block for block in blocks if len(block)]
         for block in tqdm(blocks, desc="EEG", unit="block", disable=len(blocks) < 2):

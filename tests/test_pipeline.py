@@ -123,6 +123,13 @@ def test_overlapping_windows_and_another_length(classify, raw):
     assert len(rows) == 187 and rows[3]["onset"] == 1.5 and rows[3]["duration"] == 2.0
 
 
+def test_windows_at_given_onsets(classify, raw):
+    raw.set_annotations(mne.Annotations([10.0], [1.0], ["BAD"]))
+    assert [row["onset"] for row in classify(raw, onsets=[1.5, 8.0, 20.25])] == [1.5, 20.25]
+    with pytest.raises(ValueError, match="onsets must be in increasing order"):
+        classify(raw, onsets=[8.0, 1.5])
+
+
 def test_several_recordings(classify, raw):
     first, second = classify([raw, raw.copy().crop(0, 40)])
     assert len(first) == 23 and len(second) == 10

@@ -54,6 +54,10 @@ class TaskArguments:
     reject_by_annotation: bool = field(
         default=True, metadata={"help": "Leave out windows in time that annotations mark as BAD."}
     )
+    filter_phase: str | None = field(
+        default=None,
+        metadata={"help": "zero, or minimum for a model that is to be used live; default: the checkpoint's, or zero."},
+    )
     split_column: str = field(default="split", metadata={"help": "Column with train, val or test."})
     within_subject: bool = field(
         default=False, metadata={"help": "Allow the same person in several splits (within-subject protocols)."}
@@ -122,6 +126,8 @@ def make_extractor(task: TaskArguments, checkpoint: str | None) -> NeurIPTFeatur
     }
     if task.window_seconds is not None:
         settings["window_seconds"] = task.window_seconds
+    if task.filter_phase is not None:
+        settings["filter_phase"] = task.filter_phase
     if checkpoint is None:
         return NeurIPTFeatureExtractor(**settings)
     return NeurIPTFeatureExtractor.from_pretrained(checkpoint, **settings)
