@@ -5,10 +5,14 @@ What users ask first, from the command line.
     neuript inspect recording.edf --model FOLDER                 # what this model would see of it
     neuript embed recording.edf --model FOLDER -o table.parquet  # one vector for each window
     neuript predict *.edf --model FOLDER --on_error skip         # one class for each window; failures in a table
+    neuript embed BIDS_ROOT DEST --model FOLDER --num-proc 8     # many recordings; call it again to go on after a kill
+    neuript predict manifest.csv DEST participant --participant-label 01 02 --model FOLDER
     neuript export-hub hub/neuript-tiny OUT                      # a checkpoint as a folder that works anywhere
     neuript push hub/neuript-tiny ORG/NAME                       # the same, uploaded to the Hub
 
-`python -m neuript_hf` is the same command.
+SOURCE is a recording or several, a folder, a manifest (.csv, .tsv, .jsonl with the columns file and subject) or a BIDS
+root. With a DEST the results are a BIDS derivatives data set: a Parquet table and a JSON sidecar for each recording.
+Both may be URLs such as s3://bucket/folder. `python -m neuript_hf` is the same command.
 """
 
 import argparse
@@ -17,21 +21,37 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers import AutoConfig
 
 from .checkpoints.export import export_checkpoint, push_checkpoint
 from .data.atomic import atomic_write, write_json
+from .data.jobs import share_of_this_job
+from .data.manifest import RECORDING_SUFFIXES
+from .data.remote import address_of, local_copy, path_or_url
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
-from .formats.files import open_recording
-from .pipeline_neuript import EEGPipeline
+from .formats.arrays import SUFFIXES as ARRAY_SUFFIXES
+from .formats.files import FOLDERS
+from .integrations.derivatives import (
+    Derivation,
+    in_columns,
+    list_recordings,
+    load_pipeline,
+    open_listed,
+    weight_files,
+    write_derivatives,
+)
 from .recordings import Recording
 from .training.arguments import with_option_hint
 from .training.cpu import keep_memory
 
 
 WRITERS = {".parquet": pd.DataFrame.to_parquet, ".csv": pd.DataFrame.to_csv, ".jsonl": pd.DataFrame.to_json}
+TASKS = {"embed": "eeg-embedding", "predict": "eeg-classification"}
+# What a file of that name that is not there was meant to be; any other name is that of a new destination.
+FILE_SUFFIXES = (*RECORDING_SUFFIXES, *ARRAY_SUFFIXES, *WRITERS, ".rec", ".raw", ".dat", ".data", ".eeg")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -39,7 +59,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="neuript", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     recording = argparse.ArgumentParser(add_help=False)
-    recording.add_argument("sources", metavar="recording", nargs="+", help="a file with EEG, or several")
+    recording.add_argument("sources", metavar="SOURCE", nargs="+", help="recordings, or a folder, manifest, BIDS root")
     recording.add_argument("--montage", nargs="+", help="name of a montage, as_recorded, or electrodes and pairs")
     recording.add_argument("--net", help="cap whose own site names the recording uses, e.g. biosemi64")
     recording.add_argument("--on_missing", choices=["raise", "drop", "interpolate"], help="if a channel is missing")
@@ -68,11 +88,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name, what in (("embed", "one vector for each window"), ("predict", "one class for each window")):
         command = commands.add_parser(name, parents=[recording], help=what)
         command.add_argument("--model", required=True, help="folder or Hub name of a checkpoint")
+        command.usage = f"neuript {name} SOURCE [SOURCE ...] [DEST [participant]] --model MODEL [options]"
         command.add_argument(
-            "--on_error", choices=["raise", "skip"], default="raise", help="what to do with a file that fails"
+            "--on_error", choices=["raise", "skip"], help="if a file fails; default raise, with a DEST skip"
         )
-        command.add_argument("-o", "--output", help=f"table to write: {', '.join(WRITERS)}")
+        command.add_argument("-o", "--output", help=f"one table instead of DEST: {', '.join(WRITERS)}")
         command.add_argument("--stride_seconds", type=float, help="distance of window starts; default their length")
+        for option, about in {
+            "participant-label": {"nargs": "+", "help": "people whose recordings to take, with or without sub-"},
+            "num-proc": {"type": int, "default": 1, "help": "processes that work for a DEST"},
+            "shard-index": {"type": int, "help": "number of this job, from 0, if several write to one DEST"},
+            "num-shards": {"type": int, "help": "number of these jobs; default from SLURM's array or torchrun"},
+        }.items():
+            command.add_argument(f"--{option}", f"--{option.replace('-', '_')}", **about)
     export = commands.add_parser("export-hub", parents=[checkpoint], help="a checkpoint folder with real code files")
     export.add_argument("output", help="folder to write; must not exist or be empty")
     push = commands.add_parser("push", parents=[checkpoint], help="export a checkpoint and upload it to the Hub")
@@ -99,12 +127,16 @@ def with_hint(message: str) -> str:
     return with_option_hint(message, names, hint)
 
 
-def open_source(path: str, options: argparse.Namespace) -> Recording:
+def given_settings(options: argparse.Namespace) -> dict:
+    """What the user says about recordings that do not say it themselves."""
+    return {name: getattr(options, name) for name in ("channel_names", "sampling_rate", "unit", "variable", "trial")}
+
+
+@contextmanager
+def opened(row: dict, root: Any, options: argparse.Namespace) -> Iterator[Recording]:
     """The recording with what the user says about it."""
-    given = {name: getattr(options, name) for name in ("channel_names", "sampling_rate", "unit", "variable", "trial")}
-    recording = open_recording(path, **given)
-    recording.drop_channels(options.drop)
-    return recording
+    with local_copy(row["path"], root) as path:
+        yield open_listed(row, path, given_settings(options), options.drop)
 
 
 def make_extractor(options: argparse.Namespace) -> NeurIPTFeatureExtractor:
@@ -118,6 +150,7 @@ def make_extractor(options: argparse.Namespace) -> NeurIPTFeatureExtractor:
         settings["window_seconds"] = options.window_seconds
     if options.model is None:
         return NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | settings))
+    weight_files(options.model)  # says what is wrong with a folder more plainly
     return NeurIPTFeatureExtractor.from_pretrained(options.model, **settings)
 
 
@@ -128,65 +161,110 @@ def naming(path: str, options: argparse.Namespace, failures: dict[str, str]) -> 
         yield
     except (ValueError, OSError, ImportError) as error:
         message = str(error) if path in str(error) else f"{path}: {error}"
-        if options.on_error == "raise":
+        if options.on_error != "skip":
             others = "\n--on_error skip goes on with the other files." if len(options.sources) > 1 else ""
             raise ValueError(message + others) from error
         failures[path] = message
         print(with_hint(message), file=sys.stderr)
 
 
-def load_pipeline(task: str, options: argparse.Namespace) -> EEGPipeline:
-    """
-    The checkpoint's model with the user's settings.
-
-    Raises:
-        ValueError: where there is no such folder, or no weights in it.
-    """
-    folder = Path(options.model)
-    if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
-        there = ", ".join(sorted(str(path) for path in folder.parent.iterdir() if (path / "config.json").is_file()))
-        raise ValueError(f"There is no folder {folder}. Checkpoints beside it: {there or 'none'}.")
-    if folder.is_dir() and not [*folder.glob("*model*.safetensors"), *folder.glob("*model*.bin")]:
-        raise ValueError(f"{folder} has no weights. Take another checkpoint, or train this one and save it.")
-    model_class = AutoModel if task == "eeg-embedding" else AutoModelForSequenceClassification
-    return pipeline(task, model=model_class.from_pretrained(options.model), feature_extractor=make_extractor(options))
-
-
 def inspect(options: argparse.Namespace) -> int:
     reports, failures = {}, {}
-    if options.model is None:
-        looking = make_extractor(options)
-    else:
+    looking = make_extractor(options)
+    if options.model is not None:
         architecture = (AutoConfig.from_pretrained(options.model).architectures or [""])[0]
-        classifies = architecture.endswith("ForSequenceClassification")
-        looking = load_pipeline("eeg-classification" if classifies else "eeg-embedding", options)
-    for path in options.sources:
-        with naming(path, options, failures):
-            reports[path] = looking.inspect(open_source(path, options))
+        task = "eeg-classification" if architecture.endswith("ForSequenceClassification") else "eeg-embedding"
+        looking = load_pipeline(task, options.model, looking)
+    root, rows = list_recordings(options.sources)
+    for row in rows:
+        path = address_of(row["path"])
+        with naming(path, options, failures), opened(row, root, options) as recording:
+            reports[path] = looking.inspect(recording)
             if not options.json:
                 print(f"{path}: {reports[path]}")
     if options.json:
         found = [{"recording": path} | report.to_dict() for path, report in reports.items()]
-        print(json.dumps(found[0] if len(options.sources) == len(found) == 1 else found, indent=2, ensure_ascii=False))
+        print(json.dumps(found[0] if len(rows) == len(found) == 1 else found, indent=2, ensure_ascii=False))
     return 1 if failures or any(report.problems for report in reports.values()) else 0
 
 
 def run_model(options: argparse.Namespace) -> int:
+    """`embed` and `predict`: to a table, or to a derivatives data set where there is a destination."""
+    keep_memory()
+    destination = take_destination(options)
+    return write_table(options) if destination is None else write_data_set(options, destination)
+
+
+def take_destination(options: argparse.Namespace) -> str | None:
+    """
+    Takes the destination off the sources, if there is one: the last of several names, if it is a folder, a URL, or of
+    nothing that is there and of no file.
+
+    Raises:
+        ValueError: for BIDS Apps' level "group", or "participant" without a destination.
+    """
+    *sources, last = options.sources
+    if last in ("participant", "group") and len(sources) > 1 and not Path(last).exists():
+        if last == "group":
+            raise ValueError("There is no level 'group': results are for single recordings. Leave it out.")
+        options.sources = sources[:-1]
+        return sources[-1]
+    place = path_or_url(last)
+    is_file = last.lower().endswith(FILE_SUFFIXES) if not place.exists() else not place.is_dir()
+    if options.output or not sources or is_file or place.suffix.lower() in FOLDERS:
+        return None
+    options.sources = sources
+    return last
+
+
+def write_data_set(options: argparse.Namespace, destination: str) -> int:
+    if options.output:
+        raise ValueError(f"Give either the destination {destination} or the table -o {options.output}.")
+    share = share_of_this_job(options.shard_index, options.num_shards)
+    if share.origin:
+        print(f"This job has {share}.")
+    derivation = Derivation(
+        task=TASKS[options.command],
+        model=options.model,
+        extractor=make_extractor(options).to_dict(),
+        recording={name: value for name, value in given_settings(options).items() if value is not None},
+        drop=tuple(options.drop),
+        window_seconds=options.window_seconds,
+        stride_seconds=options.stride_seconds,
+    )
+    summary = write_derivatives(
+        options.sources,
+        destination,
+        derivation,
+        participants=options.participant_label,
+        num_proc=options.num_proc,
+        share=share,
+        on_error=options.on_error or "skip",
+    )
+    for recording, reason in summary.failures.items():
+        print(with_hint(f"{recording}: {reason}"), file=sys.stderr)
+    print(f"{summary}. Wrote to {destination}" + ", failures to failures.tsv there" * bool(summary.failures))
+    return 1 if summary.failures else 0
+
+
+def write_table(options: argparse.Namespace) -> int:
     output = Path(options.output) if options.output else None
     if output and output.suffix not in WRITERS:
         raise ValueError(f"--output must end in {', '.join(WRITERS)}, but is {output}.")
-    keep_memory()
-    run = load_pipeline("eeg-embedding" if options.command == "embed" else "eeg-classification", options)
+    if (options.num_proc, options.shard_index, options.num_shards) != (1, None, None):
+        raise ValueError("Several processes or jobs write to a destination, not to a table: embed SOURCE DEST ...")
+    run = load_pipeline(TASKS[options.command], options.model, make_extractor(options))
+    root, rows = list_recordings(options.sources, options.participant_label)
     tables, reports, failures = [], {}, {}
-    for path in options.sources:
-        with naming(path, options, failures):
-            recording = open_source(path, options)
-            rows = run(recording, window_seconds=options.window_seconds, stride_seconds=options.stride_seconds)
-            table = pd.DataFrame(rows)
+    for row in rows:
+        path = address_of(row["path"])
+        with naming(path, options, failures), opened(row, root, options) as recording:
+            windows = run(recording, window_seconds=options.window_seconds, stride_seconds=options.stride_seconds)
+            table = pd.DataFrame(windows)
             table.insert(0, "recording", path)
             tables.append(in_columns(table))
             reports[path] = [report.to_dict() for report in run.reports]
-            print(f"{path}: {run.reports[0] if len(options.sources) == 1 else run.reports[0].summary}")
+            print(f"{path}: {run.reports[0] if len(rows) == 1 else run.reports[0].summary}")
     if not tables:
         raise ValueError("No recording could be read, so there is nothing to write.")
     table = pd.concat(tables, ignore_index=True)
@@ -201,14 +279,6 @@ def run_model(options: argparse.Namespace) -> int:
         write(pd.DataFrame({"recording": failures.keys(), "reason": failures.values()}), failed)
         print(f"wrote {len(failures)} failures to {failed}")
     return 1 if failures else 0
-
-
-def in_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """A column for each class or number, in place of a dictionary in each row."""
-    for column, prefix in (("scores", "score_"), ("values", "value_")):
-        if column in table:
-            table = pd.concat([table, pd.DataFrame(table.pop(column).tolist()).add_prefix(prefix)], axis=1)
-    return table
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

@@ -17,6 +17,7 @@ from scipy.io import savemat
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data import preparation
+from neuript_hf.data.jobs import fresh_processes
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
 from neuript_hf.data.shards import EEGShardDataset, read_outcomes
 
@@ -53,7 +54,7 @@ def prepare(source, output, **arguments):
 
 def start(source, output, **arguments):
     """Prepares in a process that starts with the package loaded and inherits nothing from this one."""
-    process = preparation._fresh_processes().Process(
+    process = fresh_processes(preparation.__name__).Process(
         target=prepare_dataset, args=(source, EXTRACTOR, output), kwargs=SETTINGS | arguments
     )
     process.start()

@@ -8,17 +8,11 @@ processes or jobs share the work, or on how often they were killed.
 import hashlib
 import json
 import math
-import multiprocessing
-import os
 import shutil
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +25,7 @@ from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from .atomic import PARTIAL_SUFFIX, atomic_write, write_json
 from .copies import PART_COLUMNS
 from .fingerprints import fingerprint, spectral_course
+from .jobs import Share, in_processes, reason_of
 from .manifest import SUBJECT_PATTERN, assign_splits, open_row, read_table
 from .shards import (
     ENCODINGS,
@@ -199,7 +194,8 @@ def prepare_dataset(
             something else.
     """
     source, output = Path(source), Path(output)
-    _check_arguments(encoding, recordings_per_shard, num_proc, shard_index, num_shards)
+    _check_arguments(encoding, recordings_per_shard, num_proc)
+    share = Share(shard_index, num_shards)
     dataset_name = dataset_name or (source if source.is_dir() else source.parent).resolve().name
     table = _plan(
         source, rows, dataset_column, dataset_name, split_column, within_subject, trust_manifest, subject_pattern
@@ -208,13 +204,14 @@ def prepare_dataset(
     number = math.ceil(len(table) / recordings_per_shard)
     _write_settings(output, preparation, table, number)
 
-    mine = range(shard_index, number, num_shards)
+    mine = share.of(range(number))
     _remove_partial_files(output, mine if num_shards > 1 else None)
     todo = [shard for shard in mine if not shard_paths(output, shard)[0].exists()]
     recordings = table.to_dict("records")
     shards = {shard: recordings[shard * recordings_per_shard : (shard + 1) * recordings_per_shard] for shard in todo}
     with tqdm(total=len(mine), initial=len(mine) - len(todo), desc="Preparing", unit="shard") as progress:
-        for _ in _work(output, preparation, shards, num_proc):
+        tasks = [(output, *shard, preparation) for shard in shards.items()]
+        for _ in in_processes(_make_shard, tasks, num_proc, preload=__name__):
             progress.update()
     if not all(shard_paths(output, shard)[0].exists() for shard in range(number)):
         return None
@@ -244,17 +241,12 @@ def push_dataset(folder: str | Path, repo_id: str, *, private: bool = True) -> s
     return str(address)
 
 
-def _check_arguments(
-    encoding: str, recordings_per_shard: int, num_proc: int, shard_index: int, num_shards: int
-) -> None:
+def _check_arguments(encoding: str, recordings_per_shard: int, num_proc: int) -> None:
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, but is {encoding!r}.")
-    counts = {"recordings_per_shard": recordings_per_shard, "num_proc": num_proc, "num_shards": num_shards}
-    for name, value in counts.items():
+    for name, value in {"recordings_per_shard": recordings_per_shard, "num_proc": num_proc}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, but is {value}.")
-    if not 0 <= shard_index < num_shards:
-        raise ValueError(f"shard_index must be 0 to {num_shards - 1} (num_shards - 1), but is {shard_index}.")
 
 
 def _plan(
@@ -321,46 +313,6 @@ def _write_settings(output: Path, preparation: Preparation, table: pd.DataFrame,
     write_json(output / SETTINGS_FILE, settings)
 
 
-def _work(output: Path, preparation: Preparation, shards: dict[int, list[dict]], num_proc: int) -> Iterator[None]:
-    """Makes shards, and yields whenever one is written."""
-    if num_proc == 1:
-        for shard in shards.items():
-            yield _make_shard(output, *shard, preparation)
-        return
-    with ProcessPoolExecutor(num_proc, mp_context=_fresh_processes(), initializer=_end_with_parent) as pool:
-        futures = [pool.submit(_make_shard, output, *shard, preparation) for shard in shards.items()]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise RuntimeError(
-                "A process that read recordings was killed, perhaps because memory ran out. Finished shards are kept: "
-                "run it again, with fewer processes if memory is short."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _fresh_processes() -> BaseContext:
-    """Processes that inherit no threads or locks; where possible from a server that imports once for all of them."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent was killed; it would wait for work forever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _make_shard(output: Path, shard: int, recordings: list[dict], preparation: Preparation) -> None:
     """Reads the recordings of a shard and writes its files; the windows come last and mark the shard as complete."""
     outcomes = [RecordingOutcome(row["file"], row["subject"], row["split"]) for row in recordings]
@@ -382,11 +334,7 @@ def _windows(recording: dict, preparation: Preparation, outcome: RecordingOutcom
     except MemoryError:
         raise  # a problem of the machine, not of the recording
     except Exception as error:  # readers may raise anything on broken files
-        reason = f"{type(error).__name__}: {error}"
-        # local folders are private, and would make the bytes depend on the machine
-        for path in (str(Path(recording["path"]).absolute()), recording["path"]):
-            reason = reason.replace(path, recording["file"])
-        outcome.status, outcome.reason = "set aside", reason
+        outcome.status, outcome.reason = "set aside", reason_of(error, recording["path"], recording["file"])
         return None
 
     outcome.channels = [row.name for row in batch.report.channels]
