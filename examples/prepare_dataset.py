@@ -6,8 +6,9 @@ Cuts recordings into windows for pre-training and writes them to a folder of sha
     python examples/prepare_dataset.py --source tusz.csv --output shards --description tusz
     python examples/prepare_dataset.py --source manifest.csv --output shards --shard_index 3 --num_shards 20
 
-The last command is job 3 of an array of 20 on a cluster, which all write to one folder. After a kill it continues
-where it stopped. Read the result with `EEGShardDataset` or `stream_windows`.
+The last command is job 3 of 20 that write to one folder. In an array of SLURM, or started by `torchrun`, a job finds
+these numbers itself. After a kill it continues where it stopped. Read the result with `EEGShardDataset` or
+`stream_windows`.
 """
 
 import json
@@ -19,6 +20,7 @@ from transformers import HfArgumentParser
 
 from neuript_hf import NeurIPTFeatureExtractor
 from neuript_hf.data.descriptions import read_description
+from neuript_hf.data.jobs import share_of_this_job
 from neuript_hf.data.manifest import SUBJECT_PATTERN
 from neuript_hf.data.preparation import RejectionRules, prepare_dataset, push_dataset
 from neuript_hf.training.arguments import run_program
@@ -48,8 +50,12 @@ class SourceArguments:
     encoding: str = field(default="int16", metadata={"help": "int16, int8 (half the size) or float32."})
     recordings_per_shard: int = field(default=16, metadata={"help": "Recordings in a shard."})
     num_proc: int = field(default=1, metadata={"help": "Processes that read recordings."})
-    shard_index: int = field(default=0, metadata={"help": "Number of this job, if several share the work, from 0."})
-    num_shards: int = field(default=1, metadata={"help": "Number of jobs that share the work."})
+    shard_index: int | None = field(
+        default=None, metadata={"help": "Number of this job, if several share the work, from 0."}
+    )
+    num_shards: int | None = field(
+        default=None, metadata={"help": "Number of jobs that share the work; default from SLURM's array or torchrun."}
+    )
     push_to_hub: str | None = field(
         default=None, metadata={"help": "Upload the finished data set to this private repository, user/name."}
     )
@@ -112,6 +118,10 @@ def main():
     source, window, rule = HfArgumentParser(ARGUMENTS).parse_args_into_dataclasses()
     arguments = vars(source)
     output, repository = arguments["output"], arguments.pop("push_to_hub")
+    share = share_of_this_job(source.shard_index, source.num_shards)
+    if share.origin:
+        print(f"This job has {share}.")
+    arguments |= {"shard_index": share.index, "num_shards": share.count}
     summary = prepare_dataset(
         **arguments | {"rows": dict(row.split("=", 1) for row in source.rows) or None},
         dataset_name=Path(window.description).stem if window.description else None,

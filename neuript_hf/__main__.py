@@ -31,18 +31,11 @@ from .data.atomic import atomic_write, write_json
 from .data.jobs import share_of_this_job
 from .data.manifest import RECORDING_SUFFIXES
 from .data.remote import address_of, local_copy, path_or_url
+from .data.sources import list_recordings, open_listed
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .formats.arrays import SUFFIXES as ARRAY_SUFFIXES
 from .formats.files import FOLDERS
-from .integrations.derivatives import (
-    Derivation,
-    in_columns,
-    list_recordings,
-    load_pipeline,
-    open_listed,
-    weight_files,
-    write_derivatives,
-)
+from .integrations.derivatives import Derivation, in_columns, load_pipeline, weight_files, write_derivatives
 from .recordings import Recording
 from .training.arguments import with_option_hint
 from .training.cpu import keep_memory

@@ -36,16 +36,13 @@ from transformers.utils.logging import tqdm
 
 from ..compact_embedding import names_of_numbers
 from ..data.atomic import PARTIAL_SUFFIX
-from ..data.copies import PART_COLUMNS
 from ..data.jobs import Share, in_processes, reason_of
-from ..data.manifest import BIDS_RECORDING, KIND_AND_ENDING, SUBJECT_PATTERN, find_recordings, open_row, read_table
+from ..data.manifest import KIND_AND_ENDING
 from ..data.remote import address_of, is_local, local_copy, path_or_url, write_whole
-from ..data.targets import SEPARATOR
+from ..data.sources import list_recordings, name_in, open_listed
 from ..electrodes import LOBES
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
-from ..formats.files import FOLDERS
 from ..pipeline_neuript import EEGPipeline
-from ..recordings import Recording
 
 
 DESCRIPTION_FILE, FAILURES_FILE = "dataset_description.json", "failures.tsv"
@@ -126,114 +123,6 @@ class DerivativesSummary:
         parts += [f"{self.skipped} were done before"] * bool(self.skipped)
         parts += [f"{self.finished} done now ({self.windows} windows)", f"{len(self.failures)} failed"]
         return f"{', '.join(parts)}; {self.seconds:.1f} s, {rate:.2f} recordings a second"
-
-
-def list_recordings(
-    sources: str | Path | Sequence[str | Path], participants: Sequence[str] | None = None
-) -> tuple[Any, list[dict[str, Any]]]:
-    """
-    The recordings of a BIDS root, a folder, a manifest, or of several files.
-
-    Args:
-        sources: one of these, or a list of files; paths, or URLs (see [`path_or_url`]) but for
-            manifests. A `.csv` or `.tsv` file is a manifest if it has the columns `file` and `subject`.
-        participants: labels of people, with or without `sub-`; default everybody.
-
-    Returns:
-        The folder that all of them are in, and for each a dict with its `path`, its name `recording` (the path from
-        that folder, and what part of the file is meant), `subject` (empty where nothing says who it is) and, of a
-        manifest, the other columns.
-
-    Raises:
-        FileNotFoundError, ValueError: as [`read_table`] and [`find_recordings`]; for folders among several sources,
-            and people who are not there.
-    """
-    sources = [path_or_url(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
-    source = sources[0]
-    if len(sources) > 1 and (mixed := [path for path in sources if _is_collection(path)]):
-        raise ValueError(
-            f"{mixed[0]} is a folder or a manifest, but there are {len(sources)} sources. Give one folder or "
-            "manifest, or several recordings."
-        )
-    if not _is_collection(source):
-        root = _common_folder(sources)
-        rows = [{"path": path, "file": _name_in(path, root)} for path in sources]
-    elif source.is_file() or (source / "manifest.csv").is_file():
-        if not is_local(source):
-            raise ValueError(f"{address_of(source)} is or has a manifest, and these are read from local paths only.")
-        table = read_table(source, label_column=None)
-        rows = table.drop(columns="events").to_dict("records")
-        paths = [Path(row["path"]) for row in rows]
-        root = source if source.is_dir() else source.parent
-        if not all(path.is_relative_to(root) and ".." not in path.relative_to(root).parts for path in paths):
-            root = _common_folder(paths)
-        rows = [row | {"path": path, "file": _name_in(path, root)} for row, path in zip(rows, paths, strict=True)]
-    else:
-        root = source
-        rows = [{"path": path, "file": _name_in(path, root)} for path in find_recordings(source)]
-    for row in rows:
-        person = re.search(SUBJECT_PATTERN, row["file"])
-        row.setdefault("subject", person[1] if person else "")
-        row["recording"] = ", ".join([row["file"], *(f"{part} {row[part]}" for part in PART_COLUMNS if row.get(part))])
-    if participants:
-        labels = {label.removeprefix("sub-") for label in participants}
-        there = {row["subject"].removeprefix("sub-") for row in rows}
-        if absent := sorted(labels - there):
-            raise ValueError(
-                f"There are no recordings of {', '.join(absent)}; there are those of "
-                f"{', '.join(sorted(there - {''})) or 'nobody: no name and no manifest says who it is'}."
-            )
-        rows = [row for row in rows if row["subject"].removeprefix("sub-") in labels]
-    return root, rows
-
-
-def _is_collection(path: Any) -> bool:
-    """Whether there are recordings in this folder or manifest."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        if not path.is_file():
-            return False
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            header = set(re.split(r"[,;\t]", file.readline().replace('"', "").strip()))
-        return {"file", "subject"} <= header
-    return path.suffix.lower() == ".jsonl" or (path.is_dir() and path.suffix.lower() not in FOLDERS)
-
-
-def _common_folder(paths: Sequence[Any]) -> Any:
-    """The deepest folder that all of them are in; of recordings in a BIDS data set its root."""
-    folder = paths[0].parent
-    while not all(path.absolute().is_relative_to(folder.absolute()) for path in paths):
-        folder = folder.absolute().parent
-    for up in (folder, *folder.absolute().parents):
-        if (up / DESCRIPTION_FILE).is_file() and all(BIDS_RECORDING.fullmatch(_name_in(path, up)) for path in paths):
-            return up
-    return folder
-
-
-def _name_in(path: Any, root: Any) -> str:
-    return (
-        Path(os.path.relpath(path.absolute(), root.absolute())).as_posix()
-        if is_local(path)
-        else str(path.relative_to(root))
-    )
-
-
-def open_listed(row: Mapping[str, Any], path: Path, given: Mapping[str, Any], drop: Sequence[str] = ()) -> Recording:
-    """
-    Opens a recording of [`list_recordings`], at `path` or its copy.
-
-    Args:
-        row: its columns say what the file does not ([`open_row`]).
-        given: what its row does not say either: `sampling_rate`, `unit`, `channel_names`, `variable`, `trial`.
-        drop: channels to leave out.
-    """
-    texts = {name: _as_cell(value) for name, value in given.items() if value is not None}
-    recording = open_row(texts | {name: value for name, value in row.items() if value != ""} | {"path": str(path)})
-    recording.drop_channels(drop)
-    return recording
-
-
-def _as_cell(value: Any) -> str:
-    return str(value) if isinstance(value, str | int | float) else SEPARATOR.join(value) + SEPARATOR
 
 
 def load_pipeline(task: str, model: str, extractor: NeurIPTFeatureExtractor) -> EEGPipeline:
@@ -421,7 +310,7 @@ def _look_at(destination: Any, mine: set[str] | None) -> set[str]:
     """
     there = set()
     for path in sorted(destination.rglob("*"), key=str):
-        name = _name_in(path, destination)
+        name = name_in(path, destination)
         if name.endswith(PARTIAL_SUFFIX):
             result = re.sub(r"\.(json|parquet)(\.[0-9a-f]{32})?$", "", name.removesuffix(PARTIAL_SUFFIX))
             if mine is None or result in mine:
@@ -520,8 +409,9 @@ def embedding_names(config: PreTrainedConfig) -> list[str] | None:
     """The names of a compact embedding's numbers; `None` for other embeddings, whose numbers have none."""
     if not config.compact_embedding:
         return None
-    groups = LOBES if config.pooling == "lobes" else [f"group {k}" for k in range(config.num_pooling_groups)]
-    return names_of_numbers(config, list(groups))
+    count = config.num_pooling_groups
+    in_lobes = config.pooling == "lobes" and count == len(LOBES)
+    return names_of_numbers(config, list(LOBES) if in_lobes else [f"group {number}" for number in range(count)])
 
 
 def _parquet(table: pyarrow.Table) -> bytes:
@@ -569,9 +459,7 @@ __all__ = [
     "as_table",
     "embedding_names",
     "in_columns",
-    "list_recordings",
     "load_pipeline",
-    "open_listed",
     "weight_files",
     "weights_sha256",
     "write_derivatives",
