@@ -7,6 +7,7 @@ from .data.preparation import prepare_dataset as prepare_dataset
 from .data.shards import EEGShardDataset as EEGShardDataset
 from .data.shards import stream_windows as stream_windows
 from .data.windows import load_recordings as load_recordings
+from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.metrics import EEGMetric as EEGMetric
 from .feature_extraction_neuript import NeurIPTFeatureExtractor as NeurIPTFeatureExtractor
 from .formats.files import open_recording as open_recording

@@ -18,7 +18,7 @@ FOLDERS = {
     "formats": set(),
     "data": {"formats"},
     "training": {"data", "checkpoints"},
-    "evaluation": {"data"},
+    "evaluation": {"data", "checkpoints"},
     "checkpoints": {"data"},
 }
 PROGRAMS = {"benchmarks", "conversion", "examples", "research"}

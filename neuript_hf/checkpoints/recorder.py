@@ -9,6 +9,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
+from ..data.people import full_name
 from ..history import WeightsHistory, join_records, read_record
 from ..link_safe_saving import complete_folder
 from .adapters import base_model_of, has_adapters
@@ -141,7 +142,7 @@ class StageRecorder(TrainerCallback):
             return [], []
         people = windows["subject"]
         sets = windows["dataset"] if "dataset" in columns else [""] * len(people)
-        names = [f"{name}/{person}" if name else str(person) for name, person in zip(sets, people, strict=True)]
+        names = [full_name(name, str(person)) for name, person in zip(sets, people, strict=True)]
         seconds = getattr(self.trainer.processing_class, "window_seconds", 0.0)
         datasets = []
         for name in sorted(set(sets)):

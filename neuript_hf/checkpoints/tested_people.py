@@ -1,6 +1,6 @@
 """Who is scored, and what may be said of them: unseen, seen before, trained on, chosen on, or nobody knows."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from datasets import Dataset
@@ -52,6 +52,18 @@ class TestedPeople:
         people, table = set(scored["subject"]), task_table(task)
         seen = people_seen_before(task, record, table[table["subject"].isin(people)])
         trained_on = set(train["subject"]) if train is not None else set()
+        return cls.sorted_by(people, seen, trained_on, choices, checkpoint is None or history_known(record))
+
+    @classmethod
+    def sorted_by(
+        cls,
+        people: Collection[str],
+        seen: Collection[str],
+        trained_on: Collection[str],
+        choices: Sequence[str],
+        history_known: bool,
+    ) -> "TestedPeople":
+        """Each of the people in the first list that fits."""
         tested = cls()
         for person in sorted(people):
             if person in trained_on:
@@ -60,7 +72,7 @@ class TestedPeople:
                 standing = tested.seen
             elif choices:
                 standing = tested.chosen_on
-            elif checkpoint is None or history_known(record):
+            elif history_known:
                 standing = tested.unseen
             else:
                 standing = tested.unknown

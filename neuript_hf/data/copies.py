@@ -37,9 +37,15 @@ def recording_names(table: pd.DataFrame) -> pd.Series:
 
 
 def recording_sources(table: pd.DataFrame) -> pd.Series:
-    """A key for the recording of each row, the same for rows with the same samples: see [`same_files`]."""
-    parts = (table[name] for name in PART_COLUMNS if name in table)
-    return pd.Series(list(zip(same_files(table["path"]), *parts, strict=True)), index=table.index)
+    """
+    A key for the recording of each row, the same for rows with the same samples: see [`same_files`]. Recordings in
+    memory, which have no path, are all different.
+    """
+    keys = pd.Series(table.index, index=table.index, dtype=object)
+    on_disk = table["path"] != ""
+    parts = (table.loc[on_disk, name] for name in PART_COLUMNS if name in table)
+    keys[on_disk] = list(zip(same_files(table.loc[on_disk, "path"]), *parts, strict=True))
+    return keys
 
 
 def same_files(paths: Iterable[str | Path]) -> list[Hashable]:

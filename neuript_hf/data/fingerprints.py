@@ -19,7 +19,6 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -58,7 +57,7 @@ PLACES, WORDS = 4096, 512
 # Words of each recording that the recordings of one table are compared by.
 WORDS_IN_TABLE = 8
 # Columns of a table that say how a recording is read.
-READING_COLUMNS = ("path", "sampling_rate", "unit", "channel_names", "step", "trial_seconds", *PART_COLUMNS)
+READING_COLUMNS = ("path", "source", "sampling_rate", "unit", "channel_names", "step", "trial_seconds", *PART_COLUMNS)
 # Seconds that are worked on together, and the margin on both sides that their filters need.
 _BLOCK, _MARGIN = 120, 2
 
@@ -220,7 +219,7 @@ def recording_courses(table: pd.DataFrame) -> list[np.ndarray]:
         ValueError: if a recording cannot be read; the message names its file.
     """
     rows = table[[name for name in READING_COLUMNS if name in table]].fillna("").to_dict("records")
-    rows = [row | {"modified": last_change(Path(row["path"]))} for row in rows]
+    rows = [row | {"modified": last_change(row)} for row in rows]
     try:
         courses = Dataset.from_generator(
             _courses, features=Features({"course": Value("binary")}), gen_kwargs={"rows": rows}

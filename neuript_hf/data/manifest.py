@@ -158,7 +158,7 @@ def _read_lines(source: Path) -> list[dict[str, str]]:
     for number, line in enumerate(source.read_text(encoding="utf-8-sig").splitlines(), 1):
         if line.strip():
             try:
-                rows.append({name: _cell(value) for name, value in json.loads(line).items()})
+                rows.append({name: cell_text(value) for name, value in json.loads(line).items()})
             except (json.JSONDecodeError, AttributeError):
                 raise ValueError(
                     f"Every line of {source} should be an object in JSON, such as "
@@ -421,6 +421,10 @@ def table_targets(
     What the windows of the recordings will be labelled with, from [`read_table`]'s table; `None` where they have no
     labels. Names are those of events in the order given, those of whole recordings in alphabetical order.
     """
+    if "piece_labels" in table and table["piece_labels"].notna().any():
+        rows = zip(table["piece_labels"], table["label"], strict=True)
+        entries = [entry for pieces, label in rows for entry in pieces or [label]]
+        return Targets.of_entries(entries, ["label"], problem_type)
     if table["events"].notna().any():
         entries = [entry for events in table["events"] for entry in events.values()]
         return Targets.of_entries(entries, ["value"], problem_type, ordered=True)
@@ -431,27 +435,29 @@ def table_targets(
     return None
 
 
-def _cell(value: Any) -> str:
-    """A value of a JSON manifest as the text that a table would have."""
+def cell_text(value: Any) -> str:
+    """A value of a JSON manifest, or from Python, as the text that a table would have."""
     if isinstance(value, (list, tuple)):
-        return SEPARATOR.join(map(_cell, value)) or SEPARATOR
+        return SEPARATOR.join(map(cell_text, value)) or SEPARATOR
     if isinstance(value, dict):
         return json.dumps(value)
     return "" if value is None else str(value)
 
 
-def open_row(row: Mapping[str, str]) -> Recording:
+def open_row(row: Mapping[str, Any]) -> Recording:
     """
-    Opens the recording of a manifest's row at `path`. Where the file itself does not say so, the row gives
-    `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, commas or semicolons, `variable` and `trial`
-    (what to read of a file that holds several things, see [`open_recording`]), `step` (the value of one integer step,
-    in that unit) and `trial_seconds` (the file is a sequence of trials of this length; no window and no filter crosses
-    their borders).
+    Opens the recording of a row at `path`, or gives the one in memory that the row has as `source`. Where the file
+    itself does not say so, the row gives `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, commas
+    or semicolons, `variable` and `trial` (what to read of a file that holds several things, see [`open_recording`]),
+    `step` (the value of one integer step, in that unit) and `trial_seconds` (the file is a sequence of trials of this
+    length; no window and no filter crosses their borders).
 
     Raises:
         FileNotFoundError, ValueError: as [`open_recording`]; if a number is none, or `step` or `trial_seconds` is not
             positive; if `step` has no unit, or `trial_seconds` is given for a file that has pieces of its own.
     """
+    if source := row.get("source"):
+        return source
     numbers = {
         name: _number(row, name) for name in ("sampling_rate", "trial", "step", "trial_seconds") if row.get(name)
     }
@@ -498,8 +504,13 @@ def _number(row: Mapping[str, str], column: str) -> float:
     return value
 
 
-def last_change(path: Path) -> int:
-    """Time of the last change to a recording or a file that belongs to it: BIDS's table of events, a later part."""
+def last_change(row: Mapping[str, Any]) -> int:
+    """
+    Time of the last change to a row's recording or a file that belongs to it: BIDS's table of events, a later part.
+    """
+    if not row["path"]:
+        return 0  # in memory: the row holds the signal itself
+    path = Path(row["path"])
     stem = re.sub(r"(_eeg)?\.[^/]*$", "", path.name)
     return max(other.stat().st_mtime_ns for other in path.parent.glob(f"{glob.escape(stem)}[._-]*"))
 
@@ -523,6 +534,7 @@ __all__ = [
     "SPLIT_SHARES",
     "SUBJECT_PATTERN",
     "assign_splits",
+    "cell_text",
     "label_columns",
     "find_recordings",
     "last_change",

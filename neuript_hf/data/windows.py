@@ -15,7 +15,9 @@ from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..recordings import Recording
 from .copies import overlapping_windows, recording_sources, shared_windows
 from .fingerprints import recording_courses, same_recordings
+from .in_memory import is_table_source, table_of_recordings
 from .manifest import SPLIT_SHARES, SUBJECT_PATTERN, assign_splits, last_change, open_row, read_table, table_targets
+from .people import dataset_of
 from .targets import SEVERAL
 
 
@@ -26,9 +28,16 @@ MOST_COMPARED = 300
 
 
 def load_recordings(
-    source: str | Path,
+    source: Any,
     extractor: NeurIPTFeatureExtractor,
     *,
+    subjects: Any = None,
+    labels: Any = None,
+    splits: Mapping[str, str] | None = None,
+    sampling_rate: float | None = None,
+    channel_names: Sequence[str] | None = None,
+    unit: str | None = None,
+    dataset: str | None = None,
     rows: Mapping[str, str] | None = None,
     label_column: str | Sequence[str] | None = "label",
     events: Mapping[str, Any] | Sequence[str] | None = None,
@@ -47,10 +56,10 @@ def load_recordings(
     """
     Reads recordings, cuts labelled windows and puts each person into one split.
 
-    Labels come from one of three places: annotations inside the recordings (`events`), columns of the manifest
-    (`label_column`, for the whole file), or, in a folder without a manifest, the name of the folder that holds the
-    file. `label_column=None` gives windows without labels. `problem_type` says what they are, as in the configuration
-    of a model:
+    Labels come from one of four places: annotations inside the recordings (`events`), columns of the manifest
+    (`label_column`, for the whole file), in a folder without a manifest the name of the folder that holds the file,
+    or, for recordings in memory, `labels` or the events of `mne.Epochs`. `label_column=None` gives windows without
+    labels. `problem_type` says what they are, as in the configuration of a model:
 
     | `problem_type` | a label is | column `labels` of the result |
     |---|---|---|
@@ -58,18 +67,27 @@ def load_recordings(
     | `"multi_label_classification"` | labels: `eye;muscle`, or columns of 0 and 1 | a row of true and false |
     | `"regression"` | a number to predict, or columns of numbers | a number, or a row of them |
 
-    Each example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, `subject`,
-    `recording` and `onset` (seconds from the start of the recording). The first example of each recording also holds
-    the extractor's channel report as JSON, which [`channel_reports`] reads. `datasets` caches the result, and makes it
-    anew when a file, the extractor or an argument changes.
+    Each example holds the batch contract's entries for one window (`input_values [C, T]` ...), `labels`, `dataset`,
+    `subject`, `recording` and `onset` (seconds from the start of the recording). The first example of each recording
+    also holds the extractor's channel report as JSON, which [`channel_reports`] reads. `datasets` caches the result,
+    and makes it anew when a file, the extractor or an argument changes.
 
     Args:
         source: a manifest (`.csv`, `.tsv`, `.jsonl`) with one row for each recording and the columns `file` (relative
             to the manifest) and `subject`, optionally `dataset`, `label`, `events` (as the argument, in JSON),
             `split`, `montage`, `net`, and, where the files do not say so themselves, `sampling_rate`, `unit`,
             `channel_names` (separated by blanks), `variable`, `trial`, `step` and `trial_seconds` (see [`open_row`]);
-            or a folder, which may hold a `manifest.csv`.
+            or a folder, which may hold a `manifest.csv`; or recordings: `mne.io.Raw`, `mne.Epochs`, [`Recording`],
+            array `[C, T]` or `[n, C, T]`, path, `mne_bids.BIDSPath`, one or a list of them.
         extractor: turns recordings into windows.
+        subjects: for recordings in memory, the person of each; of epochs also the person of each epoch. A `BIDSPath`
+            names its own.
+        labels: for recordings in memory, the label of each; of epochs also that of each epoch. By default epochs have
+            the names of their events, `event_id`, of which `events` can choose some.
+        splits: for recordings in memory, person -> `train`, `val` or `test`; by default people are drawn.
+        sampling_rate, channel_names, unit: of arrays, as in [`NeurIPTFeatureExtractor`].
+        dataset: name of the data set that the people belong to; by default the manifest's column. Weights know whom
+            they have seen by `dataset/person`.
         rows: selects the manifest's rows whose columns have these values, e.g. `{"set": "eegmat"}`.
         label_column: column, or columns, with the labels of a whole recording, or `None`. A recording with none of
             several labels has `;`.
@@ -79,7 +97,7 @@ def load_recordings(
         problem_type: what the labels are. By default texts are classes and columns of 0 and 1 are several labels;
             what could be something else (`eye;muscle`, 23.5) is refused, with the choice.
         event_offset_seconds: start of the first window relative to the annotation's onset.
-        window_seconds: length of a window; default the extractor's.
+        window_seconds: length of a window; default the extractor's, and of epochs in memory the whole epoch.
         stride_seconds: time between window starts; for whole recordings the default is the window's length.
         split_column: column with `train`, `val` or `test`; if there is none, people are drawn.
         split_shares: shares of the people to draw for train, validation and test.
@@ -99,7 +117,20 @@ def load_recordings(
             two splits have samples in common, a class has no training window, or the extractor refuses a recording
             (the message names its file).
     """
-    table = read_table(Path(source), rows, label_column, events, subject_pattern)
+    reading = {"sampling_rate": sampling_rate, "channel_names": channel_names, "unit": unit}
+    if is_table_source(source):
+        given = reading | {"subjects": subjects, "labels": labels, "splits": splits}
+        if unfit := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"A manifest has columns for {', '.join(unfit)}: write them there.")
+        table = read_table(Path(source), rows, label_column, events, subject_pattern)
+        if dataset is not None:
+            table["dataset"] = dataset
+    else:
+        if rows is not None or within_subject:
+            raise ValueError("rows and within_subject are for manifests: write one, or leave them out.")
+        labelled = label_column is not None
+        table = table_of_recordings(source, subjects, labels, splits, dataset, labelled, events, **reading)
+    table["dataset"] = dataset_of(table)
     table = assign_splits(table, split_column, split_shares, split_seed, within_subject, trust_manifest)
     targets = table_targets(table, label_column, problem_type)
 
@@ -109,6 +140,7 @@ def load_recordings(
         "lobe_mask": List(List(Value("bool"))),
         "channel_mask": List(Value("bool")),
         "attention_mask": List(Value("bool")),
+        "dataset": Value("string"),
         "subject": Value("string"),
         "recording": Value("string"),
         "onset": Value("float64"),
@@ -116,17 +148,21 @@ def load_recordings(
     }
     if targets is not None:
         features["labels"] = targets.feature
+        if "piece_labels" in table:
+            pieces_of = table["piece_labels"]
+            table["piece_labels"] = [pieces and [targets.encode(entry) for entry in pieces] for pieces in pieces_of]
+            table.loc[pieces_of.notna(), "label"] = None
         if table["events"].notna().any():
             table["events"] = [{name: targets.encode(entry) for name, entry in row.items()} for row in table["events"]]
         else:
-            table["label"] = [targets.encode(entry) for entry in table["label"]]
+            table["label"] = [None if entry is None else targets.encode(entry) for entry in table["label"]]
 
     splits = {}
     for split in ("train", "validation", "test"):
         part = table[table["split"] == split]
         if part.empty:
             continue
-        recordings = [{**row, "modified": last_change(Path(row["path"]))} for row in part.to_dict("records")]
+        recordings = [{**row, "modified": last_change(row)} for row in part.to_dict("records")]
         try:
             splits[split] = Dataset.from_generator(
                 _windows_of_recordings,
@@ -135,7 +171,7 @@ def load_recordings(
                     "recordings": recordings,
                     "extractor_settings": extractor.to_dict(),
                     "event_offset_seconds": event_offset_seconds,
-                    "window_seconds": window_seconds or extractor.window_seconds,
+                    "window_seconds": window_seconds,
                     "stride_seconds": stride_seconds,
                     "several_labels": targets is not None and targets.problem_type == SEVERAL,
                 },
@@ -200,7 +236,7 @@ def _windows_of_recordings(
     recordings: list[dict],
     extractor_settings: dict,
     event_offset_seconds: float,
-    window_seconds: float,
+    window_seconds: float | None,
     stride_seconds: float | None,
     several_labels: bool,
 ) -> Iterator[dict]:
@@ -209,12 +245,15 @@ def _windows_of_recordings(
         settings = dict(extractor_settings)
         settings |= {name: recording[name] for name in ("montage", "net") if recording.get(name)}
         extractor = NeurIPTFeatureExtractor.from_dict(settings)
-        labels, onsets, outside = None, None, 0
+        labels, onsets, outside, seconds = None, None, 0, window_seconds
+        pieces = recording.get("piece_labels")
         try:
             source = open_row(recording)
+            if seconds is None and not (source.in_pieces and recording.get("source")):
+                seconds = extractor.window_seconds
             if recording["events"] is not None:
                 onsets, labels, outside = _event_windows(
-                    source, recording["events"], event_offset_seconds, window_seconds, stride_seconds, several_labels
+                    source, recording["events"], event_offset_seconds, seconds, stride_seconds, several_labels
                 )
                 if not onsets:
                     there = sorted({name for *_, name in source.events})
@@ -224,12 +263,12 @@ def _windows_of_recordings(
                             f"{', '.join(map(repr, there)) or 'none at all'}."
                         )
                     raise ValueError(
-                        f"no window of {window_seconds} s fits at the annotations {list(recording['events'])}; the "
+                        f"no window of {seconds} s fits at the annotations {list(recording['events'])}; the "
                         f"recording has {there}."
                     )
-                batch = extractor(source, window_seconds=window_seconds, onsets=onsets)
+                batch = extractor(source, window_seconds=seconds, onsets=onsets)
             else:
-                batch = extractor(source, window_seconds=window_seconds, stride_seconds=stride_seconds)
+                batch = extractor(source, window_seconds=seconds, stride_seconds=stride_seconds)
         except ValueError as error:
             raise ValueError(f"{recording['file']}: {error}") from error
         if outside:
@@ -240,12 +279,15 @@ def _windows_of_recordings(
         for index, planned in enumerate(batch.kept.tolist()):
             example = {name: values[index] for name, values in batch.items()}
             example |= {
+                "dataset": recording["dataset"],
                 "subject": recording["subject"],
                 "recording": recording["recording"],
                 "onset": float(batch.onsets[index]) if onsets is None else onsets[planned],
                 "report": json.dumps(batch.report.to_dict()) if index == 0 else "",
             }
-            if labels is not None:
+            if pieces is not None:
+                example["labels"] = pieces[source.segment_of(example["onset"], 0)]
+            elif labels is not None:
                 example["labels"] = labels[planned]
             elif "label" in recording:
                 example["labels"] = recording["label"]

@@ -11,11 +11,9 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from torch.utils.data import DataLoader
-from transformers.utils.logging import tqdm
 
-from ..data.collator import DataCollatorForEEG
 from ..modeling_neuript import NeurIPTForSequenceClassification, NeurIPTPreTrainedModel
+from .forward import outputs_of
 
 
 # Candidates, the strongest first: it wins where several are equally good.
@@ -26,7 +24,6 @@ NO_FOLDS = (
 )
 
 
-@torch.no_grad()
 def pooled_features(
     model: NeurIPTPreTrainedModel, dataset: Dataset, batch_size: int = 16, output: str = "embedding"
 ) -> np.ndarray:
@@ -42,18 +39,9 @@ def pooled_features(
     Raises:
         ValueError: if the checkpoint had no weights for a part of the encoder.
     """
-    encoder, training = model.base_model, model.training
-    encoder.refuse_untrained()
-    model.eval()
-    dataset = dataset.remove_columns([name for name in dataset.column_names if name == "labels"])
-    loader = DataLoader(dataset, batch_size=batch_size, collate_fn=DataCollatorForEEG())
-    features = []
-    for batch in tqdm(loader, desc="frozen features", leave=False):
-        batch = {name: tensor.to(encoder.device) for name, tensor in batch.items()}
-        outputs = encoder(**batch)
-        features.append(outputs.get(output, outputs.pooler_output).float().cpu().numpy())
-    model.train(training)
-    return np.concatenate(features)
+    model.base_model.refuse_untrained()
+    batches = outputs_of(model.base_model, dataset, batch_size, "frozen features")
+    return np.concatenate([found.get(output, found.pooler_output).float().cpu().numpy() for found in batches])
 
 
 def centred(features: np.ndarray, subjects: np.ndarray) -> np.ndarray:

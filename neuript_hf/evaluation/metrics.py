@@ -349,22 +349,29 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     }
 
 
-def print_scores(title: str, methods: dict[str, dict | None]) -> None:
-    """Prints a table with a line for each method that has scores, see [`scores_of`]."""
+def score_table(title: str, methods: dict[str, dict | None]) -> str:
+    """A table with a line for each method that has scores, see [`scores_of`]."""
     methods = {method: scores for method, scores in methods.items() if scores is not None}
     problem_type = next(iter(methods.values())).get("problem_type", ONE_CLASS)
     main, columns = MAIN_SCORES[problem_type], SCORE_TITLES[problem_type]
     titles = {columns[main]: len(columns[main]) + 2, "95 % over people": 19}
     titles |= {title: max(8, len(title) + 2) for name, title in columns.items() if name != main}
     titles["per recording"] = 15
-    print(f"\n{title}\n{'':24}" + "".join(f"{name:>{width}}" for name, width in titles.items()))
+    lines = [title, f"{'':24}" + "".join(f"{name:>{width}}" for name, width in titles.items())]
     for method, scores in methods.items():
         low, high = scores[f"{main}_interval"]
         recording = scores.get(f"recording_{main}")
         cells = [f"{scores[main]:.3f}", f"{low:.3f} .. {high:.3f}"]
         cells += [f"{scores[name]:.3f}" for name in columns if name != main]
         cells.append("-" if recording is None else f"{recording:.3f}")
-        print(f"{method:24}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, titles.values(), strict=True)))
+        row = zip(cells, titles.values(), strict=True)
+        lines.append(f"{method:24}" + "".join(f"{cell:>{width}}" for cell, width in row))
+    return "\n".join(lines)
+
+
+def print_scores(title: str, methods: dict[str, dict | None]) -> None:
+    """Prints [`score_table`], below a blank line."""
+    print(f"\n{score_table(title, methods)}")
 
 
 def _checked(
@@ -405,6 +412,7 @@ __all__ = [
     "draw_people",
     "percentile_interval",
     "print_scores",
+    "score_table",
     "scores_by_person",
     "scores_of",
     "signed",
