@@ -8,11 +8,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
 from torch import Tensor
 from transformers.utils import cached_file
 
@@ -54,14 +52,16 @@ class WeightsHistory:
         """As in transformers; the model also knows its [`training_record`] and its [`untrained_weights`]."""
         options = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
         options = {name: kwargs[name] for name in options if name in kwargs}
-        adapter = (kwargs.get("adapter_kwargs") or {}).get("_adapter_model_path")  # from an Auto class
+        adapter = kwargs.get("adapter_kwargs") or {}
+        if "_adapter_model_path" in adapter:  # from an Auto class: the other arguments are about the adapters' base
+            options |= {"revision": adapter.get("revision"), "subfolder": adapter.get("subfolder", "")}
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model._remember_untrained()
         record = None
         if pretrained_model_name_or_path is not None:
             options["_raise_exceptions_for_connection_errors"] = False
-            record = read_record(adapter or pretrained_model_name_or_path, **options)
+            record = read_record(adapter.get("_adapter_model_path") or pretrained_model_name_or_path, **options)
             if record is None and getattr(model, "_hf_peft_config_loaded", False):
                 record = join_records([read_record(model.name_or_path), None])
         model.keep_record(record)
@@ -131,7 +131,7 @@ class WeightsHistory:
                 f"{type(self).__name__}: they are random, and so would be the answers. {expected}"
             )
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any):
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any):
         """
         As in transformers. Beside weights and configuration it writes `training.json`, if anything is known, and,
         where the package is installed, golden tensors and what else makes a folder complete (`complete_folder`).
@@ -158,26 +158,6 @@ class WeightsHistory:
             if kwargs.get("state_dict") is None:  # else the weights may be spread over processes
                 write_golden(self, folder)
             complete_folder(folder)
-        if push_to_hub:
-            options = {name: kwargs[name] for name in ("commit_message", "create_pr", "token") if name in kwargs}
-            upload(folder, kwargs.get("repo_id") or folder.name, **options)
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool | None = None, max_shard_size: int | str = "50GB", **commit: Any
-    ) -> Any:
-        """
-        Uploads what [`save_pretrained`] writes. A card that the repository has stays.
-
-        Args:
-            repo_id: `ORG/NAME`; made if it does not exist.
-            private: whether a new repository is private.
-            max_shard_size: as in `save_pretrained`.
-            commit: `token`, and arguments of `HfApi.upload_folder`, such as `commit_message` or `revision`.
-        """
-        with TemporaryDirectory() as temporary:
-            folder = Path(temporary) / repo_id.rpartition("/")[2]
-            self.save_pretrained(folder, max_shard_size=max_shard_size)
-            return upload(folder, repo_id, private=private, **commit)
 
     def write_record(self, folder: str | os.PathLike) -> None:
         """Writes `training.json`. Without a record there must be none: that of other weights would be wrong."""
@@ -320,12 +300,4 @@ def write_golden(model: torch.nn.Module, folder: Path) -> None:
     save_golden(model, folder)
 
 
-def upload(folder: Path, repo_id: str, private: bool | None = None, token: str | None = None, **commit: Any) -> Any:
-    """Sends a folder to the Hub. A card that is there already stays."""
-    hub = HfApi(token=token)
-    repo_id = hub.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    kept = ["README.md"] if hub.file_exists(repo_id, "README.md") else None
-    return hub.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=kept, **commit)
-
-
-__all__ = ["RECORD_FILE", "WeightsHistory", "join_records", "mark_drawn", "read_record", "upload"]
+__all__ = ["RECORD_FILE", "WeightsHistory", "join_records", "mark_drawn", "read_record"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import COMPACT, make_batch, masked_batch, small_config, write_recording
 from datasets import Dataset
+from hub_server import HubServer
 from safetensors.torch import load_file, save_file
-from test_hub import FakeHub
 from torch import nn
 from transformers import (
     AutoModel,
@@ -33,7 +33,7 @@ from neuript_hf import (
     verify,
 )
 from neuript_hf.__main__ import main
-from neuript_hf.checkpoints.export import export_checkpoint, push_checkpoint
+from neuript_hf.checkpoints.export import export_checkpoint
 from neuript_hf.checkpoints.training_record import read_training_record
 from neuript_hf.history import CHANGED, UNRECORDED, join_records, read_record
 from neuript_hf.modeling_neuript import NeurIPTPreTrainedModel
@@ -122,8 +122,10 @@ def test_random_weights_have_seen_nobody_and_others_are_unknown(recorded, tmp_pa
 
 
 def push(model, folder):
-    with FakeHub(folder).in_place():
+    with HubServer() as hub, pytest.MonkeyPatch.context() as patch:
+        hub.take_over(patch, folder.parent / "cache")
         model.push_to_hub("someone/neuript")
+        hub.copy("someone/neuript", folder)
 
 
 SAVERS = {
@@ -382,20 +384,6 @@ def test_adapters_of_other_kinds_load_as_they_were(settings, recorded, tmp_path)
     assert verify(tmp_path / "saved")["passed"]
     expected = model(**make_batch()).logits
     torch.testing.assert_close(load(tmp_path / "saved")(**make_batch()).logits, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_adapters_on_the_hub_have_their_base_beside_them(recorded, tmp_path):
-    """transformers looks for the base of a folder on the Hub where its adapters say."""
-    model = adapted(load(recorded), init_lora_weights=False)
-    save_checkpoint(model, EXTRACTOR, tmp_path / "saved", merge_adapters=False)
-    with FakeHub(tmp_path / "arrived").in_place():
-        push_checkpoint(tmp_path / "saved", "someone/neuript")
-    arrived = json.loads((tmp_path / "arrived" / "adapter_config.json").read_text())
-    assert arrived["base_model_name_or_path"] == "someone/neuript"
-    assert {"config.json", "model.safetensors", "training.json"} <= {
-        path.name for path in (tmp_path / "arrived").iterdir()
-    }
-    torch.testing.assert_close(load(tmp_path / "arrived")(**make_batch()).logits, model.eval()(**make_batch()).logits)
 
 
 def test_trainings_of_adapters(recorded, tmp_path):

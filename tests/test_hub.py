@@ -1,4 +1,4 @@
-"""Checkpoints: saved, loaded three ways with equal outputs, pushed to a mocked Hub and back, exported, verified."""
+"""Checkpoints: saved, loaded with equal outputs, with the package and without, exported, verified."""
 
 import json
 import shutil
@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import huggingface_hub
 import pytest
 import torch
 from conftest import make_batch, small_config
+from hub_server import HubServer
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -32,7 +33,7 @@ from neuript_hf import (
     verify,
 )
 from neuript_hf.__main__ import main
-from neuript_hf.checkpoints.export import export_checkpoint
+from neuript_hf.checkpoints.export import push_checkpoint
 from neuript_hf.checkpoints.links import check_code, code_files, link_code
 from neuript_hf.checkpoints.training_record import read_training_record
 
@@ -93,16 +94,18 @@ output, threads, *loads = sys.argv[1:]
 torch.set_num_threads(int(threads))
 batch = load_file(output + "/batch.safetensors")
 for number, load in enumerate(loads):
-    auto_class, folder = load.split("=", 1)
-    model = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True).eval()
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=True)
+    auto_class, place = load.split("=", 1)
+    folder, _, revision = place.partition("@")
+    options = {"trust_remote_code": True} | ({"revision": revision} if revision else {})
+    model = getattr(transformers, auto_class).from_pretrained(folder, **options).eval()
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **options)
     outputs = model(**batch)
     main = outputs.pooler_output if "pooler_output" in outputs else outputs.logits
     features = extractor.channel_features(["Fp1-F7", "F7-T7"])
     results = {"main": main.detach(), "positions": torch.as_tensor(features["electrode_positions"]).float()}
     save_file(results, output + f"/{number}.safetensors")
     if auto_class == "AutoModelForSequenceClassification":
-        pipe = transformers.pipeline("eeg-classification", model=folder, trust_remote_code=True)
+        pipe = transformers.pipeline("eeg-classification", model=folder, **options)
         names = extractor.channel_names
         rows = pipe(10 * torch.randn(len(names), 640).numpy(), sampling_rate=64, channel_names=names, unit="uV")
         assert [row["onset"] for row in rows] == [0.0, 4.0], rows
@@ -110,50 +113,69 @@ model.save_pretrained(output + "/again")
 """
 
 
-@pytest.mark.slow
-def test_remote_code_without_the_package(tmp_path):
-    """
-    Second way: `trust_remote_code=True` in a process that cannot import neuript_hf, from folders just saved, from
-    `hub/neuript-tiny` as it lies in the repository, with links, and exported. All outputs are equal to the last bit.
-    What an older version's code saves into a folder of links leaves the package alone.
-    """
-    loads = []
-    for model_class, auto_class in CLASSES[1:]:
-        folder = tmp_path / model_class.__name__
-        save_checkpoint(model_class(small_config()).eval(), NeurIPTFeatureExtractor(), folder)
-        loads.append((auto_class, folder))
-    exported, linked = export_checkpoint(TINY, tmp_path / "exported"), tmp_path / "again"
-    with (exported / "modeling_neuript.py").open("a") as file:
-        file.write("# an older version\n")
-    loads += [(AutoModel, TINY), (AutoModel, exported)]
-    linked.mkdir()
-    link_code(linked)
-    before = package_code()
-    save_file(make_batch(), tmp_path / "batch.safetensors")
-    environment = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+def run_without_the_package(output, loads, **environment) -> list[dict]:
+    """What `AutoClass=PLACE` or `AutoClass=PLACE@REVISION` give there, loaded by `REMOTE_PROGRAM`."""
+    output.mkdir(exist_ok=True)
+    save_file(make_batch(), output / "batch.safetensors")
     # -I: neither the working directory nor PYTHONPATH; an editable install is hidden by the path entry below
     program = (
         "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in type(f).__name__.lower() "
         "and 'editable' not in getattr(f, '__name__', '').lower()]; "
         f"sys.path = [p for p in sys.path if p != {str(ROOT)!r}]\n" + REMOTE_PROGRAM
     )
-    arguments = [f"{auto_class.__name__}={folder}" for auto_class, folder in loads]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program, str(tmp_path), str(torch.get_num_threads()), *arguments],
+        [sys.executable, "-I", "-c", program, str(output), str(torch.get_num_threads()), *loads],
         capture_output=True,
         text=True,
-        env=environment,
-        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"} | environment,
+        cwd=output,
     )
     assert done.returncode == 0, done.stderr
+    return [load_file(output / f"{number}.safetensors") for number in range(len(loads))]
 
+
+@pytest.mark.slow
+def test_remote_code_without_the_package(tmp_path, monkeypatch):
+    """
+    Second way: `trust_remote_code=True` in a process that cannot import neuript_hf, from folders just saved, from
+    `hub/neuript-tiny` as it lies in the repository, with links, and from two revisions of a repository on the Hub,
+    each with its own code; then from the cache, without the Hub. All outputs are equal to the last bit. What an older
+    version's code saves into a folder of links leaves the package alone.
+    """
+    loads = []
+    for model_class, auto_class in CLASSES[1:]:
+        folder = tmp_path / model_class.__name__
+        save_checkpoint(model_class(small_config()).eval(), NeurIPTFeatureExtractor(), folder)
+        loads.append((auto_class, folder))
+    loads.append((AutoModel, TINY))
+    older, linked = tmp_path / "older", tmp_path / "without" / "again"
+    save_checkpoint(NeurIPTModel(small_config()).eval(), NeurIPTFeatureExtractor(), older)
+    linked.mkdir(parents=True)
+    link_code(linked)
+    before = package_code()
+    with HubServer() as hub:
+        hub.take_over(monkeypatch, tmp_path / "cache")
+        push_checkpoint(older, "org/neuript-tiny")
+        older_code = (older / "modeling_neuript.py").read_bytes() + b"# an older version\n"
+        HfApi().upload_file(path_or_fileobj=older_code, path_in_repo="modeling_neuript.py", repo_id="org/neuript-tiny")
+        push_checkpoint(TINY, "org/neuript-tiny", revision="v1")
+        environment = hub.environment(tmp_path / "home")
+        found = run_without_the_package(
+            tmp_path / "without",
+            [f"{auto_class.__name__}={folder}" for auto_class, folder in loads]
+            + ["AutoModel=org/neuript-tiny@v1", "AutoModel=org/neuript-tiny"],
+            **environment,
+        )
+    environment["HF_HUB_OFFLINE"] = "1"
+    found += run_without_the_package(tmp_path / "offline", ["AutoModel=org/neuript-tiny@v1"], **environment)
+
+    loads += [(AutoModel, TINY), (AutoModel, older), (AutoModel, TINY)]
     own = NeurIPTFeatureExtractor().channel_features(["Fp1-F7", "F7-T7"])["electrode_positions"]
-    for number, (auto_class, folder) in enumerate(loads):
-        remote = load_file(tmp_path / f"{number}.safetensors")
+    for (auto_class, folder), remote in zip(loads, found, strict=True):
         assert torch.equal(remote["main"], main_output(auto_class.from_pretrained(folder).eval(), make_batch()))
         assert torch.equal(remote["positions"], torch.as_tensor(own).float())
     assert package_code() == before
-    assert read_training_record(linked) == read_training_record(TINY)
+    assert read_training_record(linked) == read_training_record(older)
     assert (linked / "modeling_neuript.py").read_text().endswith("# an older version\n")
     assert not any(path.is_symlink() for path in linked.iterdir())
 
@@ -189,65 +211,6 @@ def test_saving_into_a_folder_of_links_leaves_the_package_alone(save, tmp_path):
     code = {path.name: path.read_bytes() for path in tmp_path.glob("*.py")}
     assert code.items() <= before.items()
     assert CODE - {"losses.py"} <= code.keys()
-
-
-class FakeHub:
-    """Stands in for the Hub: keeps what is committed in a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def create_repo(self, *args, **kwargs):
-        self.created = kwargs
-        return huggingface_hub.RepoUrl("https://huggingface.co/someone/neuript")
-
-    def create_branch(self, repo_id, branch, **kwargs):
-        self.branch = branch
-
-    def create_commit(self, repo_id, operations, **kwargs):
-        self.folder.mkdir(exist_ok=True)
-        for operation in operations:
-            with operation.as_file() as content:
-                (self.folder / operation.path_in_repo).write_bytes(content.read())
-        return mock.Mock()
-
-    def file_exists(self, repo_id, filename, **kwargs):
-        return (self.folder / filename).is_file()
-
-    def upload_folder(self, repo_id, folder_path, revision=None, **kwargs):
-        shutil.copytree(folder_path, self.folder, symlinks=True)
-        return mock.Mock(commit_url=f"https://huggingface.co/{repo_id}/commit/{revision}")
-
-    def in_place(self):
-        names = ("create_repo", "create_branch", "create_commit", "file_exists", "upload_folder")
-        return mock.patch.multiple(huggingface_hub.HfApi, **{name: getattr(self, name) for name in names})
-
-
-def test_push_to_hub_and_back(checkpoint, tmp_path):
-    """Third way: `push_to_hub` of model and extractor into a mocked Hub, and loaded from what arrived there."""
-    model, auto_class, _ = checkpoint
-    hub = FakeHub(tmp_path / "arrived")
-    card = huggingface_hub.ModelCard("---\n---\n")
-    with hub.in_place(), mock.patch.object(huggingface_hub.ModelCard, "load", return_value=card):
-        model.push_to_hub("someone/neuript")
-        NeurIPTFeatureExtractor().push_to_hub("someone/neuript")
-    arrived = {path.name for path in hub.folder.iterdir()}
-    assert HUB_FILES <= arrived
-    loaded = auto_class.from_pretrained(hub.folder).eval()
-    assert torch.equal(main_output(loaded, make_batch()), main_output(model, make_batch()))
-    assert AutoFeatureExtractor.from_pretrained(hub.folder).montage == "double_banana"
-
-
-def test_push_of_a_folder(tmp_path, capsys):
-    """`neuript push` sends what `neuript export-hub` writes, to the branch that the user names."""
-    hub = FakeHub(tmp_path / "arrived")
-    with hub.in_place():
-        assert main(["push", str(TINY), "someone/neuript", "--private", "--revision", "try"]) == 0
-    assert "uploaded to https://huggingface.co/someone/neuript/commit/try" in capsys.readouterr().out
-    assert hub.created["private"] and hub.branch == "try"
-    exported = export_checkpoint(TINY, tmp_path / "exported")
-    arrived = {path.name: path.read_bytes() for path in hub.folder.iterdir()}
-    assert arrived == {path.name: path.read_bytes() for path in exported.iterdir()}
 
 
 def test_export_is_complete(tmp_path, capsys):

@@ -18,6 +18,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoConfig, HfArgumentParser
 
 from ..data.targets import MAIN_SCORES, SCORE_TITLES
+from ..link_safe_saving import signed
 from .benchmarks import overlapping_benchmarks
 from .golden import model_class_of
 from .links import code_files
@@ -56,7 +57,9 @@ TASKS = {
 }
 
 
-def write_model_card(folder: str | Path, features: str | None = None, reconstruction: str | None = None) -> Path:
+def write_model_card(
+    folder: str | Path, features: str | None = None, reconstruction: str | None = None, weights_elsewhere: bool = False
+) -> Path:
     """
     Writes `README.md` into a checkpoint folder, from its configuration, feature extractor, weights, training record
     and results.
@@ -65,6 +68,7 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         folder: the checkpoint.
         features: result file of `research/evaluate_features.py`.
         reconstruction: result file of `research/evaluate_reconstruction.py`.
+        weights_elsewhere: whether there are weights although they are not in the folder.
 
     Raises:
         FileNotFoundError: if the folder has no configuration.
@@ -93,7 +97,7 @@ def write_model_card(folder: str | Path, features: str | None = None, reconstruc
         columns=SCORE_TITLES[problem_type],
         extractor=extractor,
         parameters=f"{count_parameters(folder):,}",
-        has_weights=any(folder.glob("model*.safetensors")),
+        has_weights=weights_elsewhere or any(folder.glob("model*.safetensors")),
         vector="embedding" if config.get("compact_embedding") else "pooler_output",
         task="eeg-classification" if architecture.endswith("Classification") else "eeg-embedding",
         known=known,
@@ -118,16 +122,17 @@ def count_parameters(folder: str | Path) -> int:
         return model_class_of(config.architectures[0])(config).num_parameters()
 
 
-def write_code_and_card(folder: Path) -> None:
+def write_code_and_card(folder: Path, weights_elsewhere: bool = False) -> None:
     """
     What makes a checkpoint folder whole beside what has just been saved there: the code files that travel and, once
-    there are weights, the card.
+    there are weights, the card, signed so that one which is edited later is known.
     """
     for source in code_files():
         if not (folder / source.name).exists() or not (folder / source.name).samefile(source):
             shutil.copyfile(source, folder / source.name)
-    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-        write_model_card(folder)
+    if (folder / "config.json").is_file() and (weights_elsewhere or any(folder.glob("*.safetensors"))):
+        card = write_model_card(folder, weights_elsewhere=weights_elsewhere)
+        card.write_text(signed(card.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def read_results(file: str | Path, folder: str | Path) -> dict:

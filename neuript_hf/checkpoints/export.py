@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 
 from ..data.atomic import atomic_write, write_json
+from ..link_safe_saving import OF_WEIGHTS
 from .card import write_model_card
 from .golden import GOLDEN_NAME, NO_EXTRACTOR, compare_with_golden, has_extractor
 from .links import code_files
@@ -90,7 +91,11 @@ def push_checkpoint(
         if revision is not None:
             hub.create_branch(repository, branch=revision, exist_ok=True)
         commit = hub.upload_folder(
-            repo_id=repository, folder_path=exported, revision=revision, commit_message=f"Upload {Path(folder).name}"
+            repo_id=repository,
+            folder_path=exported,
+            revision=revision,
+            commit_message=f"Upload {Path(folder).name}",
+            delete_patterns=list(OF_WEIGHTS),  # of weights that were there before
         )
     return commit.commit_url
 
