@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
 from transformers.utils import logging
 
 
@@ -88,20 +88,34 @@ class LinkSafeSaving:
 
             fetch("preprocessor_config.json")
             self.save_pretrained(folder, **({} if max_shard_size is None else {"max_shard_size": max_shard_size}))
-            new_weights = has_weights(path.name for path in folder.iterdir())
-            if not new_weights:
+            if not has_weights(path.name for path in folder.iterdir()):
                 fetch(*OF_CARD)
                 complete_folder(folder, weights_elsewhere=has_weights(there))
-            return hub.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
+            if CARD in there and keeps_card(hub, repo_id, revision):
+                (folder / CARD).unlink(missing_ok=True)
+            return commit_folder(
+                hub,
+                repo_id,
+                folder,
                 revision=revision,
                 create_pr=create_pr,
                 commit_message=commit_message or f"Upload {type(self).__name__}",
                 commit_description=commit_description,
-                ignore_patterns=[CARD] if CARD in there and keeps_card(hub, repo_id, revision) else None,
-                delete_patterns=list(OF_WEIGHTS) if new_weights else None,
             )
+
+
+def commit_folder(hub: HfApi, repo_id: str, folder: Path, revision: str | None = None, **commit: Any) -> CommitInfo:
+    """
+    Uploads the files of a folder in one commit, which `HfApi.upload_folder` does not promise. If there are weights
+    among them, what was about others goes with it.
+    """
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
+    operations = [CommitOperationAdd(name, path) for name, path in files.items()]
+    if has_weights(files):
+        there = set(hub.list_repo_files(repo_id, revision=revision)) - files.keys()
+        stale = sorted(name for name in there if any(fnmatch(name, pattern) for pattern in OF_WEIGHTS))
+        operations += [CommitOperationDelete(name, is_folder=False) for name in stale]
+    return hub.create_commit(repo_id, operations, revision=revision, **commit)
 
 
 def has_weights(names: Iterable[str]) -> bool:
@@ -143,4 +157,4 @@ def complete_folder(folder: Path, weights_elsewhere: bool = False) -> None:
     write_code_and_card(folder, weights_elsewhere)
 
 
-__all__ = ["LinkSafeSaving", "complete_folder", "is_signed", "signed"]
+__all__ = ["LinkSafeSaving", "commit_folder", "complete_folder", "is_signed", "signed"]

@@ -157,7 +157,7 @@ class HubServer(ThreadingHTTPServer):
         }.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", self.endpoint)
-        monkeypatch.setattr(hub, "_hf_api", None)
+        monkeypatch.setattr(hub, "_hf_api", None, raising=False)  # older ones have none
 
     def files(self, repository: str, revision: str = "main") -> dict[str, bytes]:
         """What somebody sees there."""
@@ -257,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
         address = {"url": f"{self.server.endpoint}/{name}", "name": name}
         if name in self.server.repositories:
             raise Refusal(409, "", "You already created this model repo", **address)
-        self.server.repositories[name] = Repository(asked.get("visibility") == "private")
+        self.server.repositories[name] = Repository("private" in (asked.get("visibility"), asked.get("private") and "private"))
         self.answer_json(address)
 
     def branch(self, name: str, branch: str) -> None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 
 from ..data.atomic import atomic_write, write_json
-from ..link_safe_saving import OF_WEIGHTS
+from ..link_safe_saving import commit_folder
 from .card import write_model_card
 from .golden import GOLDEN_NAME, NO_EXTRACTOR, compare_with_golden, has_extractor
 from .links import code_files
@@ -90,13 +90,8 @@ def push_checkpoint(
             write_json(adapters, json.loads(adapters.read_text()) | {"base_model_name_or_path": repository})
         if revision is not None:
             hub.create_branch(repository, branch=revision, exist_ok=True)
-        commit = hub.upload_folder(
-            repo_id=repository,
-            folder_path=exported,
-            revision=revision,
-            commit_message=f"Upload {Path(folder).name}",
-            delete_patterns=list(OF_WEIGHTS),  # of weights that were there before
-        )
+        message = f"Upload {Path(folder).name}"
+        commit = commit_folder(hub, repository, exported, revision=revision, commit_message=message)
     return commit.commit_url
 
 
