@@ -10,6 +10,7 @@ Letters for shapes: B windows, C channels, T samples, F features.
 """
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,8 +67,9 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         chs_info: the channels, as in `mne.Info["chs"]`; their names say where they are. Without it, every call needs
             `ch_names`.
         sfreq: sampling rate of the windows, in hertz.
-        unit: unit of the windows, `"V"` (as MNE has them) or `"uV"` (once something has multiplied them by 1e6, as
-            most of braindecode's examples do). It has no default: a wrong one makes the answers worthless.
+        unit: unit of the windows: `"V"` in data sets of windows made from MNE's objects, `"uV"` once something has
+            multiplied them by 1e6, which `EEGClassifier` does with Epochs by itself. There is no default: with the
+            wrong one the answers are worthless.
         configuration: of the model, as `NeurIPTConfig.to_dict` gives it; by default the paper's.
         preprocessing: settings of the feature extractor that are not its defaults, such as `{"montage":
             "double_banana"}`.
@@ -83,6 +85,8 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
     Raises:
         ValueError: where unit or rate are missing or can't be right, and where the extractor would refuse channels.
     """
+
+    _HUB_NOTES_TEMPLATE = ""  # they say to import the class from braindecode
 
     def __init__(
         self,
@@ -108,7 +112,8 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         )
         if unit is None:
             raise ValueError(
-                "unit is needed: 'V' if the windows are as MNE has them, 'uV' if something has multiplied them by 1e6."
+                "unit is needed: 'V' for windows as MNE has them, 'uV' if something has multiplied them by 1e6, as "
+                "EEGClassifier does with Epochs."
             )
         check_unit(unit)
         self.unit, self.judge = UNIT_NAMES[microvolts_of(unit)], judge
@@ -119,8 +124,11 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         self.extractor.refuse_other_windows(config)
         self.extractor.check_rate(self.sfreq)
         self._by_names: dict[tuple[str, ...], _Channels] = {}
-        self._filters: dict[tuple[int, torch.device], Tensor] = {}
+        self._filters: dict[tuple[int, torch.device], tuple[Tensor, Tensor]] = {}
         self._own = None if chs_info is None else self._channels_of(*_names_and_types(self.chs_info))
+        if self._own is not None and (unread := self._own.report.dropped | self._own.report.missing):
+            left_out = "; ".join(f"{name} ({reason})" for name, reason in unread.items())
+            warnings.warn(f"NeurIPTBraindecode leaves out: {left_out}.", stacklevel=2)
         self.neuript = NeurIPTModel(config)
         self.final_layer = nn.Identity()
         if n_outputs is not None:
@@ -169,10 +177,8 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         with torch.autocast(x.device.type, enabled=False):  # filters in half precision would be worthless
             signal = x[:, channels.plan.recorded].float() * microvolts_of(self.unit)
             signal = signal.masked_fill(torch.from_numpy(bad).to(x.device)[..., None], 0.0)  # NaN times 0 is NaN
-            if self.extractor.l_freq:  # takes the mean away anyway; large offsets would cost precision
-                signal = signal - signal.mean(dim=-1, keepdim=True)
             matrix = torch.from_numpy(self._matrices(channels, bad, masked)).to(signal)
-            values = self._compress(matrix @ (signal @ self._filter(x.shape[-1], x.device)))
+            values = self._compress(matrix @ self._filter(signal))
         count = len(x)
         return {
             "input_values": values,
@@ -193,7 +199,8 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
 
     def _judge(self, x: Tensor, channels: _Channels) -> tuple[np.ndarray, np.ndarray]:
         """Recorded channels `[B, recorded]` that are bad, and outputs `[B, C]` that contain one."""
-        plan = channels.plan
+        plan, report = channels.plan, channels.report
+        report.windows, report.window_seconds = len(x), x.shape[-1] / self.sfreq
         if not self.judge or not x.any():
             return tuple(np.zeros((len(x), count), dtype=bool) for count in (len(plan.recorded), len(plan.channels)))
         scale = microvolts_of(self.unit)
@@ -201,10 +208,10 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         read = plan.recorded + [later for later, _ in plan.duplicates]
         survey = SignalSurvey(len(x), len(read), self.sfreq)
         survey.add(source.read_pieces(read))
-        check_copies(survey, read, plan, channels.report)
+        check_copies(survey, read, plan, report)
         faults = channel_faults(survey, read, source)[:, : len(plan.recorded)]
         check_signal(survey, faults, self.unit)
-        masked = mask_outputs(faults, plan, True, channels.report)
+        masked = mask_outputs(faults, plan, True, report)
         check_some_good(masked, faults, True)
         return faults != "", masked
 
@@ -218,12 +225,16 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         matrices = np.stack([known[pattern.tobytes()] for pattern in patterns])
         return matrices if len(matrices) == 1 else matrices[which.ravel()]
 
-    def _filter(self, samples: int, device: torch.device) -> Tensor:
-        """All filters and the change of rate, `[samples, outputs]`."""
+    def _filter(self, signal: Tensor) -> Tensor:
+        """All filters and the change of rate: `[B, C, T]` in microvolts -> `[B, C, outputs]`."""
+        samples, device = signal.shape[-1], signal.device
         if (samples, device) not in self._filters:
             matrix = torch.from_numpy(self.extractor.filter_matrix(self.sfreq, samples))
-            self._filters[samples, device] = matrix.float().to(device)
-        return self._filters[samples, device]
+            self._filters[samples, device] = matrix.float().to(device), matrix.sum(dim=0).float().to(device)
+        matrix, of_constant = self._filters[samples, device]
+        # apart from the rest, since float32 has too few digits for microvolts beside an offset of millivolts
+        offset = signal.mean(dim=-1, keepdim=True)
+        return (signal - offset) @ matrix + offset * of_constant
 
     def _compress(self, microvolts: Tensor) -> Tensor:
         """As `NeurIPTFeatureExtractor.compress`."""
@@ -274,10 +285,11 @@ class NeurIPTBraindecode(EEGModuleMixin, nn.Module, license="apache-2.0", docs_u
         )
         model.neuript = saved.base_model
         if takes_head:
-            mean, scale = (config.target_mean, config.target_scale) if config.target_scale is not None else (0.0, 1.0)
-            with torch.no_grad():
-                model.final_layer.weight.copy_(saved.classifier.weight * scale)
-                model.final_layer.bias.copy_(saved.classifier.bias * scale + mean)
+            weight, bias = saved.classifier.weight, saved.classifier.bias
+            if config.target_scale is not None:  # of a regression: the head takes over what the model does after it
+                mean, scale = torch.tensor([config.target_mean, config.target_scale])
+                weight, bias = weight * scale[:, None], bias * scale + mean
+            model.final_layer.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
         return model.eval()
 
 
