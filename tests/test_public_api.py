@@ -17,9 +17,10 @@ TRAVELLING = [path for path in MODULES if path.parent == PACKAGE]
 FOLDERS = {
     "formats": set(),
     "data": {"formats"},
-    "training": {"data", "checkpoints"},
+    "training": {"data", "checkpoints", "evaluation"},
     "evaluation": {"data", "checkpoints"},
     "checkpoints": {"data"},
+    "integrations": {"data", "training", "evaluation", "checkpoints", "formats"},
 }
 PROGRAMS = {"benchmarks", "conversion", "examples", "research"}
 
@@ -104,7 +105,12 @@ def test_the_model_sees_tensors_only():
 @by_path(MODULES)
 def test_public_functions_are_documented_and_typed(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    loaded = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    try:
+        loaded = importlib.import_module(".".join(part for part in parts if part != "__init__"))
+    except ImportError as error:
+        if "integrations" not in parts:
+            raise
+        pytest.skip(str(error))  # another library's model, which is tested beside that library
     for name in getattr(loaded, "__all__", ()):
         thing = getattr(loaded, name)
         if not (inspect.isclass(thing) or inspect.isfunction(thing)):
