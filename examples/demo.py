@@ -44,8 +44,8 @@ from neuript_hf.data.windows import channel_reports
 from neuript_hf.electrodes import positions_of
 from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
-from neuript_hf.evaluation.linear_probe import fit_logistic, pooled_features, start_head
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
+from neuript_hf.evaluation.target_fits import start_from_fit
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
@@ -158,10 +158,7 @@ def finetune(
     Starts the head from a logistic regression on frozen features, then trains the whole model. Returns the trainer,
     and the scores on unseen people before and after training.
     """
-    labels, subjects = np.asarray(train["labels"]), np.asarray(train["subject"])
-    record = model.training_record
-    start_head(model, fit_logistic(pooled_features(model, train), labels, subjects, demo.seed))
-    model.keep_record(record)  # the people of this fit are those of the training that follows
+    start_from_fit(model, train, demo.seed)
     trainer = NeurIPTTrainer(
         model=model,
         args=TrainingArguments(

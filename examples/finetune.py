@@ -12,40 +12,47 @@ Recordings -> feature extractor -> windows, split by person -> a head that start
 fine-tuning -> scores of windows, recordings and people, beside chance and a classical method on the same windows.
 Writes a complete checkpoint with `training.json`, which lists the people the weights have seen, and `results.json`.
 Scoring a checkpoint on people it was trained on is refused. People on whom something is chosen, as by
-`--load_best_model_at_end`, are scored apart: they are not unseen. `transformers.TrainingArguments` work as well;
-`--help` lists them.
+`--load_best_model_at_end`, are scored apart: they are not unseen. By default the training follows the recipe of our
+own task weights (`FineTuningArguments`); all of `transformers.TrainingArguments` work, `--help` lists them.
 """
 
 import sys
 from functools import partial
 
-from transformers import HfArgumentParser, TrainingArguments, set_seed
+import numpy as np
+from transformers import HfArgumentParser, set_seed
 
 from neuript_hf import save_checkpoint
 from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.provenance import write_results
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
-from neuript_hf.data.targets import Targets
+from neuript_hf.data.targets import MAIN_SCORES, Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
-from neuript_hf.evaluation.linear_probe import class_scores, pooled_features, start_head
+from neuript_hf.evaluation.linear_probe import class_scores, pooled_features
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
-from neuript_hf.evaluation.target_fits import fit_targets
+from neuript_hf.evaluation.target_fits import start_from_fit
 from neuript_hf.training.arguments import parse_with_file, run_program
 from neuript_hf.training.cpu import keep_memory
-from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
+from neuript_hf.training.finetuning import (
+    FineTuningArguments,
+    ModelArguments,
+    draw_windows,
+    frozen_against_fine_tuned,
+    make_classifier,
+    make_trainer,
+)
 from neuript_hf.training.processes import leave, refuse_apart
 
 
-ARGUMENTS = (TaskArguments, ModelArguments, TrainingArguments)
+ARGUMENTS = (TaskArguments, ModelArguments, FineTuningArguments)
 
 
 def main():
     parser = HfArgumentParser(ARGUMENTS)
     task, start, training = parse_with_file(parser, sys.argv[1:])
     refuse_apart(training)
-    set_seed(training.seed)
 
     seen = refuse_seen(task, start.model)
     scored_task, choices = without_chosen_on(task, training)
@@ -53,14 +60,20 @@ def main():
     train, scored, splits = load_task(scored_task, extractor, training.seed)
     train = draw_windows(train, max(1, round(start.train_share * len(train))), training.seed)
     targets = Targets.of(train)
-    model = make_classifier(start, train, extractor)
 
     results = {"windows": {"train": len(train), "scored": len(scored)}, "seen_people": seen}
+    if start.choose_by_folds:
+        results["folds"] = frozen_against_fine_tuned(start, train, extractor, training)
+        frozen, tuned = (float(np.mean(results["folds"][name])) for name in ("frozen", "fine_tuned"))
+        results["kept"] = "fine-tuned" if tuned > frozen else "frozen features + fit"
+        print(f"On training people left out: frozen {frozen:.3f}, fine-tuned {tuned:.3f}. Kept: {results['kept']}.")
+        if tuned <= frozen:
+            training.num_train_epochs, training.max_steps = 0, -1  # the head keeps the fit
+
+    set_seed(training.seed)
+    model = make_classifier(start, train, extractor)
     if start.head_start:
-        fit = fit_targets(pooled_features(model, train), train, training.seed)
-        record = model.training_record
-        start_head(model, fit)
-        model.keep_record(record)  # the people of this fit are those of the training that follows
+        fit = start_from_fit(model, train, training.seed)
         results["head_start"] = scores_of(class_scores(fit, pooled_features(model, scored)), scored)
     if start.freeze_encoder:
         model.neuript.requires_grad_(False)
@@ -114,6 +127,10 @@ def main():
             task.baseline.replace("_", " "): results["baseline"],
         },
     )
+    main_score = MAIN_SCORES[targets.problem_type]
+    fitted = results.get("head_start")
+    if fitted and training.num_train_epochs and results["model"][main_score] <= fitted[main_score]:
+        print("Fine-tuning did not help: the linear fit on frozen features is as good or better.")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
 from neuript_hf.data.targets import Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
-from neuript_hf.evaluation.linear_probe import pooled_features, start_head
 from neuript_hf.evaluation.metrics import print_scores, scores_of
-from neuript_hf.evaluation.target_fits import fit_targets
+from neuript_hf.evaluation.target_fits import start_from_fit
 from neuript_hf.training.arguments import run_program
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
@@ -47,10 +46,7 @@ def main():
     scored_task, _ = without_chosen_on(task, training)
     train, scored, splits = load_task(scored_task, extractor, training.seed)
     model = NeurIPTForSequenceClassification.from_pretrained(adapter.model, **task_config(train, extractor))
-
-    record = model.training_record
-    start_head(model, fit_targets(pooled_features(model, train), train, training.seed))
-    model.keep_record(record)  # the people of this fit are those of the training that follows
+    start_from_fit(model, train, training.seed)
     adapted = get_peft_model(
         model,
         LoraConfig(

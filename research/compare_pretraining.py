@@ -41,8 +41,9 @@ from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.data.tasks import TaskArguments, load_splits, load_task, make_extractor
 from neuript_hf.evaluation.baselines import band_power_baseline, on_common_channels, signals_in_microvolt
 from neuript_hf.evaluation.eegnet import EEGNetClassifier
-from neuript_hf.evaluation.linear_probe import fit_logistic, people_folds, pooled_features, start_head
+from neuript_hf.evaluation.linear_probe import people_folds
 from neuript_hf.evaluation.metrics import AccuracyOverPeople, compute_metrics, signed
+from neuript_hf.evaluation.target_fits import start_from_fit
 from neuript_hf.training.arguments import parse_with_file
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
@@ -170,8 +171,7 @@ def fine_tune(method: str, windows: Windows, share: float, seed: int, arguments:
     )
     model = model.float().to(training.device)
     if method.endswith("+ fit"):
-        features = pooled_features(model, train)
-        start_head(model, fit_logistic(features, np.asarray(train["labels"]), np.asarray(train["subject"]), seed))
+        start_from_fit(model, train, seed)
 
     evaluated = []
 

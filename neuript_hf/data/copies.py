@@ -41,11 +41,10 @@ def recording_sources(table: pd.DataFrame) -> pd.Series:
     A key for the recording of each row, the same for rows with the same samples: see [`same_files`]. Recordings in
     memory, which have no path, are all different.
     """
-    keys = pd.Series(table.index, index=table.index, dtype=object)
-    on_disk = table["path"] != ""
-    parts = (table.loc[on_disk, name] for name in PART_COLUMNS if name in table)
-    keys[on_disk] = list(zip(same_files(table.loc[on_disk, "path"]), *parts, strict=True))
-    return keys
+    on_disk = table[table["path"] != ""]
+    parts = (on_disk[name] for name in PART_COLUMNS if name in table)
+    keys = dict(zip(on_disk.index, zip(same_files(on_disk["path"]), *parts, strict=True), strict=True))
+    return pd.Series([keys.get(number, number) for number in table.index], index=table.index)
 
 
 def same_files(paths: Iterable[str | Path]) -> list[Hashable]:

@@ -10,7 +10,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 
 from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
-from .linear_probe import NO_FOLDS, fit_logistic, fit_standardised
+from ..modeling_neuript import NeurIPTForSequenceClassification
+from .linear_probe import NO_FOLDS, fit_logistic, fit_standardised, pooled_features, start_head
 
 
 class LabelwiseLogistic(ClassifierMixin, BaseEstimator):
@@ -108,6 +109,25 @@ def fit_targets(features: np.ndarray, train: Dataset, seed: int = 0, penalty: fl
     return fit(features, targets.array(train), np.asarray(train["subject"]), seed, penalty)
 
 
+def start_from_fit(model: NeurIPTForSequenceClassification, train: Dataset, seed: int = 0) -> Pipeline:
+    """
+    Starts the head of a model from [`fit_targets`] on frozen features, before it is fine-tuned on the same windows.
+
+    Args:
+        model: with a head for the targets; what it predicts afterwards is what the fit predicts.
+        train: the windows.
+        seed: of the folds.
+
+    Returns:
+        The fit.
+    """
+    fit = fit_targets(pooled_features(model, train), train, seed)
+    record = model.training_record
+    start_head(model, fit)
+    model.keep_record(record)  # the people of the fit are those of the training that follows
+    return fit
+
+
 def _fit(
     regression: Callable[[float], BaseEstimator],
     loss: Callable[[BaseEstimator, np.ndarray, np.ndarray], float],
@@ -127,4 +147,4 @@ def _fit(
     return fit_standardised(regression, features, labels, penalty, folds, scoring=lambda *args: -loss(*args))
 
 
-__all__ = ["LabelwiseLogistic", "fit_labels", "fit_regression", "fit_targets"]
+__all__ = ["LabelwiseLogistic", "fit_labels", "fit_regression", "fit_targets", "start_from_fit"]

@@ -1,18 +1,40 @@
 """Fine-tuning, step by step: draw training windows, make a classifier, make a trainer."""
 
+import copy
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from datasets import Dataset
 from transformers import TrainingArguments
 
 from ..configuration_neuript import NeurIPTConfig
-from ..data.targets import NUMBERS, Targets, standardisation
+from ..data.targets import NUMBERS, ONE_CLASS, Targets, standardisation
+from ..evaluation.linear_probe import class_scores, people_folds, pooled_features
+from ..evaluation.metrics import AccuracyOverPeople
+from ..evaluation.target_fits import start_from_fit
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .arguments import read_json
 from .optimization import layerwise_parameter_groups
 from .trainer import NeurIPTTrainer
+
+
+@dataclass
+class FineTuningArguments(TrainingArguments):
+    """
+    `TrainingArguments` whose defaults are the recipe of our own task weights: half a minute to some minutes for a few
+    hundred windows on a CPU. How it was chosen is in docs/fine-tuning.md.
+    """
+
+    learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of the head at its highest."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate falls."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps in which it rises; below 1 a share of all."})
+    weight_decay: float = field(default=0.005, metadata={"help": "Weight decay."})
+    num_train_epochs: float = field(default=3, metadata={"help": "How often each window is trained on."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Windows in a training batch."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Windows in another batch."})
+    logging_steps: float = field(default=0.1, metadata={"help": "Steps between lines of the log; below 1 a share."})
 
 
 @dataclass
@@ -26,6 +48,13 @@ class ModelArguments:
         default=True, metadata={"help": "Start the head from a linear fit on frozen features of the training people."}
     )
     freeze_encoder: bool = field(default=False, metadata={"help": "Train only the head."})
+    choose_by_folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "Compare the frozen fit with fine-tuning by so many folds over the training people, and keep the "
+            "better one."
+        },
+    )
     layer_decay: float = field(
         default=1.0, metadata={"help": "Learning rate of each encoder layer relative to the layer above it."}
     )
@@ -37,6 +66,11 @@ class ModelArguments:
     def __post_init__(self):
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share must be above 0 and at most 1 (all windows), but is {self.train_share}.")
+        if self.choose_by_folds is not None and not (self.choose_by_folds >= 2 and self.head_start):
+            raise ValueError(
+                "choose_by_folds must be 2 or more, and head_start true, but they are "
+                f"{self.choose_by_folds} and {self.head_start}."
+            )
 
 
 def draw_windows(dataset: Dataset, count: int, seed: int) -> Dataset:
@@ -124,4 +158,41 @@ def make_trainer(
     return NeurIPTTrainer(model=model, args=training, optimizer_cls_and_kwargs=(optimizer, settings), **arguments)
 
 
-__all__ = ["ModelArguments", "draw_windows", "make_classifier", "make_trainer", "task_config"]
+def frozen_against_fine_tuned(
+    start: ModelArguments, train: Dataset, extractor: NeurIPTFeatureExtractor, training: TrainingArguments
+) -> dict[str, list[float]]:
+    """
+    Balanced accuracy of the frozen fit and of fine-tuning on training people who were left out, for each of
+    `start.choose_by_folds` folds: `{"frozen": [...], "fine_tuned": [...]}`. Nobody else is looked at.
+
+    Raises:
+        ValueError: if windows do not have one class each, or there are fewer than two people.
+    """
+    targets = Targets.of(train)
+    if targets.problem_type != ONE_CLASS:
+        raise ValueError(f"choose_by_folds is for one class for each window, not for {targets.problem_type}.")
+    settings = copy.copy(training)
+    settings.save_strategy, settings.eval_strategy, settings.load_best_model_at_end = "no", "no", False
+    scores = {"frozen": [], "fine_tuned": []}
+    labels, people = targets.array(train), np.asarray(train["subject"])
+    for rest, left_out in people_folds(labels, people, start.choose_by_folds, training.seed):
+        fitted, scored = train.select(rest), train.select(left_out)
+        model = make_classifier(start, fitted, extractor)
+        fit = start_from_fit(model, fitted, training.seed)
+        frozen = class_scores(fit, pooled_features(model, scored))
+        trainer = make_trainer(model, settings, start.layer_decay, train_dataset=fitted, processing_class=extractor)
+        trainer.train()
+        for name, predictions in (("frozen", frozen), ("fine_tuned", trainer.predict(scored).predictions)):
+            scores[name].append(AccuracyOverPeople.of(np.asarray(predictions), scored).value)
+    return scores
+
+
+__all__ = [
+    "FineTuningArguments",
+    "ModelArguments",
+    "draw_windows",
+    "frozen_against_fine_tuned",
+    "make_classifier",
+    "make_trainer",
+    "task_config",
+]

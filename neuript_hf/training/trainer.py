@@ -63,8 +63,9 @@ class NeurIPTTrainer(Trainer):
       `processing_class`, `Trainer` would choose a collator for text.)
     - The experts' auxiliary loss stays in the loss where `label_smoothing_factor` or `compute_loss_func` replace the
       model's own.
-    - The parts of the loss are logged as well: the experts' auxiliary loss and, in pre-training, the errors of the
-      reconstruction and of the other targets.
+    - The parts of the loss are logged as well: the experts' auxiliary loss, which hardly moves, beside the loss of the
+      task (`task_loss`) or, in pre-training, the errors of the reconstruction and of the other targets. Evaluations
+      have no auxiliary loss, so `eval_loss` compares with `task_loss`.
     - Accumulated gradients are those of one large batch, also where the batches differ in size: each counts by its
       windows, in pre-training by its selected samples.
     - Data and collators that draw at random (those with `set_epoch`) learn which epoch it is, so that masks differ
@@ -281,7 +282,14 @@ class NeurIPTTrainer(Trainer):
                 batches = getattr(self, "current_gradient_accumulation_steps", 1)
                 loss = loss + self._experts_loss(outputs) * share / batches
             else:
-                loss = (loss + self._experts_loss(outputs) if smoothed else loss) * share
+                task_loss = loss
+                if smoothed:
+                    loss = loss + self._experts_loss(outputs)
+                elif classifies and getattr(outputs, "aux_loss", None) is not None:
+                    task_loss = loss - self._experts_loss(outputs)
+                if classifies:
+                    parts.add("task_loss", task_loss.detach().mean(), share)
+                loss = loss * share
         for name in LOSS_PARTS:
             if (part := getattr(outputs, name, None)) is not None:
                 parts.add(name, part.detach().mean(), share)
