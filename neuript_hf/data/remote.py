@@ -62,11 +62,11 @@ def local_copy(path: Any, root: Any) -> Iterator[Path]:
         return
     with TemporaryDirectory() as folder:
         for file in _belonging(path, root):
-            copy = Path(folder) / file.relative_to(root)
+            copy = Path(folder) / str(file.relative_to(root))
             copy.parent.mkdir(parents=True, exist_ok=True)
             with file.open("rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-        yield Path(folder) / path.relative_to(root)
+        yield Path(folder) / str(path.relative_to(root))
 
 
 def _belonging(path: Any, root: Any) -> Iterator[Any]:

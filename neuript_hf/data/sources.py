@@ -52,6 +52,7 @@ def list_recordings(
         paths = [Path(row["path"]) for row in rows]
         root = source if source.is_dir() else source.parent
         if not all(path.is_relative_to(root) and ".." not in path.relative_to(root).parts for path in paths):
+            paths = [path.parent.resolve() / path.name for path in paths]
             root = _common_folder(paths)
         rows = [row | {"path": path, "file": name_in(path, root)} for row, path in zip(rows, paths, strict=True)]
     else:

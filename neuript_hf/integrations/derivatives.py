@@ -31,7 +31,7 @@ import pyarrow
 import pyarrow.parquet
 import torch
 from huggingface_hub import snapshot_download
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, pipeline
 from transformers.utils.logging import tqdm
 
 from ..compact_embedding import names_of_numbers
@@ -52,6 +52,8 @@ WEIGHTS = ("*model*.safetensors", "*model*.bin")
 SUFFIXES = {"eeg-embedding": "embeddings", "eeg-classification": "predictions"}
 CONTENTS = {"eeg-embedding": "One embedding for each window", "eeg-classification": "One answer for each window"}
 PACKAGES = ("neuript_hf", "torch", "transformers", "mne", "numpy")
+# Fields of a checkpoint that decide nothing: where it and its code lie, and who saved it.
+INCIDENTAL = ("_name_or_path", "auto_map", "transformers_version")
 # Lines of a channel report on windows that are left out, and on what is too short for one.
 LEFT_OUT = re.compile("^(marked as bad|rejected):|do not fill a window$")
 
@@ -78,11 +80,13 @@ class Derivation:
     window_seconds: float | None = None
     stride_seconds: float | None = None
     weights_sha256: str = field(init=False)
+    configuration: dict = field(init=False)
 
     def __post_init__(self):
         object.__setattr__(self, "weights_sha256", weights_sha256(self.model))
-        if self.extractor is None:
-            object.__setattr__(self, "extractor", NeurIPTFeatureExtractor.from_pretrained(self.model).to_dict())
+        object.__setattr__(self, "configuration", _deciding(AutoConfig.from_pretrained(self.model).to_diff_dict()))
+        settings = self.extractor or NeurIPTFeatureExtractor.from_pretrained(self.model).to_dict()
+        object.__setattr__(self, "extractor", _deciding(settings))
 
     @property
     def model_name(self) -> str:
@@ -91,9 +95,15 @@ class Derivation:
 
     def origin(self) -> dict:
         """What all results have in common: model, weights, settings."""
-        settings = {name: value for name, value in asdict(self).items() if name not in ("model", "weights_sha256")}
-        origin = {"Model": self.model_name, "WeightsSHA256": self.weights_sha256, "Settings": settings}
+        settings = asdict(self)
+        origin = {"Model": self.model_name, "WeightsSHA256": settings.pop("weights_sha256")}
+        del settings["model"]
+        origin["Settings"] = settings
         return json.loads(json.dumps(origin))  # as it is read again
+
+
+def _deciding(settings: dict) -> dict:
+    return {name: value for name, value in settings.items() if name not in INCIDENTAL}
 
 
 @dataclass
@@ -273,33 +283,36 @@ def _write_description(destination: Any, root: Any, derivation: Derivation) -> N
         "DatasetLinks": {"source": address},
     }
     path = destination / DESCRIPTION_FILE
-    if not path.is_file():
-        others = destination.iterdir() if destination.exists() else ()
-        if any(not entry.name.endswith(PARTIAL_SUFFIX) and entry.name != DESCRIPTION_FILE for entry in others):
-            raise ValueError(f"{destination} exists and is no data set of this program. Choose another destination.")
+    # this comes before the look at the description, which another job may be writing at this moment
+    foreign = destination.exists() and any(not entry.name.endswith(PARTIAL_SUFFIX) for entry in destination.iterdir())
+    there = json.loads(path.read_text(encoding="utf-8-sig")) if path.is_file() else {}
+    made = (there.get("GeneratedBy") or [{}])[0]
+    if not there and not foreign:
         write_whole(path, _json(content))
         return
-    there = json.loads(path.read_text())
-    now, before = (_flat(described) for described in (content, there))
-    changed = sorted(name for name in now | before if now.get(name) != before.get(name))
-    if changed := [name for name in changed if name not in ("Name", "GeneratedBy.Model")]:
+    if made.get("Name") != "neuript_hf":
+        raise ValueError(f"{destination} exists and is no data set of this program. Choose another destination.")
+    now = _flat(content["GeneratedBy"][0] | {"source": address})
+    before = _flat(made | {"source": there["DatasetLinks"]["source"]})
+    # the name of a model's folder decides nothing
+    changed = [name for name in sorted(now | before) if now.get(name) != before.get(name) and name != "Model"]
+    if changed:
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise ValueError(
-            f"{destination} holds results that were made with others of these: "
-            f"{', '.join(name.removeprefix('GeneratedBy.') for name in changed)}. Choose another destination, or "
-            "remove what is there."
+            f"{destination} holds results that were made with others of these: {', '.join(changed[:5])}{more}. Choose "
+            "another destination, or remove what is there."
         )
 
 
-def _flat(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What must agree, by names such as `GeneratedBy.Settings.extractor.montage`."""
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """One level, with names such as `Settings.extractor.montage`."""
     flat: dict[str, Any] = {}
-    for name, value in described.items():
-        if name == "GeneratedBy" and value:
-            value = value[0]
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{inner}": of for inner, of in _flat(value).items()}
-        else:
-            flat[name] = value
+    for name, value in settings.items():
+        flat |= (
+            {f"{name}.{inner}": of for inner, of in _flat(value).items()}
+            if value and isinstance(value, Mapping)
+            else {name: value}
+        )
     return flat
 
 
