@@ -369,15 +369,8 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise ValueError(f"A classifier needs at least two classes, but there is one class: {classes[0]}.")
         check_consistent_length(y, people)
-        if (
-            self.centred
-            and people is not None
-            and not any(len(set(labels[people == name])) > 1 for name in set(people))
-        ):
-            raise ValueError(
-                "Nobody has windows of two classes, so the classes would go with each person's mean. Give "
-                "centred=False."
-            )
+        if self.centred and people is not None:
+            refuse_one_class_each(people, labels)
         shared = NeurIPTEmbedder(self.model).get_params()
         self.embedder_ = NeurIPTEmbedder(**{name: getattr(self, name) for name in shared})
         windows = self.embedder_.fit_windows(X)
@@ -513,6 +506,17 @@ def refuse_to_centre(people: np.ndarray | None, windows: int) -> None:
         raise ValueError(
             f"A single window of {', '.join(map(str, alone))} has nothing left without the person's mean. Give more "
             "windows of each person at once, of all classes, or centred=False."
+        )
+
+
+def refuse_one_class_each(people: np.ndarray, labels: np.ndarray) -> None:
+    """
+    Raises:
+        ValueError: where nobody has windows of two classes: the classes would go with each person's mean.
+    """
+    if all(len(set(labels[people == name])) == 1 for name in set(people)):
+        raise ValueError(
+            "Nobody has windows of two classes, so the classes would go with each person's mean. Give centred=False."
         )
 
 
