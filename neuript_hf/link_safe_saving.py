@@ -88,9 +88,10 @@ class LinkSafeSaving:
 
             fetch("preprocessor_config.json")
             self.save_pretrained(folder, **({} if max_shard_size is None else {"max_shard_size": max_shard_size}))
-            if not has_weights(path.name for path in folder.iterdir()):
+            weights_elsewhere = not has_weights(path.name for path in folder.iterdir()) and has_weights(there)
+            if weights_elsewhere:
                 fetch(*OF_CARD)
-                complete_folder(folder, weights_elsewhere=has_weights(there))
+            complete_folder(folder, weights_elsewhere, repo_id)
             if CARD in there and keeps_card(hub, repo_id, revision):
                 (folder / CARD).unlink(missing_ok=True)
             return commit_folder(
@@ -145,16 +146,16 @@ def is_signed(card: str) -> bool:
     return card == signed(card.rpartition("\n\n<!--")[0])
 
 
-def complete_folder(folder: Path, weights_elsewhere: bool = False) -> None:
+def complete_folder(folder: Path, weights_elsewhere: bool = False, repository: str | None = None) -> None:
     """
     Writes the code files and the card where the package, which has them, is installed. With `weights_elsewhere` the
-    card is that of a checkpoint although the weights are not in the folder.
+    card is that of a checkpoint although the weights are not in the folder; `repository` is its name on the Hub.
     """
     try:
         from neuript_hf.checkpoints.card import write_code_and_card
     except ImportError:
         return
-    write_code_and_card(folder, weights_elsewhere)
+    write_code_and_card(folder, weights_elsewhere, repository)
 
 
 __all__ = ["LinkSafeSaving", "commit_folder", "complete_folder", "is_signed", "signed"]

@@ -13,7 +13,7 @@ import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -21,6 +21,7 @@ import pandas as pd
 from tasks import untold_tasks
 
 from neuript_hf.checkpoints.card import TASKS, count_parameters, read_results
+from neuript_hf.checkpoints.card import markdown_table as markdown
 from neuript_hf.checkpoints.training_record import TrainingRecord, read_training_record
 from neuript_hf.evaluation.metrics import signed
 
@@ -31,11 +32,6 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 TEXTS = ("README.md", "model_card.md", "docs/*.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 WINDOW_SECONDS = 4
-
-
-def markdown(header: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
-    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
 # Checkpoints

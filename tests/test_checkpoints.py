@@ -1,11 +1,16 @@
 """The folders of hub/: whole, of a size that a repository can carry, and trained on nobody whom they are tested on."""
 
 import csv
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import write_edf
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel
 
@@ -61,18 +66,66 @@ def test_the_card_is_that_of_the_results(folder, tmp_path):
     """As `make cards` writes it, from the folder and from its evaluations."""
     (tmp_path / folder.name).mkdir()
     for path in folder.iterdir():
-        if path.name != "README.md":
+        if path.name not in ("README.md", "evaluation.md"):
             (tmp_path / folder.name / path.name).symlink_to(path.resolve())
     results = {kind: RESULTS / f"{folder.name}_{kind}.json" for kind in ("features", "reconstruction")}
     results = {kind: file for kind, file in results.items() if file.is_file()}
-    card = write_model_card(tmp_path / folder.name, **results).read_text()
-    assert card == (folder / "README.md").read_text(), "run `make cards`"
+    write_model_card(tmp_path / folder.name, **results)
+    for name in ("README.md", "evaluation.md"):
+        written, kept = tmp_path / folder.name / name, folder / name
+        assert written.exists() is kept.exists(), "run `make cards`"
+        assert not kept.exists() or written.read_text() == kept.read_text(), "run `make cards`"
+
+
+@named(FOLDERS)
+def test_the_card_has_the_usual_order_and_what_the_hub_reads(folder):
+    """Purpose before limits, the licences apart, data once; scores that huggingface_hub reads back from the header."""
+    text = (folder / "README.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    results = ["Results", "Data and training"] if folder in WEIGHTS else []
+    assert headings == ["What it is not for", "Use", *results, "Limits", "Citation"]
+    assert "\n\n\n" not in text and "{{" not in text and "{%" not in text
+    assert len(ModelCard(text).text.splitlines()) < 200
+    data, record = ModelCard(text).data, read_training_record(folder)
+    assert data.license == "apache-2.0" and data.library_name == "neuript_hf"
+    if folder not in WEIGHTS:
+        assert data.datasets is None and data.eval_results is None
+        return
+    assert data.datasets == record.dataset_names
+    assert "**Licences.** Weights and code: Apache-2.0. The data keep their own" in text
+    assert text.count("| licence |") == 1
+    tuned = (folder / "results.json").is_file()
+    assert data.base_model == ("neuript-tiny" if tuned else None)
+    assert data.model_name == folder.name and set(data.metrics) == {score.metric_type for score in data.eval_results}
+    first = f"{data.eval_results[0].metric_value:.3f}"
+    assert f" {first} |" in text and "never seen" in data.eval_results[0].dataset_name
+    model_index_to_eval_results(eval_results_to_model_index(data.model_name, data.eval_results))  # each one its own
+    if not tuned:
+        features = json.loads((RESULTS / f"{folder.name}_features.json").read_text())
+        assert len(data.eval_results) == len(features["tasks"])
+    for page in re.findall(r"\]\((\w+\.md)#", text):
+        assert (folder / page).is_file()
+
+
+@named(FOLDERS)
+def test_the_lines_of_the_card_run(folder, tmp_path, monkeypatch):
+    """As somebody copies them; test_hub.py runs those of `neuript-tiny` without the package, from the Hub."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in lines.splitlines() if line]) <= 5
+    signals = [(name, 250, "uV", 20 * np.random.default_rng(0).normal(size=2500)) for name in TEN_TWENTY]
+    write_edf(tmp_path / "recording.edf", signals)
+    monkeypatch.chdir(tmp_path)
+    with torch.device("cpu" if folder in WEIGHTS else "meta"):  # the large one needs not be drawn
+        exec(lines.replace(f'"{folder.name}"', repr(str(folder))), found := {})
+    if folder in WEIGHTS:
+        assert [row["onset"] for row in found["rows"]] == [0.0, 4.0]
+    else:
+        assert found["model"].config.hidden_size == 768
 
 
 @named(WEIGHTS)
 def test_the_card_lists_what_was_seen(folder):
     card, record = (folder / "README.md").read_text(), read_training_record(folder)
-    assert "{{" not in card and "{%" not in card
     assert f"all {len(record.subjects)} people" in card
     for stage in record.stages:
         assert stage.command in card and all(dataset.licence in card for dataset in stage.datasets)

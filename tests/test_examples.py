@@ -206,9 +206,9 @@ def test_model_card_from_results(finetuned):
     assert card.startswith("---\n") and "hands-0" in card and "left_hand, right_hand" in card
     assert f"{results['model']['balanced_accuracy']:.3f}" in card and results["provenance"]["command"] in card
     assert "{{" not in card and "{%" not in card
-    assert "## Limits\n\nThese people do not exist.\n\nThis is research software" in card
+    assert "## Limits\n\nThese people do not exist.\n\nA score on a few people" in card
     # tables without holes
-    assert "| | | | |\n| fine-tuned |" in card and " |\n| classes | left_hand, right_hand |\n" in card
+    assert "|  |  |  |  |\n| fine-tuned |" in card and " |\n| classes | left_hand, right_hand |\n" in card
 
 
 @pytest.mark.slow

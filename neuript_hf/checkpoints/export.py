@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from huggingface_hub import HfApi
 
 from ..data.atomic import atomic_write, write_json
-from ..link_safe_saving import commit_folder
-from .card import write_model_card
+from ..link_safe_saving import CARD, commit_folder, is_signed
+from .card import write_code_and_card, write_model_card
 from .golden import GOLDEN_NAME, NO_EXTRACTOR, compare_with_golden, has_extractor
 from .links import code_files
 
@@ -88,6 +88,12 @@ def push_checkpoint(
         adapters = exported / "adapter_config.json"
         if adapters.is_file():  # on the Hub, transformers asks here for the base, which lies beside the adapters
             write_json(adapters, json.loads(adapters.read_text()) | {"base_model_name_or_path": repository})
+        card = (exported / CARD).read_text(encoding="utf-8")
+        if is_signed(card):
+            write_code_and_card(exported, repository=repository)
+        else:  # the lines that are to be copied
+            name = Path(folder).resolve().name
+            (exported / CARD).write_text(card.replace(f'"{name}"', f'"{repository}"'), encoding="utf-8")
         if revision is not None:
             hub.create_branch(repository, branch=revision, exist_ok=True)
         message = f"Upload {Path(folder).name}"
