@@ -1,20 +1,24 @@
 """What users install: a package that imports quickly, and a wheel that holds it alone and works by itself."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 import neuript_hf
 
 
 WHEEL = os.environ.get("NEURIPT_WHEEL")
-PACKAGE = Path(__file__).parents[1] / "neuript_hf"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "neuript_hf"
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -60,6 +64,36 @@ def test_every_public_name_is_found():
         assert getattr(neuript_hf, name).__name__ == name
     with pytest.raises(AttributeError, match="NeurIPTForEverything"):
         neuript_hf.NeurIPTForEverything  # noqa: B018
+
+
+def test_extras_have_their_real_names():
+    """Whatever errors and pages tell people to install is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *PACKAGE.rglob("*.py"),
+        *(ROOT / "examples").glob("*.py"),
+    ]
+    named = {
+        extra.strip(): path.name
+        for path in pages
+        for names in re.findall(r"(?:neuript_hf|'\.)\[([a-z, ]+)\]", path.read_text(encoding="utf-8"))
+        for extra in names.split(",")
+    }
+    assert "peft" in named and {name: page for name, page in named.items() if name not in extras} == {}
+
+
+def test_how_to_cite():
+    """CITATION.cff names the version, and the paper as the cards do."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == neuript_hf.__version__
+    paper = citation["preferred-citation"]
+    card = " ".join((PACKAGE / "checkpoints" / "card_template.md").read_text(encoding="utf-8").split())
+    authors = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    assert f"author = {{{authors}}}" in card
+    for field in ("title", "collection-title"):
+        assert f"= {{{paper[field]}}}" in card
 
 
 @pytest.fixture(scope="module")
