@@ -112,7 +112,8 @@ def test_the_lines_of_the_card_run(folder, tmp_path, monkeypatch):
     """As somebody copies them; test_hub.py runs those of `neuript-tiny` without the package, from the Hub."""
     (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert len([line for line in lines.splitlines() if line]) <= 5
-    signals = [(name, 250, "uV", 20 * np.random.default_rng(0).normal(size=2500)) for name in TEN_TWENTY]
+    noise = 20 * np.random.default_rng(0).normal(size=(len(TEN_TWENTY), 2500))
+    signals = [(name, 250, "uV", values) for name, values in zip(TEN_TWENTY, noise, strict=True)]
     write_edf(tmp_path / "recording.edf", signals)
     monkeypatch.chdir(tmp_path)
     with torch.device("cpu" if folder in WEIGHTS else "meta"):  # the large one needs not be drawn

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
-from conftest import make_batch, small_config
+from conftest import make_batch, small_config, write_edf
 from hub_server import HubServer
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
@@ -36,6 +37,7 @@ from neuript_hf.__main__ import main
 from neuript_hf.checkpoints.export import push_checkpoint
 from neuript_hf.checkpoints.links import check_code, code_files, link_code
 from neuript_hf.checkpoints.training_record import read_training_record
+from neuript_hf.electrodes import TEN_TWENTY
 
 
 ROOT = Path(__file__).parents[1]
@@ -110,12 +112,21 @@ for number, load in enumerate(loads):
         rows = pipe(10 * torch.randn(len(names), 640).numpy(), sampling_rate=64, channel_names=names, unit="uV")
         assert [row["onset"] for row in rows] == [0.0, 4.0], rows
 model.save_pretrained(output + "/again")
+exec(open("card.py").read())
+assert [row["onset"] for row in rows] == [0.0, 4.0], rows
 """
 
 
-def run_without_the_package(output, loads, **environment) -> list[dict]:
-    """What `AutoClass=PLACE` or `AutoClass=PLACE@REVISION` give there, loaded by `REMOTE_PROGRAM`."""
+def run_without_the_package(output, loads, card, **environment) -> list[dict]:
+    """
+    What `AutoClass=PLACE` or `AutoClass=PLACE@REVISION` give there, loaded by `REMOTE_PROGRAM`, which then runs the
+    lines of a card.
+    """
     output.mkdir(exist_ok=True)
+    (output / "card.py").write_text(card.partition("```python\n")[2].partition("```")[0])
+    noise = 20 * np.random.default_rng(0).normal(size=(len(TEN_TWENTY), 2500))
+    signals = [(name, 250, "uV", values) for name, values in zip(TEN_TWENTY, noise, strict=True)]
+    write_edf(output / "recording.edf", signals)
     save_file(make_batch(), output / "batch.safetensors")
     # -I: neither the working directory nor PYTHONPATH; an editable install is hidden by the path entry below
     program = (
@@ -139,8 +150,9 @@ def test_remote_code_without_the_package(tmp_path, monkeypatch):
     """
     Second way: `trust_remote_code=True` in a process that cannot import neuript_hf, from folders just saved, from
     `hub/neuript-tiny` as it lies in the repository, with links, and from two revisions of a repository on the Hub,
-    each with its own code; then from the cache, without the Hub. All outputs are equal to the last bit. What an older
-    version's code saves into a folder of links leaves the package alone.
+    each with its own code, where the lines of the card run as they are; then from the cache, without the Hub. All
+    outputs are equal to the last bit. What an older version's code saves into a folder of links leaves the package
+    alone.
     """
     loads = []
     for model_class, auto_class in CLASSES[1:]:
@@ -164,10 +176,12 @@ def test_remote_code_without_the_package(tmp_path, monkeypatch):
             tmp_path / "without",
             [f"{auto_class.__name__}={folder}" for auto_class, folder in loads]
             + ["AutoModel=org/neuript-tiny@v1", "AutoModel=org/neuript-tiny"],
+            card := hub.files("org/neuript-tiny")["README.md"].decode(),
             **environment,
         )
+    assert 'model="org/neuript-tiny"' in card
     environment["HF_HUB_OFFLINE"] = "1"
-    found += run_without_the_package(tmp_path / "offline", ["AutoModel=org/neuript-tiny@v1"], **environment)
+    found += run_without_the_package(tmp_path / "offline", ["AutoModel=org/neuript-tiny@v1"], card, **environment)
 
     loads += [(AutoModel, TINY), (AutoModel, older), (AutoModel, TINY)]
     own = NeurIPTFeatureExtractor().channel_features(["Fp1-F7", "F7-T7"])["electrode_positions"]

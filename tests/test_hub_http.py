@@ -114,7 +114,7 @@ def test_model_and_extractor_one_after_the_other(hub, name, caplog):
     assert "This folder has no feature extractor" in card_of(hub, name)
     EXTRACTOR.push_to_hub(name)
     assert "| montage | double_banana |" in (card := card_of(hub, name)) and "no feature extractor" not in card
-    assert 'pipeline("eeg-classification"' in card  # there are weights
+    assert f'pipeline("eeg-classification", model="{name}"' in card  # there are weights
     verify(snapshot_download(name))
     EXTRACTOR.push_to_hub(f"{name}-again")
     model.push_to_hub(f"{name}-again")
@@ -179,7 +179,7 @@ def windows() -> Dataset:
 
 @pytest.mark.parametrize("trainer_class", [NeurIPTTrainer, Trainer])
 def test_trainers_push_while_they_train_and_afterwards(trainer_class, hub, name, tmp_path):
-    """Every commit with weights has the feature extractor and their record; that of `Trainer` is last and has a gap."""
+    """Every commit with weights has the feature extractor and their record, that of `Trainer` last, with a gap."""
     options = {"hub_model_id": name, "push_to_hub": True, "hub_always_push": True, "save_strategy": "steps"}
     run = trainer_class(
         model=classifier(),
@@ -248,7 +248,12 @@ def test_a_checkpoint_by_the_command(hub, tiny, capsys):
     assert any(asked.startswith("PUT /storage/") and asked.count("/") == 3 for asked in hub.requests)
     folder = Path(snapshot_download(tiny, revision="v1"))
     assert {path.name for path in folder.iterdir()} - {".gitattributes"} == {path.name for path in TINY.iterdir()}
-    assert all((folder / path.name).read_bytes() == path.read_bytes() for path in TINY.iterdir())
+    card = (folder / "README.md").read_text()
+    assert (
+        card == (TINY / "README.md").read_text().replace('"neuript-tiny"', f'"{tiny}"') and f'model="{tiny}"' in card
+    )
+    same = [path for path in TINY.iterdir() if path.name != "README.md"]
+    assert all((folder / path.name).read_bytes() == path.read_bytes() for path in same)
     commits = len(hub.repositories[tiny].commits)
     assert main(["push", str(TINY), tiny, "--revision", "v1"]) == 0
     assert len(hub.repositories[tiny].commits) == commits  # nothing is new
