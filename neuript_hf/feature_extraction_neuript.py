@@ -766,6 +766,8 @@ def _read_stretch(
         unjudged = bad[segment.start + low : segment.start + high]
         if unjudged.any():
             bridge(data, unjudged, source.sampling_rate, resampler.looks_back)
+        # filters would spread a NaN from around the block
+        survey.clean(data[None])
         survey.add(data[None, :, start - low : stop - low], unjudged[start - low : stop - low])
         at = start // resampler.step * resampler.up - begin
         count = (end - begin if stop == last else (stop - first) // resampler.step * resampler.up) - at

@@ -68,7 +68,7 @@ class SignalSurvey:
 
     def add(self, block: np.ndarray, bad: np.ndarray | None = None) -> None:
         """
-        The next samples, `[pieces, channels, T]` in microvolts; sets those that are not finite to zero.
+        The next samples, `[pieces, channels, T]` in microvolts; as in [`SignalSurvey.clean`].
 
         Args:
             block: the samples.
@@ -78,10 +78,7 @@ class SignalSurvey:
             if not bad.all():
                 self.add(block[..., ~bad])
             return
-        finite = np.abs(block) < ABSURD  # false for NaN too
-        if not finite.all():
-            self.finite &= finite.all(-1)
-            block[~finite] = 0.0
+        self.clean(block)
         self.samples += block.shape[-1]
         # zeros in all channels at once are padding of the file, neither signal nor rail
         filled = (block == 0).all(1, keepdims=True) & (block.shape[1] > 1)
@@ -102,6 +99,13 @@ class SignalSurvey:
                 block[piece, channel].tobytes(), self.checksums[piece, channel]
             )
         self._add_seconds(block)
+
+    def clean(self, block: np.ndarray) -> None:
+        """Sets samples `[pieces, channels, T]` that are not finite to zero, in place, and notes their channels."""
+        finite = np.abs(block) < ABSURD  # false for NaN too
+        if not finite.all():
+            self.finite &= finite.all(-1)
+            block[~finite] = 0.0
 
     def _held(self, block: np.ndarray) -> int:
         """Samples in which no channel differs from the one before for long, but for zeros: a value that was held."""

@@ -2,9 +2,11 @@
 EEG as it arrives -> a row a second, from LSL (mne-lsl), a replayed recording, or any iterator of chunks.
 
 Samples go into a buffer of fixed size. Whenever a window is complete, the pipeline gets the buffer as a [`Recording`]
-and answers for this window. So channels are found, judged, filtered and companded as in any recording, and a row is
-the same as offline, however the samples were cut into chunks. That takes filters that only look back
-(`filter_phase="minimum"`): they look back by a fixed time, and the buffer holds it.
+and answers for this window. So channels are found, judged, filtered and companded as in any recording, however the
+samples were cut into chunks. Filters look back by a fixed time, and the buffer holds it.
+
+With `filter_phase="minimum"` a row is the same as offline. With `"zero"` it is that of the recording cut off at the
+window's end: offline, the filters also see up to 17 s of what came after it (docs/streaming.md).
 
 Where samples are missing, a run ends. Windows, filters and the judgement of channels begin anew after it.
 """
@@ -35,7 +37,7 @@ LSL_JITTER_SECONDS = 0.05
 # How long to wait before looking for new samples.
 POLL_SECONDS = 0.01
 
-Chunk = np.ndarray | tuple[np.ndarray, np.ndarray]
+Chunk = np.ndarray | tuple[np.ndarray, np.ndarray] | None
 
 
 def live_rows(
@@ -55,9 +57,10 @@ def live_rows(
     One row for each window, as soon as it is complete.
 
     Args:
-        pipe: `eeg-classification` or `eeg-embedding`, with a feature extractor of `filter_phase="minimum"`.
-        chunks: arrays `[C, n]`, or pairs of these and the samples' times `[n]`, in seconds. [`LSLChunks`] and
-            [`Replay`] bring what the next arguments say. A device that counts its samples has times `count / rate`.
+        pipe: of task `eeg-classification` or `eeg-embedding`.
+        chunks: arrays `[C, n]`, or pairs of these and the samples' times `[n]`, in seconds; `None` says that samples
+            are missing. A device that counts its samples has times `count / rate`. [`LSLChunks`] and [`Replay`] bring
+            what the next arguments say.
         like: what has the channels, rate and unit of the chunks (a path, `Recording` or `mne.io.Raw`); its signal is
             not read.
         sampling_rate, channel_names, unit: instead of `like`, as for an array.
@@ -78,16 +81,10 @@ def live_rows(
         A window with a drop-out, or without a good channel, has a row without an answer.
 
     Raises:
-        ValueError: at once where extractor, channels, rate or unit do not fit; later for a chunk of another shape, and
-            where the rate by the times is off by more than a hundredth.
+        ValueError: at once where channels, rate or unit do not fit; later for a chunk of another shape, and where the
+            rate by the times is off by more than a hundredth.
     """
     extractor = pipe.feature_extractor
-    if extractor.filter_phase != "minimum":
-        raise ValueError(
-            f"The feature extractor has filter_phase={extractor.filter_phase!r}: its filters look up to 17 s ahead, "
-            "which a live signal does not have. Load it with AutoFeatureExtractor.from_pretrained(folder, "
-            "filter_phase='minimum'), best for a model that was trained with that."
-        )
     like = getattr(chunks, "like", None) if like is None else like
     if like is None:
         like = np.zeros((len(channel_names or [""]), 1))
@@ -170,11 +167,15 @@ class _Live:
         self.eeg = [index for index, kind in enumerate(signal.types) if kind == "eeg"]
         self.run: _Run | None = None
         self.due = -math.inf  # end of the next window if there were no gap
+        self.is_broken = False  # whether the source says that samples are missing now
 
     def rows(self, chunks: Iterable[Chunk]) -> Iterator[dict]:
         received, has_times = 0, None
         for chunk in chunks:
             arrival = time.monotonic()
+            if chunk is None:
+                self.is_broken = True
+                continue
             samples, times = self._checked(chunk)
             if has_times not in (None, times is not None):
                 raise ValueError("Some chunks have times and some have none: give them to all, or to none.")
@@ -213,16 +214,20 @@ class _Live:
         last = None if self.run is None else self.run.time_of(self.run.count - 1)
         steps = np.diff(times, prepend=times[0] if last is None else last)
         broken = np.abs(steps - 1 / self.rate) > self.jitter + 0.5 / self.rate
-        broken[0] = broken[0] or last is None
+        broken[0] |= last is None or self.is_broken
+        self.is_broken = False
         starts = np.flatnonzero(broken).tolist()
         for start, stop in pairwise(sorted({0, *starts, len(times)})):
             if start in starts:
                 missing = steps[start] - 1 / self.rate
-                what = f"{missing:.3g} s missing before" if missing > 0 else f"time goes back by {-missing:.3g} s at"
-                gap = "" if self.run is None else f"drop-out: {what} {times[start]:.3f} s"
+                goes_back = missing < -1 / self.rate
+                what = f"{missing:.3g} s missing" if missing > 0.5 / self.rate else "samples missing"
+                what = f"time goes back by {-missing:.3g} s" if goes_back else what
+                gap = "" if self.run is None else f"drop-out: {what} before {times[start]:.3f} s"
                 buffers = np.empty((len(samples), 2 * self.keep)), np.empty(2 * self.keep)
                 self.run = _Run(*buffers, self.resampler.step, gap)
-                self.due = max(self.due, float(times[start])) if missing > 0 else float(times[start])
+                # after a clock that went back the time of the next row is another
+                self.due = float(times[start]) if goes_back else max(self.due, float(times[start]))
             yield samples[:, start:stop], times[start:stop]
 
     def _advance(self, samples: np.ndarray, times: np.ndarray, arrival: float) -> Iterator[dict]:
@@ -302,7 +307,7 @@ class _Live:
 
 class Replay:
     """
-    A recording as chunks with times by its clock, at its own pace; its gaps are drop-outs.
+    A recording as chunks with times by its clock, at its own pace; its gaps and breaks are drop-outs.
 
     Args:
         recording: path, `Recording`, `mne.io.Raw` or array `[C, T]`.
@@ -330,7 +335,7 @@ class Replay:
         self.recording, self.chunk_seconds, self.speed = source, chunk_seconds, speed
         self.like = replace(source, microvolts=np.ones(len(source.names)), unit="uV")
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Chunk]:
         source, began = self.recording, time.monotonic()
         size = max(1, round(self.chunk_seconds * source.sampling_rate))
         for segment in source.segments:
@@ -341,6 +346,7 @@ class Replay:
                     ready = began + (times[-1] - source.segments[0].onset) / self.speed
                     time.sleep(max(0.0, ready - time.monotonic()))
                 yield source.read(range(len(source.names)), start, stop), times
+            yield None
 
 
 class LSLChunks:
@@ -411,7 +417,7 @@ class LSLChunks:
     def _connect(self, seconds: float) -> None:
         self._stream = self._open().connect(acquisition_delay=None, processing_flags=["clocksync"], timeout=seconds)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[Chunk]:
         last = time.monotonic()
         while True:
             self._stream.acquire()
@@ -423,6 +429,7 @@ class LSLChunks:
             elif not self._stream.connected or time.monotonic() - last > self.silent_seconds:
                 if not self._found_again(last + self.away_seconds):
                     return
+                yield None
                 last = time.monotonic()
             else:
                 time.sleep(POLL_SECONDS)
