@@ -339,6 +339,14 @@ def test_processes(folder, epochs, labels, people):
     np.testing.assert_array_equal(cross_val_score(classifier, epochs, labels, n_jobs=2, **settings), alone)
 
 
+def test_rows_of_numbers_are_no_signals(folder):
+    for estimator in (NeurIPTEmbedder(folder), NeurIPTClassifier(folder)):
+        tags = estimator.__sklearn_tags__().input_tags
+        assert tags.three_d_array and not tags.two_d_array
+        with pytest.raises(ValueError, match=r"but got an array \[10, 3\]"):
+            estimator.fit(np.zeros((10, 3)), np.arange(10) % 2)
+
+
 # scikit-learn's checks are about rows of numbers, which are no signals. Here each column makes a channel louder, and
 # what is checked is everything behind that: 2 channels, half a second, no high-pass, so that it is quick.
 CARRIER = np.random.default_rng(0).normal(0, 10, (2, 32))
@@ -378,12 +386,16 @@ class ClassifierOfRows(OfRows, NeurIPTClassifier):
         return super().decision_function(as_windows(validate_data(self, X, reset=False)), subjects)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def where_the_checks_find_weights(tmp_path_factory):
-    """The estimators are made before there are fixtures, so they name a folder that appears now."""
+@pytest.fixture(scope="module")
+def loaded_once(tmp_path_factory):
+    """
+    The estimators are made before there are fixtures, so they name a checkpoint that appears now. Loading it for every
+    fit would take most of the time; other tests are about that.
+    """
+    folder = write_folder(tmp_path_factory.mktemp("weights"), window_seconds=0.5, l_freq=None)
+    weights = NeurIPTModel.from_pretrained(folder), NeurIPTFeatureExtractor.from_pretrained(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("checks"))
-        write_folder("weights", window_seconds=0.5, l_freq=None)
+        patch.setattr(NeurIPTEmbedder, "_loaded", lambda self: weights)
         yield
 
 
@@ -402,13 +414,5 @@ OF_ROWS = {"sampling_rate": 64, "channel_names": ["Fz", "Oz"], "unit": "uV", "ba
         else {}
     ),
 )
-def test_checks_of_scikit_learn(estimator, check):
+def test_checks_of_scikit_learn(estimator, check, loaded_once):
     check(estimator)
-
-
-def test_rows_of_numbers_are_no_signals(folder):
-    for estimator in (NeurIPTEmbedder(folder), NeurIPTClassifier(folder)):
-        tags = estimator.__sklearn_tags__().input_tags
-        assert tags.three_d_array and not tags.two_d_array
-        with pytest.raises(ValueError, match=r"but got an array \[10, 3\]"):
-            estimator.fit(np.zeros((10, 3)), np.arange(10) % 2)
