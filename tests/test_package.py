@@ -84,6 +84,13 @@ def test_extras_have_their_real_names():
     assert "peft" in named and {name: page for name, page in named.items() if name not in extras} == {}
 
 
+def test_what_is_claimed_beside_peers_has_its_test():
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", (ROOT / "docs" / "peers.md").read_text(encoding="utf-8"))
+    assert len(named) > 25
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8"), f"{file}::{test}"
+
+
 def test_how_to_cite():
     """CITATION.cff names the version, and the paper as the cards do."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
