@@ -178,6 +178,75 @@ def test_band_and_notch():
     assert "notch: none, 50 Hz lies above the band" in str(report)
 
 
+# Filters of minimum phase
+
+
+def live(**kwargs):
+    return recorded(companding=None, filter_phase="minimum", **kwargs)
+
+
+@pytest.mark.parametrize("rate", [100, 128, 199.7603, 250])
+def test_with_minimum_phase_nothing_later_enters_a_sample(monkeypatch, rate):
+    """Noise after 60 s changes no earlier sample; neither do blocks, and onsets read all that enters a window."""
+    generator = np.random.default_rng(0)
+    signal = np.cumsum(generator.normal(0, 2, (2, round(80 * rate))), axis=1) + 5e4
+    described = {"sampling_rate": rate, "channel_names": ["C3", "Cz"], "unit": "uV"}
+    extractor = live(notch_freq=20.0)
+    whole = extractor(signal, **described)["input_values"]
+    monkeypatch.setattr("neuript_hf.feature_extraction_neuript.BLOCK_SECONDS", 13.0)
+    np.testing.assert_allclose(extractor(signal, **described)["input_values"], whole, atol=1e-4)
+    part = extractor(signal, onsets=[56.0], **described)["input_values"]
+    np.testing.assert_allclose(part[0], whole[14], atol=1e-4)
+    signal[:, round(60 * rate) :] += generator.normal(0, 100, (2, len(signal[0]) - round(60 * rate)))
+    spoilt = extractor(signal, **described)["input_values"]
+    np.testing.assert_allclose(spoilt[:15], whole[:15], atol=1e-4)
+    assert np.abs(spoilt[15] - whole[15]).max() > 10
+
+
+def test_minimum_phase_has_the_gains_of_zero_phase_and_the_delay_that_it_states():
+    """Bursts: their strength is the same, and their middle is late by as much as the report says."""
+    time = np.arange(60 * 250) / 250
+    frequencies = np.array([[2.0], [10.0], [25.0]])
+    bursts = 50 * np.cos(2 * np.pi * frequencies * (time - 30)) * np.exp(-0.5 * ((time - 30) / 1.0) ** 2)
+    described = {"sampling_rate": 250, "channel_names": ["C3", "Cz", "C4"], "unit": "uV", "window_seconds": 60.0}
+    zero, minimum = recorded(companding=None), live()
+    # a signal without noise would be taken for a dead one
+    noise = np.random.default_rng(0).normal(0, 5, bursts.shape)
+    before, after = (
+        extractor(bursts + noise, **described)["input_values"][0] - extractor(noise, **described)["input_values"][0]
+        for extractor in (zero, minimum)
+    )
+    np.testing.assert_allclose(after.std(axis=1), before.std(axis=1), rtol=0.01)
+    middles = [(signal**2 @ np.arange(3840) / (signal**2).sum(axis=1)) / 64 for signal in (before, after)]
+    stated = [minimum.filter_delay(250, frequency) for frequency in frequencies[:, 0]]
+    np.testing.assert_allclose(middles[1] - middles[0], stated, atol=0.004)
+    report = str(minimum(noise, **described).report)
+    assert "minimum phase" in report and "delay: 35, 35 and 73 ms at 2, 10 and 25 Hz" in report
+    assert zero.filter_delay(250, 10.0) == 0.0
+
+
+def test_time_marked_as_bad_is_not_bridged_to_what_comes_after_it():
+    raw = noisy_raw(seconds=40.0)
+    raw.set_annotations(mne.Annotations([0.0, 20.0], [1.0, 2.0], ["BAD", "BAD"]))
+    before = live()(raw)
+    raw._data[:, round(22 * RATE) :] += 1e-4
+    after = live()(raw)
+    earlier = before.onsets + 4 <= 20
+    np.testing.assert_allclose(after["input_values"][earlier], before["input_values"][earlier], atol=1e-4)
+    assert earlier.sum() == 4 and not earlier.all()
+
+
+@pytest.mark.parametrize("phase", ["zero", "minimum"])
+def test_a_nan_that_only_the_filters_reach_masks_its_channel(phase):
+    raw = noisy_raw(seconds=100.0)
+    extractor = recorded(filter_phase=phase)
+    beside = round((50 - extractor.history_seconds(RATE) + 0.5) * RATE)
+    raw._data[1, beside] = np.nan
+    batch = extractor(raw, onsets=[50.0])
+    assert batch["channel_mask"].tolist() == [[True, False, True, True]]
+    assert np.isfinite(batch["input_values"]).all()
+
+
 def test_short_pieces_keep_their_level():
     """
     The 0.1 Hz high-pass is longer than an epoch; mirrored ends keep an epoch close to the same part of the filtered
@@ -409,7 +478,12 @@ def test_report_is_plain_data_and_readable():
 @pytest.mark.parametrize("montage", ["double_banana", "as_recorded", ["C3", "Cz-C4"]])
 def test_saved_and_loaded(tmp_path, montage):
     extractor = NeurIPTFeatureExtractor(
-        montage=montage, notch_freq=50.0, window_seconds=2.5, net="biosemi32", positions="digitised"
+        montage=montage,
+        notch_freq=50.0,
+        window_seconds=2.5,
+        net="biosemi32",
+        positions="digitised",
+        filter_phase="minimum",
     )
     extractor.save_pretrained(tmp_path)
     for loaded in (NeurIPTFeatureExtractor.from_pretrained(tmp_path), AutoFeatureExtractor.from_pretrained(tmp_path)):
@@ -452,6 +526,7 @@ ARRAY = {"sampling_rate": RATE, "channel_names": NAMES, "unit": "uV"}
         ({"sampling_rate": "64"}, "sampling_rate must be a positive number, but is '64'"),
         ({"h_freq": 40.0}, "The band must satisfy 0 <= l_freq < h_freq <= 32.0 Hz"),
         ({"l_freq": 31.0}, "The band must satisfy"),
+        ({"filter_phase": "linear"}, "filter_phase must be one of .*'zero', 'minimum'"),
     ],
 )
 def test_wrong_settings(settings, words):

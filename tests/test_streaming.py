@@ -1,11 +1,16 @@
 """Live streams: rows as offline whatever the chunks, drop-outs, drift, and real LSL streams of mne-lsl."""
 
+import signal as signals
+import sys
+import threading
 import time
 import uuid
 from itertools import islice
 
+import live as program
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_raw, small_config
@@ -13,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import pipeline
 
-from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel
+from neuript_hf import NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, NeurIPTModel, save_checkpoint
 from neuript_hf.integrations.streaming import LSLChunks, Replay, live_rows
 
 
@@ -289,3 +294,27 @@ def test_no_lsl_stream():
     pytest.importorskip("mne_lsl")
     with pytest.raises(ConnectionError, match="No single LSL stream within 0.1 s.*0 were found"):
         LSLChunks(uuid.uuid4().hex, wait_seconds=0.1)
+
+
+# The program
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_the_program_replays_a_recording_and_ends_cleanly(pipe, tmp_path, monkeypatch, capsys, signal, is_interrupted):
+    save_checkpoint(pipe.model, pipe.feature_extractor, tmp_path / "checkpoint")
+    make_raw(signal[:, :350] * 1e-6, NAMES, RATE).save(tmp_path / "recording_raw.fif")
+    options = {"--replay": tmp_path / "recording_raw.fif", "--model": tmp_path / "checkpoint", "--speed": 0.1}
+    if is_interrupted:
+        ctrl_c = threading.Timer(0.2, signals.raise_signal, [signals.SIGINT])
+        monkeypatch.setattr(program, "live_rows", lambda *args, **kwargs: ctrl_c.start() or live_rows(*args, **kwargs))
+    else:
+        options |= {"--speed": 100, "--output": tmp_path / "rows.parquet"}
+    monkeypatch.setattr(sys, "argv", ["live.py", *(str(part) for pair in options.items() for part in pair)])
+    program.main()
+    printed = capsys.readouterr().out
+    if is_interrupted:
+        assert printed == "stopped\nno window was complete\n"
+    else:
+        assert "minimum phase" in printed and printed.count(" s late") == 3
+        assert "3 windows, 0 of them left out" in printed and "the same live and offline" in printed
+        assert pd.read_parquet(tmp_path / "rows.parquet")["onset"].tolist() == pytest.approx([0, 1, 2])
