@@ -273,6 +273,13 @@ def test_fine_tuning(fine_tuned, folder, epochs, labels):
     np.testing.assert_array_equal(again.decision_function(epochs), fine_tuned.decision_function(epochs))
 
 
+def test_fine_tuning_of_windows_whose_people_nobody_knows(folder, epochs, labels):
+    training = {"max_steps": 1, "disable_tqdm": True}
+    classifier = NeurIPTClassifier(folder, method="fine-tuning", training=training, info=epochs.info)
+    record = classifier.fit(epochs.get_data(), labels).model_.training_record
+    assert record["stages"][-1]["subjects"] == [] and record["gaps"]
+
+
 # Pickles
 
 

@@ -101,27 +101,29 @@ def fit_targets(features: np.ndarray, train: Dataset, seed: int = 0, penalty: fl
 
     Args:
         features: `[windows, features]`.
-        train: the windows, with `labels` and `subject`.
+        train: the windows, with `labels` and, where the penalty has to be chosen, `subject`.
         seed, penalty: as in [`fit_regression`].
     """
+    subjects = np.asarray(train["subject"]) if "subject" in train.column_names else np.zeros(len(train))
     targets = Targets.of(train)
     fit = {ONE_CLASS: fit_logistic, SEVERAL: fit_labels, NUMBERS: fit_regression}[targets.problem_type]
-    return fit(features, targets.array(train), np.asarray(train["subject"]), seed, penalty)
+    return fit(features, targets.array(train), subjects, seed, penalty)
 
 
-def start_from_fit(model: NeurIPTForSequenceClassification, train: Dataset, seed: int = 0) -> Pipeline:
+def start_from_fit(
+    model: NeurIPTForSequenceClassification, train: Dataset, seed: int = 0, penalty: float | None = None
+) -> Pipeline:
     """
     Starts the head of a model from [`fit_targets`] on frozen features, before it is fine-tuned on the same windows.
 
     Args:
         model: with a head for the targets; what it predicts afterwards is what the fit predicts.
-        train: the windows.
-        seed: of the folds.
+        train, seed, penalty: as in [`fit_targets`].
 
     Returns:
         The fit.
     """
-    fit = fit_targets(pooled_features(model, train), train, seed)
+    fit = fit_targets(pooled_features(model, train), train, seed, penalty)
     record = model.training_record
     start_head(model, fit)
     model.keep_record(record)  # the people of the fit are those of the training that follows

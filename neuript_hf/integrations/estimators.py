@@ -31,8 +31,9 @@ from ..data.people import is_named
 from ..electrodes import LOBES
 from ..evaluation.baselines import BANDS, band_power, signals_in_microvolt
 from ..evaluation.forward import outputs_of
-from ..evaluation.linear_probe import FITS, centred, fit_logistic, pooled_features, start_head
+from ..evaluation.linear_probe import FITS, centred, pooled_features
 from ..evaluation.prototypes import fit_prototypes
+from ..evaluation.target_fits import start_from_fit
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTModel, NeurIPTPreTrainedModel
 from ..recordings import Recording, as_recording
@@ -382,8 +383,9 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
             features = self.embedder_.features(windows, people)
             if self.method == "prototypes":
                 self.fit_ = fit_prototypes(features, y)
-            else:
-                self.fit_ = FITS[self.method](features, y, groups_of(people, y), self.random_state, penalty)
+            else:  # with a penalty given, a fit reads no people
+                people = np.zeros(len(y)) if people is None else people
+                self.fit_ = FITS[self.method](features, y, people, self.random_state, penalty)
         self.classes_ = classes
         return self
 
@@ -438,21 +440,14 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
         """The checkpoint with a head for the classes, trained."""
         train = windows.add_column("labels", labels).cast_column("labels", ClassLabel(names=[*map(str, classes)]))
         if people is not None:
-            train = train.add_column("subject", [*map(str, people)])
+            train = train.add_column("subject", people.tolist())
         extractor = self.embedder_.feature_extractor_
         model = make_classifier(ModelArguments(model=str(self.model)), train, extractor).to(self.device)
-        record, features = model.training_record, pooled_features(model, train, self.batch_size)
-        start_head(model, fit_logistic(features, labels, groups_of(people, labels), self.random_state, penalty))
-        model.keep_record(record)  # the people of this fit are those of the training that follows
+        start_from_fit(model, train, self.random_state, penalty)
         with TemporaryDirectory() as folder:
-            arguments = FineTuningArguments(
-                output_dir=folder,
-                seed=self.random_state,
-                use_cpu=torch.device(self.device).type == "cpu",
-                save_strategy="no",
-                report_to="none",
-                **(self.training or {}),
-            )
+            settings = {"output_dir": folder, "save_strategy": "no", "report_to": "none", "seed": self.random_state}
+            settings |= {"use_cpu": torch.device(self.device).type == "cpu"} | dict(self.training or {})
+            arguments = FineTuningArguments(**settings)
             trainer = make_trainer(model, arguments, layer_decay=1.0, train_dataset=train, processing_class=extractor)
             trainer.train()
         self.model_ = model.eval()
@@ -481,11 +476,6 @@ def people_of(X: Any, subjects: Sequence | None) -> np.ndarray | None:
     if nameless := [index for index, name in enumerate(people) if not is_named(name)]:
         raise ValueError(f"{len(nameless)} windows have no name in subjects, e.g. number {nameless[0]}.")
     return people
-
-
-def groups_of(people: np.ndarray | None, labels: np.ndarray) -> np.ndarray:
-    """People for a fit, which reads no names where its penalty is given."""
-    return np.zeros(len(labels)) if people is None else people
 
 
 def refuse_to_centre(people: np.ndarray | None, windows: int) -> None:
