@@ -50,10 +50,10 @@ FEATURE_COLUMNS = {
 }
 FEATURES_INTRODUCTION = (
     "Balanced accuracy of a fit on frozen features. For comparison: the same windows through the same architecture "
-    "with random weights; and, without a network, band power of every channel, connectivity (power and correlations "
-    'of channels by lobe), and "its numbers", which are those of a compact embedding from the samples themselves. '
-    "Where the checkpoint is level with these, training has added nothing to them. Intervals are over people "
-    "(bootstrap, 95 %), differences are paired."
+    "with random weights (mean of {} draws); and, without a network, band power of every channel, connectivity (power "
+    'and correlations of channels by lobe), and "its numbers", those of a compact embedding from the samples '
+    "themselves. Where the checkpoint is level with these, training has added nothing to them. Intervals are over "
+    "people (bootstrap, 95 %), differences are paired."
 )
 GAPS_INTRODUCTION = "All methods fill the same gaps from the same samples. Intervals are over people."
 
@@ -363,7 +363,8 @@ def write_evaluation(folder: Path, features: dict | None, reconstruction: dict |
     parts = []
     if features:
         tasks = "; ".join(f"{name}: {TASKS[name]}" for name in features["tasks"] if name in TASKS)
-        parts.append(f"## Frozen features\n\n{FEATURES_INTRODUCTION}\n\n{features['table']}\n\nTasks: {tasks}.")
+        introduction = FEATURES_INTRODUCTION.format(features["arguments"]["random_seeds"])
+        parts.append(f"## Frozen features\n\n{introduction}\n\n{features['table']}\n\nTasks: {tasks}.")
     if reconstruction:
         parts.append(f"## Filling gaps\n\n{GAPS_INTRODUCTION}\n\n{reconstruction['table']}")
     if not parts:
