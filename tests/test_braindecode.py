@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, make_epochs, small_config
+from safetensors.torch import load_file
 from torch import nn
 from transformers import pipeline
 
@@ -80,6 +81,7 @@ def test_windows_are_the_extractors(rate):
         {"montage": "double_banana"},
         {"montage": ["C3", "Cz-C4"], "coordinate_frame": "montage", "notch_freq": 25.0},
         {"montage": "as_recorded", "l_freq": None},
+        {"montage": "as_recorded", "filter_phase": "minimum"},
         {"montage": "as_recorded", "h_freq": None, "companding": None},
         {"montage": "as_recorded", "companding_a": 0.5, "l_freq": 0.5, "h_freq": 20.0},
         {"montage": ["Pz", "C3", "POz-Oz", "C3-C4"], "on_missing": "interpolate"},
@@ -121,6 +123,9 @@ def test_embeddings_are_the_pipelines():
     # without n_outputs there is no head
     assert torch.equal(model(torch.from_numpy(signal)), features["features"])
     assert model.neuript.training_record["stages"]
+    # OpenEEG-Bench reads the file itself, by the names of the weights
+    saved = load_file(TINY / "model.safetensors")
+    assert all(torch.equal(weight, saved[name]) for name, weight in model.state_dict().items())
 
 
 def test_gradients_reach_the_signal():
