@@ -90,6 +90,9 @@ class EvaluationArguments:
         default="as_recorded",
         metadata={"help": "Name of a montage, as_recorded, or channel names and pairs separated by commas."},
     )
+    filter_phase: str | None = field(
+        default=None, metadata={"help": "zero or minimum; default: the checkpoint's. See docs/streaming.md."}
+    )
     features: Literal["embedding", "pooled", "mean"] = field(
         default="embedding",
         metadata={
@@ -389,6 +392,7 @@ def main():
             name,
             arguments.data,
             montage=arguments.montage,
+            filter_phase=arguments.filter_phase,
             # within-person scores say nothing about new people, so there is nothing to refuse; the result names them
             allow_seen_people=arguments.allow_seen_people or name in WITHIN_PERSON,
         )

@@ -396,7 +396,7 @@ class LSLChunks:
         self.clock: Callable[[], float] = local_clock
         try:
             self._connect(wait_seconds)
-        except RuntimeError as error:
+        except (RuntimeError, TimeoutError) as error:
             raise ConnectionError(f"No single LSL stream within {wait_seconds:g} s. {error}") from error
         try:
             self.like = _described(self._stream, **self._given)
@@ -440,7 +440,7 @@ class LSLChunks:
         while time.monotonic() < deadline:
             try:
                 self._connect(1.0)
-            except RuntimeError:  # no stream, or not yet the only one
+            except (RuntimeError, TimeoutError):  # no stream, or not yet the only one
                 continue
             found, known = _described(self._stream, **self._given), self.like
             if (found.names, found.sampling_rate, found.unit) != (known.names, known.sampling_rate, known.unit):
