@@ -206,8 +206,9 @@ def test_trainers_push_while_they_train_and_afterwards(trainer_class, hub, name,
     loaded = AutoModelForSequenceClassification.from_pretrained(name).eval()
     assert torch.equal(loaded(**make_batch()).logits, run.model.eval()(**make_batch()).logits)
     assert verify(snapshot_download(name))["problems"] == []
-    card = ModelCard(card_of(hub, name))
-    assert card.data.library_name == ("neuript_hf" if trainer_class is NeurIPTTrainer else "transformers")
+    if trainer_class is NeurIPTTrainer:  # the other writes a card of its own
+        assert f"# {name.partition('/')[2]}\n" in (card := card_of(hub, name)) and f'model="{name}"' in card
+        assert ModelCard(card).data.library_name == "neuript_hf"
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "alone"])

@@ -103,7 +103,7 @@ def write_model_card(
         features: result file of `research/evaluate_features.py`.
         reconstruction: result file of `research/evaluate_reconstruction.py`.
         weights_elsewhere: whether there are weights although they are not in the folder.
-        repository: its name on the Hub; by default the folder's name is in the lines to be copied.
+        repository: its name on the Hub; by default the card has that of the folder.
 
     Raises:
         FileNotFoundError: if the folder has no configuration.
@@ -123,11 +123,13 @@ def write_model_card(
     known, record = record is not None, record or TrainingRecord()
     has_weights = weights_elsewhere or any(folder.glob("model*.safetensors"))
     vectors = {"pooled": "`pooler_output`", "mean": "the mean over all channels"}
+    name = repository or folder.resolve().name
+    title = name.rpartition("/")[2]
     card = ModelCard.from_template(
-        card_data(folder.resolve().name, problem_type, record, results, features),
+        card_data(title, problem_type, record, results, features),
         template_path=str(TEMPLATE),
-        name=repository or folder.resolve().name,
-        title=folder.resolve().name,
+        name=name,
+        title=title,
         architecture=architecture,
         config=SimpleNamespace(**({"id2label": {}} | config)),
         problem_type=problem_type,

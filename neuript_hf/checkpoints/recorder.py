@@ -114,7 +114,7 @@ class StageRecorder(TrainerCallback):
         """`Trainer` copies only the weights of a checkpoint to the folder that it uploads."""
         if self.model and self.trainer.is_world_process_zero():
             self.model.write_record(args.output_dir)
-            complete_folder(Path(args.output_dir))
+            complete_folder(Path(args.output_dir), repository=self.trainer.hub_model_id)
 
     def _count(self, state) -> None:
         """How far the training has come."""

@@ -365,7 +365,7 @@ class NeurIPTTrainer(Trainer):
 
     def create_model_card(self, *args, **kwargs) -> None:
         """`Trainer` would replace the card by one of its own."""
-        complete_folder(Path(self.args.output_dir))
+        complete_folder(Path(self.args.output_dir), repository=self.hub_model_id)
 
     # Evaluation and log
 
