@@ -3,9 +3,11 @@ NeurIPT in MOABB, on its own fake data set. Skipped where MOABB is not installed
 environment of its own (`make test-integrations`).
 """
 
+import re
+
 import numpy as np
 import pytest
-from conftest import COMPACT, small_config
+from conftest import COMPACT, ROOT, small_config
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -94,3 +96,17 @@ def test_arrays_beside_a_classical_pipeline(folder, scores):
     )
     assert table.shape == (3, 2) and table.notna().all(axis=None)
     assert sorted(people) == [[1, 2], [1, 3], [2, 3]]
+
+
+def test_the_program_of_the_docs(fake, tmp_path, monkeypatch, capsys):
+    """As it stands there, but for the data sets."""
+    (program,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs" / "scikit-learn.md").read_text(), re.DOTALL)
+    program, replaced = re.subn(r"^datasets = .*$", "datasets = [fake]", program, flags=re.MULTILINE)
+    assert replaced == 1
+    (tmp_path / "hub").symlink_to(ROOT / "hub")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MOABB_RESULTS", str(tmp_path))
+    exec(compile(program, "docs/scikit-learn.md", "exec"), {"fake": fake})
+    printed = capsys.readouterr().out
+    for name in ("CSP + LDA", "tangent space", "NeurIPT + band power", "NeurIPT, centred"):
+        assert name in printed

@@ -26,6 +26,7 @@ def blocks(page: str) -> list[str]:
         ("docs/fine-tuning.md", ["'left_hand': "]),
         ("docs/checkpoints.md", ["eegmat"]),
         ("docs/ecosystem.md", []),
+        ("docs/scikit-learn.md", ["(7, 401)", "eegmmidb_mi-003"]),
         ("docs/tables.md", ["[(0.0, 7.03125), (7.03125, 17.1875)] [(0.0, 10.15625)]"]),
     ],
 )
