@@ -57,7 +57,7 @@ PLACES, WORDS = 4096, 512
 # Words of each recording that the recordings of one table are compared by.
 WORDS_IN_TABLE = 8
 # Columns of a table that say how a recording is read.
-READING_COLUMNS = ("path", "source", "sampling_rate", "unit", "channel_names", "step", "trial_seconds", *PART_COLUMNS)
+READING_COLUMNS = ("path", "opened", "sampling_rate", "unit", "channel_names", "step", "trial_seconds", *PART_COLUMNS)
 # Seconds that are worked on together, and the margin on both sides that their filters need.
 _BLOCK, _MARGIN = 120, 2
 

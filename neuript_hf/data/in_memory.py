@@ -29,7 +29,7 @@ def table_of_recordings(
 ) -> pd.DataFrame:
     """
     One row for each person of each recording, as [`read_table`] returns rows of a manifest. Of recordings in memory
-    `source` holds the signal and `path` is empty; `piece_labels` has the label of each epoch. The arguments are those
+    `opened` holds the signal and `path` is empty; `piece_labels` has the label of each epoch. The arguments are those
     of [`load_recordings`].
 
     Raises:
@@ -119,7 +119,7 @@ def _rows_of(
             {
                 "file": about if len(set(people)) == 1 else f"{about} ({name})",
                 "path": "",
-                "source": as_recording(part, **reading),
+                "opened": as_recording(part, **reading),
                 "subject": name,
                 "label": different[0] if len(different) == 1 else tuple(different),
                 "piece_labels": found if pieces is not None and answers is not None else None,
@@ -145,7 +145,7 @@ def _row_of_file(path: Any, person: Any, label: Any, labelled: bool, names: Mapp
     given = {name: value for name, value in reading.items() if value is not None}
     if "channel_names" in given:
         given["channel_names"] = ",".join(given["channel_names"])
-    about = {"file": file, "path": file, "source": None, "subject": str(person), "piece_labels": None}
+    about = {"file": file, "path": file, "opened": None, "subject": str(person), "piece_labels": None}
     return about | {"label": None if label is None else _entry(label)} | {k: str(value) for k, value in given.items()}
 
 

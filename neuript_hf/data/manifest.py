@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from ..formats.fif import part_before, read_fif_outline
 from ..formats.files import FOLDERS, open_recording
-from ..recordings import Recording, Segment, check_positive
+from ..recordings import Recording, Segment, check_positive, is_recording
 from .copies import recording_names, recording_sources
 from .people import is_named, one_name_each
 from .targets import SEPARATOR, Targets
@@ -446,7 +446,7 @@ def cell_text(value: Any) -> str:
 
 def open_row(row: Mapping[str, Any]) -> Recording:
     """
-    Opens the recording of a row at `path`, or gives the one in memory that the row has as `source`. Where the file
+    Opens the recording of a row at `path`, or gives the one in memory that the row has as `opened`. Where the file
     itself does not say so, the row gives `sampling_rate` in hertz, `unit`, `channel_names` separated by blanks, commas
     or semicolons, `variable` and `trial` (what to read of a file that holds several things, see [`open_recording`]),
     `step` (the value of one integer step, in that unit) and `trial_seconds` (the file is a sequence of trials of this
@@ -456,8 +456,8 @@ def open_row(row: Mapping[str, Any]) -> Recording:
         FileNotFoundError, ValueError: as [`open_recording`]; if a number is none, or `step` or `trial_seconds` is not
             positive; if `step` has no unit, or `trial_seconds` is given for a file that has pieces of its own.
     """
-    if source := row.get("source"):
-        return source
+    if is_recording(row.get("opened")):
+        return row["opened"]
     numbers = {
         name: _number(row, name) for name in ("sampling_rate", "trial", "step", "trial_seconds") if row.get(name)
     }

@@ -249,7 +249,7 @@ def _windows_of_recordings(
         pieces = recording.get("piece_labels")
         try:
             source = open_row(recording)
-            if seconds is None and not (source.in_pieces and recording.get("source")):
+            if seconds is None and not (source.in_pieces and not recording["path"]):
                 seconds = extractor.window_seconds
             if recording["events"] is not None:
                 onsets, labels, outside = _event_windows(
