@@ -437,9 +437,9 @@ class LSLChunks:
     def _found_again(self, deadline: float) -> bool:
         """Whether the stream came back before the deadline; it is then connected."""
         self.close()
-        while time.monotonic() < deadline:
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                self._connect(1.0)
+                self._connect(min(1.0, left))
             except (RuntimeError, TimeoutError):  # no stream, or not yet the only one
                 continue
             found, known = _described(self._stream, **self._given), self.like
