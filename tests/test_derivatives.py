@@ -205,10 +205,11 @@ def test_stopped_at_every_write(bids, checkpoint, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(checkpoint, tmp_path):
+def test_killed_and_started_again(checkpoint, tmp_path):
     """
-    Two jobs, killed (SIGKILL) NEURIPT_KILLS times, and then one of two processes: the bytes of an undisturbed run.
-    `make kill-test` takes more of NEURIPT_RECORDINGS, kills more often and also looks at the memory.
+    Two jobs, killed (SIGKILL) NEURIPT_KILLS times in the middle of their work, and then one of two processes: the
+    bytes of an undisturbed run. `make kill-test` takes more of NEURIPT_RECORDINGS, kills more often, and looks at the
+    memory, too.
     """
     source, reference, output = tmp_path / "source", tmp_path / "reference", tmp_path / "output"
     for number in range(RECORDINGS):
@@ -229,42 +230,44 @@ def test_killed_at_random_moments(checkpoint, tmp_path):
         process.start()
         return process
 
-    def run(destination, seconds=None):
-        """Whether a job was killed after these seconds, the seconds that they ran, and memory of a job by time."""
-        began, jobs, memory = time.monotonic(), [start(destination, job) for job in (0, 1)], []
-        while any(job.is_alive() for job in jobs) and (seconds is None or time.monotonic() - began < seconds):
-            jobs[0].join(0.05)
-            jobs[1].join(0.05)
+    def run(destination, until=None):
+        """Starts both jobs, and kills them when this many tables are there; the memory of one of them by time."""
+        jobs, memory = [start(destination, job) for job in (0, 1)], []
+        while any(job.is_alive() for job in jobs) and (until is None or count(destination) < until):
+            time.sleep(0.01)
             if jobs[0].is_alive():
-                memory.append(psutil.Process(jobs[0].pid).memory_info().rss)
-        killed = [job for job in jobs if job.is_alive()]
+                memory.append(psutil.Process(jobs[0].pid).memory_info().rss / 2**20)
         for job in jobs:
-            job.kill()
+            if until is not None:
+                job.kill()
             job.join()
-            assert job in killed or job.exitcode == 0
-        return bool(killed), time.monotonic() - began, memory
+            assert job.exitcode == 0 or until is not None
+        return memory
 
-    _, duration, memory = run(reference)
+    began = time.monotonic()
+    memory = run(reference)
+    seconds = time.monotonic() - began
     expected = content(reference)
-    assert len([name for name in expected if name.endswith(".parquet")]) == RECORDINGS - failed
+    assert count(reference) == RECORDINGS - failed
     assert len(pd.read_csv(reference / "failures.tsv", sep="\t")) == failed
-    rng, kills, done = np.random.default_rng(int(time.time())), 0, []
-    while kills < KILLS:
-        killed, _, _ = run(output, rng.uniform(0, duration / (1 if RECORDINGS < 100 else KILLS)))
-        kills += killed
-        done.append(len(list(output.rglob("*.parquet"))))
-        if not killed:
-            assert content(output) == expected
-            shutil.rmtree(output)
+    done = []
+    for until in np.linspace(1, 0.7 * RECORDINGS, KILLS).astype(int):
+        run(output, until)
+        done.append(count(output))
+    assert done == sorted(done) and done[-1] < RECORDINGS - failed
     write_derivatives(source, output, settings, num_proc=2)
     assert content(output) == expected
     if RECORDINGS >= 1000:  # in a few seconds the libraries are still being loaded
-        early, late = (max(part) / 2**20 for part in np.array_split(memory[len(memory) // 4 :], 3)[::2])
+        early, late = (max(part) for part in np.array_split(memory[len(memory) // 4 :], 3)[::2])
         print(
-            f"{RECORDINGS} recordings by two jobs: {duration:.0f} s, {RECORDINGS / duration:.1f} a second, {failed} "
-            f"failed; {kills} kills, after which {done} were done; memory {early:.0f} MB early, {late:.0f} MB late"
+            f"{RECORDINGS} recordings by two jobs: {seconds:.0f} s, {RECORDINGS / seconds:.1f} a second, {failed} "
+            f"failed; killed when {done} were done; memory of a job {early:.0f} MB early, {late:.0f} MB late"
         )
         assert late < early + 20
+
+
+def count(folder):
+    return sum(name.endswith(".parquet") for *_, names in os.walk(folder) for name in names)
 
 
 def test_a_manifest(checkpoint, tmp_path):

@@ -37,8 +37,11 @@ EXACT = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "router_noise": 0.0}
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
+    return prepare_simulated(tmp_path_factory.mktemp("prepared"))
+
+
+def prepare_simulated(folder):
     """Simulated people, one of them held out, in windows of three seconds."""
-    folder = tmp_path_factory.mktemp("prepared")
     manifest = simulate_dataset(folder / "recordings", n_subjects=5, seed=0)
     extractor = NeurIPTFeatureExtractor(montage="as_recorded", window_seconds=3.0)
     rules = RejectionRules(min_recording_seconds=0, trim_seconds=0, max_microvolts=None, min_microvolts=None)
