@@ -1,6 +1,7 @@
 """`python -m neuript_hf`: a file in, a report, a table of embeddings or of classes out."""
 
 import json
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from conftest import make_raw, small_config, start_python
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForSequenceClassification, save_checkpoint
-from neuript_hf.__main__ import main
+from neuript_hf.__main__ import main, parse, take_destination
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.electrodes import LOBES
 
@@ -202,3 +203,75 @@ def test_awkward_files_as_a_new_user_would(name, arguments, shared_data, checkpo
     assert main(["embed", *about, "--model", checkpoint, "-o", str(output)]) == 0
     vectors = np.stack(pd.read_parquet(output)["embedding"])
     assert len(vectors) > 1 and np.isfinite(vectors).all()
+
+
+def test_a_folder_and_a_destination(recording, checkpoint, tmp_path, monkeypatch, capsys):
+    """One table and one sidecar for each recording of the folder; a job's share comes from where it runs."""
+    source = str(Path(recording).parent)
+    arguments = ["embed", source, str(tmp_path / "out"), "--model", checkpoint, "--stride_seconds", "8"]
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert main(arguments) == 0
+        assert f"This job has shard {rank} of 2 (RANK={rank}, WORLD_SIZE=2)." in capsys.readouterr().out
+    assert main([*arguments, "--shard-index", "0", "--num-shards", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 recordings, 3 were done before" in printed and str(tmp_path / "out") in printed
+    assert len(list((tmp_path / "out").glob("*_embeddings.parquet"))) == 3
+    assert main([*arguments, "--stride_seconds", "4"]) == 1
+    assert "others of these: Settings.stride_seconds. Choose another destination" in capsys.readouterr().err
+
+
+def test_people_of_a_manifest(recording, checkpoint, tmp_path, capsys):
+    manifest = Path(recording).with_name("manifest.csv")
+    person = pd.read_csv(manifest, dtype=str)["subject"][1]
+    arguments = ["predict", str(manifest), str(tmp_path / "out"), "participant", "--participant-label", person]
+    assert main([*arguments, "--model", checkpoint]) == 0
+    (table,) = (pd.read_parquet(path) for path in (tmp_path / "out").rglob("*_predictions.parquet"))
+    assert set(table["subject"]) == {person} and set(table["label"]) <= {"left", "right"}
+    assert main([*arguments[:-1], "nobody", "--model", checkpoint]) == 1
+    assert "no recordings of nobody; there are those of" in capsys.readouterr().err
+    # the same people in one table
+    table = tmp_path / "table.parquet"
+    assert (
+        main(["predict", str(manifest), "--participant-label", person, "--model", checkpoint, "-o", str(table)]) == 0
+    )
+    assert pd.read_parquet(table)["recording"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "destination"),
+    [
+        (["a.edf"], None),
+        (["a.edf", "b.edf"], None),
+        (["folder"], None),
+        (["a.edf", "missing.edf"], None),
+        (["a.edf", "recording.mff"], None),
+        (["folder", "derivatives/neuript-0.2"], "derivatives/neuript-0.2"),
+        (["a.edf", "b.edf", "folder"], "folder"),
+        (["manifest.csv", "s3://bucket/out"], "s3://bucket/out"),
+        (["folder", "out", "participant"], "out"),
+    ],
+)
+def test_what_is_a_destination(sources, destination, tmp_path, monkeypatch):
+    """The last of several names, where it is no recording: those are one table, as ever."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "recording.mff"):
+        (tmp_path / name).mkdir()
+    for name in ("a.edf", "b.edf", "manifest.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("neuript_hf.__main__.path_or_url", Path)
+    assert take_destination(parse(["embed", *sources, "--model", "M"])) == destination
+
+
+def test_options_that_do_not_fit(recording, checkpoint, tmp_path, capsys):
+    source, out = str(Path(recording).parent), str(tmp_path / "out")
+    for arguments, words in (
+        ([source, out, "group"], "no level 'group'"),
+        ([source, "--num-proc", "2"], "write to a destination"),
+        ([source, out, "--shard-index", "1"], "give both"),
+        ([source, out, "participant", "-o", "a.parquet"], "either the destination"),
+        ([source, source], "is no data set of this program"),
+    ):
+        assert main(["embed", *arguments, "--model", checkpoint]) == 1
+        assert words in capsys.readouterr().err
