@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from transformers.utils import cached_file
 
-from .link_safe_saving import complete_folder
-
 
 RECORD_FILE = "training.json"
 CHANGED = "The weights were changed by a program that left no record of the people it trained on."
@@ -134,12 +132,11 @@ class WeightsHistory:
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any):
         """
         As in transformers. Beside weights and configuration it writes `training.json`, if anything is known, and,
-        where the package is installed, golden tensors and what else makes a folder complete (`complete_folder`).
+        where the package is installed, golden tensors and what else makes a folder complete.
 
         Raises:
             ValueError: if PEFT's adapters sit in the model, whose weights then have names that no model loads.
         """
-        folder = Path(save_directory)
         adapters = getattr(self, "_hf_peft_config_loaded", False)
         if not adapters and any(name != canonical(name) for name, _ in self.named_parameters()):
             raise ValueError(
@@ -153,11 +150,12 @@ class WeightsHistory:
             super().save_pretrained(save_directory, *args, **kwargs)
         finally:
             self.config.custom_pipelines = before
-        if kwargs.get("is_main_process", True):
-            self.write_record(folder)
-            if kwargs.get("state_dict") is None:  # else the weights may be spread over processes
-                write_golden(self, folder)
-            complete_folder(folder)
+
+    def _complete(self, folder: Path, **saving: Any) -> None:
+        self.write_record(folder)
+        if saving.get("state_dict") is None:  # else the weights may be spread over processes
+            write_golden(self, folder)
+        super()._complete(folder, **saving)
 
     def write_record(self, folder: str | os.PathLike) -> None:
         """Writes `training.json`. Without a record there must be none: that of other weights would be wrong."""

@@ -42,10 +42,14 @@ class LinkSafeSaving:
                 path.unlink(missing_ok=True)
         saved = super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            complete_folder(Path(save_directory))
+            self._complete(Path(save_directory), **kwargs)
             if push_to_hub:
                 self.push_to_hub(commit.pop("repo_id", None) or Path(save_directory).name, **commit)
         return saved
+
+    def _complete(self, folder: Path, **saving: Any) -> None:
+        """What a folder needs beside that which transformers saves, with the arguments of `save_pretrained`."""
+        complete_folder(folder)
 
     def push_to_hub(
         self,

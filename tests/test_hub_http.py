@@ -184,7 +184,7 @@ def test_trainers_push_while_they_train_and_afterwards(trainer_class, hub, name,
     run = trainer_class(
         model=classifier(),
         args=TrainingArguments(
-            tmp_path / "run", save_steps=1, max_steps=2, use_cpu=True, report_to="none", disable_tqdm=True, **options
+            tmp_path / "run", save_steps=1, max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, **options
         ),
         train_dataset=windows(),
         data_collator=DataCollatorForEEG(),
@@ -193,7 +193,7 @@ def test_trainers_push_while_they_train_and_afterwards(trainer_class, hub, name,
     run.train()
     run.push_to_hub()
     commits = [commit for commit in hub.repositories[name].commits.values() if "model.safetensors" in commit.files]
-    assert len(commits) >= 3
+    assert len(commits) >= 2  # on the way, and at the end
     assert all({"config.json", "preprocessor_config.json"} | CODE <= commit.files.keys() for commit in commits)
     records = [
         json.loads(commit.files["training.json"].content) for commit in commits if "training.json" in commit.files

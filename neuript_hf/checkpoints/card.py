@@ -12,11 +12,13 @@ import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Template
 from transformers import AutoConfig, HfArgumentParser
 
 from ..data.targets import MAIN_SCORES, SCORE_TITLES
@@ -125,9 +127,8 @@ def write_model_card(
     vectors = {"pooled": "`pooler_output`", "mean": "the mean over all channels"}
     name = repository or folder.resolve().name
     title = name.rpartition("/")[2]
-    card = ModelCard.from_template(
-        card_data(title, problem_type, record, results, features),
-        template_path=str(TEMPLATE),
+    card = template().render(
+        card_data=card_data(title, problem_type, record, results, features).to_yaml(),
         name=name,
         title=title,
         architecture=architecture,
@@ -158,9 +159,14 @@ def write_model_card(
         evaluation=EVALUATION,
     )
     write_evaluation(folder, features, reconstruction)
-    text = re.sub(r"\n{3,}", "\n\n", str(card)).rstrip("\n") + "\n"
+    text = re.sub(r"\n{3,}", "\n\n", card).rstrip("\n") + "\n"
     (folder / CARD).write_text(text, encoding="utf-8")
     return folder / CARD
+
+
+@cache
+def template() -> Template:
+    return Template(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def card_data(
