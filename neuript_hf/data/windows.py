@@ -286,7 +286,9 @@ def _windows_of_recordings(
                 "report": json.dumps(batch.report.to_dict()) if index == 0 else "",
             }
             if pieces is not None:
-                example["labels"] = pieces[source.segment_of(example["onset"], 0)]
+                example["labels"] = pieces[
+                    source.segment_of(example["onset"], seconds or source.seconds / len(pieces))
+                ]
             elif labels is not None:
                 example["labels"] = labels[planned]
             elif "label" in recording:
