@@ -212,13 +212,14 @@ def test_centring_would_take_the_classes_away(folder, epochs, people):
 
 
 def test_the_penalty_is_chosen_over_people(folder, epochs, labels, people):
-    """Those of the metadata, those given, or the middle penalty where nobody is known."""
+    """Those of the metadata, those given, or the middle penalty where there are no two."""
     features = NeurIPTEmbedder(folder).fit_transform(epochs)
     chosen = fit_ridge(features, labels, people)[-1].alpha
     arrays = NeurIPTClassifier(folder, info=epochs.info)
     assert NeurIPTClassifier(folder).fit(epochs, labels).fit_[-1].alpha == chosen
     assert arrays.fit(epochs.get_data(), labels, subjects=people).fit_[-1].alpha == chosen
     assert arrays.fit(epochs.get_data(), labels).fit_[-1].alpha == features.shape[1] != chosen
+    assert NeurIPTClassifier(folder).fit(epochs[:6], labels[:6]).fit_[-1].alpha == features.shape[1]
 
 
 # Classes

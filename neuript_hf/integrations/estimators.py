@@ -43,7 +43,7 @@ from ..training.finetuning import FineTuningArguments, ModelArguments, make_clas
 OUTPUTS = ("embedding", "pooler_output")
 METHODS = (*FITS, "prototypes", "fine-tuning")
 WITH_PROBABILITIES = ("logistic", "fine-tuning")
-# Without people there are no folds to choose a penalty by; this one is the middle of those that are tried.
+# Without two people there are no folds to choose a penalty by; NO_FOLDS of linear_probe.py advises the same.
 PENALTY = 1.0
 
 
@@ -293,7 +293,7 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
             (evaluation/prototypes.py); or `"fine-tuning"`, all of the model trained with [`NeurIPTTrainer`], from a
             head that starts as a logistic regression.
         penalty: of the fit, or of the regression before fine-tuning, as in `fit_logistic`; by default the best by
-            folds over the people in `fit`, and 1 where they are not known.
+            folds over the people in `fit`, and 1 where there is one, or nobody is known.
         training: for fine-tuning, fields of `transformers.TrainingArguments` in place of those of our recipe
             (`FineTuningArguments`).
         random_state: of the folds and of fine-tuning.
@@ -376,7 +376,8 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
         self.embedder_ = NeurIPTEmbedder(**{name: getattr(self, name) for name in shared})
         windows = self.embedder_.fit_windows(X)
         check_consistent_length(windows, y)
-        penalty = PENALTY if self.penalty is None and people is None else self.penalty
+        folds = people is not None and len(set(people)) > 1
+        penalty = self.penalty if folds or self.penalty is not None else PENALTY
         if self.method == "fine-tuning":
             self._fine_tune(windows, classes, labels, people, penalty)
         else:
