@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,22 @@ def test_the_lines_of_the_card_run(folder, tmp_path, monkeypatch):
         assert [row["onset"] for row in found["rows"]] == [0.0, 4.0]
     else:
         assert found["model"].config.hidden_size == 768
+
+
+@pytest.mark.parametrize("kept", ["fine-tuned", "frozen features + fit"])
+def test_the_card_says_whether_fine_tuning_helped(kept, tmp_path):
+    """What was kept is in its table under its own name, and a fit alone is not called fine-tuned."""
+    folder = shutil.copytree(HUB / "neuript-tiny-eyes", tmp_path / "eyes")
+    results = json.loads((folder / "results.json").read_text())
+    results["folds"] = {"frozen": [0.6, 0.7], "fine_tuned": [0.7, 0.8] if kept == "fine-tuned" else [0.5, 0.6]}
+    (folder / "results.json").write_text(json.dumps(results | {"kept": kept}))
+    card = write_model_card(folder).read_text()
+    assert "By 2 folds over training people, frozen features and a fit had 0.650, fine-tuning" in card
+    assert f"Kept: {kept}." in card and ("\n| fine-tuned |" in card) is (kept == "fine-tuned")
+    results["model"]["balanced_accuracy"] = results["head_start"]["balanced_accuracy"]
+    del results["folds"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "Fine-tuning did not help" in write_model_card(folder).read_text()
 
 
 @named(WEIGHTS)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import torch
@@ -150,6 +151,7 @@ def write_model_card(
         commands=dict.fromkeys(f"{stage.command}  # at {stage.commit}" for stage in record.stages),
         results=results,
         results_table=results and results_table(results, problem_type),
+        choice=results and choice_in_words(results, problem_type),
         features=features,
         vector=features and vectors.get(features["arguments"]["features"], "the embedding, standardised"),
         features_table=features and features_table(features),
@@ -301,12 +303,27 @@ def results_table(results: dict, problem_type: str) -> str:
     main, columns = MAIN_SCORES[problem_type], SCORE_TITLES[problem_type]
     others = [name for name in columns if name != main]
     rows = [["chance", f"{results['model']['chance']:.3f}", *[""] * (1 + len(others))]]
+    kept_fit = results.get("kept") == METHODS["head_start"]  # then it is what the weights are
     for key, title in METHODS.items():
-        if scores := results.get(key):
+        if (scores := results.get(key)) and not (kept_fit and key == "model"):
             low, high = scores[f"{main}_interval"]
             numbers = [f"{scores[name]:.3f}" for name in others]
             rows.append([title, f"{scores[main]:.3f}", f"{low:.3f} to {high:.3f}", *numbers])
     return markdown_table(["method", columns[main], "interval", *(columns[name] for name in others)], rows)
+
+
+def choice_in_words(results: dict, problem_type: str) -> str:
+    """What fine-tuning was good for, beside a fit on frozen features."""
+    main = MAIN_SCORES[problem_type]
+    if folds := results.get("folds"):
+        frozen, tuned = fmean(folds["frozen"]), fmean(folds["fine_tuned"])
+        return (
+            f"By {len(folds['frozen'])} folds over training people, frozen features and a fit had {frozen:.3f}, "
+            f"fine-tuning {tuned:.3f}. Kept: {results['kept']}."
+        )
+    if (fit := results.get("head_start")) and results["model"][main] <= fit[main]:
+        return "Fine-tuning did not help: a fit on frozen features is as good or better."
+    return ""
 
 
 def data_table(record: TrainingRecord) -> str:
