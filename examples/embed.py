@@ -7,6 +7,9 @@ Embeddings of a recording, or of all recordings in a folder: a table with one ro
 The columns are `recording`, `onset` and `duration` (seconds) and `embedding`: the compact embedding of a model that
 has one, else the lobe-pooled vector. Vectors have the same length for every montage, so recordings with different
 channels fit into one table.
+
+For many recordings there is `neuript embed SOURCE DEST`: it goes on where it was killed, and writes a file for each
+recording (docs/cluster.md).
 """
 
 from dataclasses import dataclass, field

@@ -29,7 +29,7 @@ from neuript_hf.integrations.derivatives import Derivation, write_derivatives
 
 
 # `make kill-test` kills more often and takes more recordings.
-KILLS = int(os.environ.get("NEURIPT_KILLS", 2))
+KILLS = int(os.environ.get("NEURIPT_KILLS", 1))
 RECORDINGS = int(os.environ.get("NEURIPT_RECORDINGS", 12))
 PACKAGE = derivatives.__name__
 

@@ -103,11 +103,8 @@ def in_processes(
         preload: name of the module that a new process has imported before it begins.
 
     Raises:
-        ValueError: if `num_proc` is below 1.
         ChildProcessError: if a process was killed.
     """
-    if num_proc < 1:
-        raise ValueError(f"num_proc must be at least 1, but is {num_proc}.")
     if num_proc == 1:
         for task in tasks:
             yield task, function(*task)

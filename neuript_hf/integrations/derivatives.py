@@ -17,7 +17,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -213,6 +213,10 @@ def write_derivatives(
         ValueError: if an argument is invalid, the model has no trained answer for the task, two recordings would have
             one name, or `destination` holds something else; with `on_error="raise"` for a recording that fails.
     """
+    if num_proc < 1:
+        raise ValueError(f"num_proc must be at least 1, but is {num_proc}.")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}.")
     share = share or Share()
     root, rows = list_recordings(sources, participants)
     destination = path_or_url(destination)
@@ -322,15 +326,26 @@ def _look_at(destination: Any, mine: set[str] | None) -> set[str]:
     belongs to the results `mine`.
     """
     there = set()
-    for path in sorted(destination.rglob("*"), key=str):
+    for path in _below(destination):
         name = name_in(path, destination)
-        if name.endswith(PARTIAL_SUFFIX):
-            result = re.sub(r"\.(json|parquet)(\.[0-9a-f]{32})?$", "", name.removesuffix(PARTIAL_SUFFIX))
-            if mine is None or result in mine:
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-        elif f"{PARTIAL_SUFFIX}/" not in name:
+        if not name.endswith(PARTIAL_SUFFIX):
             there.add(name)
+            continue
+        result = re.sub(r"\.(json|parquet)(\.[0-9a-f]{32})?$", "", name.removesuffix(PARTIAL_SUFFIX))
+        if mine is None or result in mine:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     return there
+
+
+def _below(destination: Any) -> Iterator[Any]:
+    """All files, and the folders of unfinished ones but not what is in them, which may vanish at any moment."""
+    if not is_local(destination):
+        yield from list(destination.rglob("*"))
+        return
+    for folder, folders, files in os.walk(destination):
+        partial = {name for name in folders if name.endswith(PARTIAL_SUFFIX)}
+        folders[:] = set(folders) - partial
+        yield from (Path(folder, name) for name in [*files, *partial])
 
 
 def _pipeline(derivation: Derivation) -> EEGPipeline:
@@ -444,14 +459,14 @@ def _write_failures(destination: Any) -> None:
     while (failures := _failures(destination)) != before:
         if failures:
             write_whole(path, pd.DataFrame(failures).to_csv(sep="\t", index=False).encode())
-        elif path.exists():
-            path.unlink()
+        else:
+            path.unlink(missing_ok=True)
         before = failures
 
 
 def _failures(destination: Any) -> list[dict[str, str]]:
     """Recordings whose sidecar has a reason in place of windows; where there is a table there is no failure."""
-    names = {path for path in destination.rglob("*") if path.suffix in (".json", ".parquet")}
+    names = {path for path in _below(destination) if path.suffix in (".json", ".parquet")}
     found = []
     for path in sorted(names, key=str):
         if path.suffix == ".json" and path.name != DESCRIPTION_FILE and path.with_suffix(".parquet") not in names:
