@@ -7,6 +7,7 @@
 # make test-versions   saves and loads with the oldest and the newest transformers
 # make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  kills a preparation of data 20 times and resumes it
+# make test-braindecode   the model of braindecode, in an environment with braindecode and OpenEEG-Bench
 # make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
 # make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
 # make task-weights    hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
@@ -18,7 +19,7 @@ help:
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
+.PHONY: help demo test test-fast test-braindecode check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
 	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -75,7 +76,7 @@ test-versions: .venv-floor/installed .venv-newest/installed
 	done
 	for version in floor newest; do \
 		.venv-$$version/bin/python tests/fetch_common_tests.py; \
-		.venv-$$version/bin/python -m pytest tests/test_common.py tests/test_modeling.py tests/test_hub.py || exit 1; \
+		.venv-$$version/bin/python -m pytest tests/test_common.py tests/test_modeling.py tests/test_hub.py tests/test_hub_http.py || exit 1; \
 	done
 
 bench: .venv/installed
@@ -85,13 +86,18 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/storage.py
 	$(BIN)/python benchmarks/recordings.py
 
-# braindecode beside this package; not in .venv, since its requirements are many.
+# braindecode and OpenEEG-Bench beside this package; not in .venv, since their requirements are many. torchaudio's
+# compiled part loads only beside a CUDA build of torch, and braindecode does without.
 .venv-braindecode/installed: constraints.txt
 	$(PYTHON) -m venv .venv-braindecode
 	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt torch
-	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1 --editable .
-	.venv-braindecode/bin/pip uninstall --quiet --yes torchaudio  # its wheels load only beside a CUDA build of torch
+	.venv-braindecode/bin/pip install --quiet --constraint constraints.txt braindecode==1.8.1 open-eeg-bench==0.6.0 \
+		pytest --editable .
+	rm -f .venv-braindecode/lib/python3*/site-packages/torchaudio/lib/*.so
 	touch $@
+
+test-braindecode: .venv-braindecode/installed
+	OMP_NUM_THREADS=1 .venv-braindecode/bin/python -m pytest tests/test_braindecode.py
 
 bench-patch-models: .venv-braindecode/installed
 	.venv-braindecode/bin/python benchmarks/patch_models.py

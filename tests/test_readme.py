@@ -19,13 +19,14 @@ def blocks(page: str) -> list[str]:
 @pytest.mark.parametrize(
     ("page", "printed"),
     [
-        ("README.md", ["numbers each", "band-pass: 0.1 to 30 Hz"]),
+        ("README.md", ["numbers each", "band-pass: 0.1 to 30 Hz", "unseen people", "band power", "'label': "]),
         ("docs/quickstart.md", ["band-pass: 0.1 to 30 Hz", "torch.Size([2, 230])", "eyes_"]),
         ("docs/your-recording.md", ["Cz-C4", "lobe_mask"]),
         ("docs/batch-contract.md", ["torch.Size([2, 3360])", "(2, 3, 16, 96)"]),
         ("docs/fine-tuning.md", ["'left_hand': "]),
         ("docs/checkpoints.md", ["eegmat"]),
         ("docs/ecosystem.md", []),
+        ("docs/streaming.md", ["eyes_"]),
         ("docs/scikit-learn.md", ["(7, 401)", "eegmmidb_mi-003"]),
         ("docs/tables.md", ["[(0.0, 7.03125), (7.03125, 17.1875)] [(0.0, 10.15625)]"]),
     ],
