@@ -17,6 +17,7 @@ Both may be URLs such as s3://bucket/folder. `python -m neuript_hf` is the same 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -237,7 +238,8 @@ def write_data_set(options: argparse.Namespace, destination: str) -> int:
     for recording, reason in summary.failures.items():
         print(with_hint(f"{recording}: {reason}"), file=sys.stderr)
     print(f"{summary}. Wrote to {destination}" + ", failures to failures.tsv there" * bool(summary.failures))
-    return 1 if summary.failures else 0
+    # torchrun ends all processes when one of them fails
+    return 1 if summary.failures and "RANK" not in os.environ else 0
 
 
 def write_table(options: argparse.Namespace) -> int:

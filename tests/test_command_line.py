@@ -220,6 +220,13 @@ def test_a_folder_and_a_destination(recording, checkpoint, tmp_path, monkeypatch
     assert len(list((tmp_path / "out").glob("*_embeddings.parquet"))) == 3
     assert main([*arguments, "--stride_seconds", "4"]) == 1
     assert "others of these: Settings.stride_seconds. Choose another destination" in capsys.readouterr().err
+    broken = tmp_path / "broken.edf"
+    broken.write_text("nothing of the kind")
+    arguments = ["embed", recording, str(broken), str(tmp_path / "other"), "--model", checkpoint]
+    assert main([*arguments, "--num-shards", "1", "--shard-index", "0"]) == 0  # torchrun would end the others
+    monkeypatch.delenv("RANK")
+    assert main(arguments) == 1
+    assert "header is broken" in capsys.readouterr().err and (tmp_path / "other" / "failures.tsv").exists()
 
 
 def test_people_of_a_manifest(recording, checkpoint, tmp_path, capsys):

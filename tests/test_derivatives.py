@@ -134,7 +134,7 @@ def test_what_is_finished_is_left_alone(bids, checkpoint, reference, tmp_path):
         extractor = NeurIPTFeatureExtractor(montage="as_recorded", notch_freq=20).to_dict()
         embed(bids, destination, checkpoint, {"extractor": extractor, "stride_seconds": 2})
     other = make_checkpoint(tmp_path / "other", **COMPACT | {"connectivity_bands": [[4, 8], [8, 12]]})
-    with pytest.raises(ValueError, match="others of these: Settings.configuration.connectivity_bands. Choose another"):
+    with pytest.raises(ValueError, match="others of these: Configuration.connectivity_bands. Choose another"):
         embed(bids, destination, other)
     weights = load_file(f"{checkpoint}/model.safetensors")
     save_file({name: 2 * weight for name, weight in weights.items()}, f"{other}/model.safetensors", {"format": "pt"})

@@ -1,7 +1,7 @@
 """
 Results for many recordings: a BIDS derivatives data set with one table and one sidecar for each recording.
 
-    dataset_description.json                         model, hash of its weights, all settings, where the recordings are
+    dataset_description.json                         model, hash of its weights, all settings, source
     failures.tsv                                     recordings without a result, with the reason; if there are any
     sub-01/eeg/sub-01_task-rest_embeddings.parquet   one row for each window
     sub-01/eeg/sub-01_task-rest_embeddings.json      channel reports, windows left out, model, settings, versions
@@ -96,9 +96,9 @@ class Derivation:
     def origin(self) -> dict:
         """What all results have in common: model, weights, settings."""
         settings = asdict(self)
-        origin = {"Model": self.model_name, "WeightsSHA256": settings.pop("weights_sha256")}
-        del settings["model"]
-        origin["Settings"] = settings
+        for name in ("model", "weights_sha256", "configuration"):
+            del settings[name]
+        origin = {"Model": self.model_name, "WeightsSHA256": self.weights_sha256, "Settings": settings}
         return json.loads(json.dumps(origin))  # as it is read again
 
 
@@ -282,7 +282,14 @@ def _write_description(destination: Any, root: Any, derivation: Derivation) -> N
         "Name": f"{CONTENTS[derivation.task]} ({derivation.model_name})",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": "neuript_hf", "Version": version("neuript_hf"), **derivation.origin()}],
+        "GeneratedBy": [
+            {
+                "Name": "neuript_hf",
+                "Version": version("neuript_hf"),
+                **derivation.origin(),
+                "Configuration": json.loads(json.dumps(derivation.configuration)),
+            }
+        ],
         "SourceDatasets": [source],
         "DatasetLinks": {"source": address},
     }
