@@ -7,7 +7,7 @@
 # make test-versions   saves and loads with the oldest and the newest transformers
 # make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  kills a preparation of data 20 times and resumes it
-# make test-braindecode   the model of braindecode, in an environment with braindecode and OpenEEG-Bench
+# make test-integrations  the model of braindecode and the pipelines of MOABB, in environments of their own
 # make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
 # make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
 # make task-weights    hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
@@ -19,7 +19,7 @@ help:
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast test-braindecode check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
+.PHONY: help demo test test-fast test-integrations test-braindecode test-moabb check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
 	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -98,6 +98,19 @@ bench: .venv/installed
 
 test-braindecode: .venv-braindecode/installed
 	OMP_NUM_THREADS=1 .venv-braindecode/bin/python -m pytest tests/test_braindecode.py
+
+# MOABB beside this package; not in .venv, since its requirements are many, and want an older python-dateutil.
+.venv-moabb/installed: constraints.txt
+	$(PYTHON) -m venv .venv-moabb
+	grep -v '^python-dateutil==' constraints.txt > .venv-moabb/constraints.txt
+	.venv-moabb/bin/pip install --quiet --constraint .venv-moabb/constraints.txt torch
+	.venv-moabb/bin/pip install --quiet --constraint .venv-moabb/constraints.txt moabb==1.7.2 pytest --editable .
+	touch $@
+
+test-moabb: .venv-moabb/installed
+	OMP_NUM_THREADS=1 .venv-moabb/bin/python -m pytest tests/test_moabb.py
+
+test-integrations: test-braindecode test-moabb
 
 bench-patch-models: .venv-braindecode/installed
 	.venv-braindecode/bin/python benchmarks/patch_models.py

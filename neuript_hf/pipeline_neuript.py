@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     def _sanitize_parameters(self, **preprocess: Any) -> tuple[dict, dict, dict]:
         for name in REFUSED.keys() & preprocess.keys():
             raise ValueError(f"EEGPipeline has no {name}. {REFUSED[name]}")
+        after = {name: preprocess.pop(name) for name in ("centred", "classifier") if name in preprocess}
+        if any(value not in (None, False) for value in after.values()) and self.task != "eeg-embedding":
+            raise ValueError(f"{', '.join(after)}: for eeg-embedding only; a classifier has a head of its own.")
         known = inspect.signature(self.preprocess).parameters
         if unknown := [name for name in preprocess if name not in known]:
             raise TypeError(f"EEGPipeline has no {', '.join(unknown)}; it takes {', '.join([*known][1:])}.")
@@ -110,7 +114,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 "channel_names are those of every recording of the call, a list of names. Where recordings differ, "
                 "pass a mne.io.RawArray (volts), or an opened Recording, for each."
             )
-        return given, {}, {}
+        return given, {}, after
 
     def __call__(
         self, recordings: Any, num_workers: int | None = None, batch_size: int | None = None, **kwargs
@@ -130,6 +134,11 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             onsets: starts of the windows in seconds by the recording's clock, in increasing order, instead of a
                 stride. Only the stretches around them are read, and channels are judged on these.
             block_seconds: length of the blocks in which a recording is read (default 300).
+            centred: for `eeg-embedding`, take the mean of the recording's windows off each of them. People differ more
+                than classes do, so that classifiers of centred embeddings are often better; but a recording must hold
+                all classes, about as often each, and none has an answer before its end. Rows say `"centred": True`.
+            classifier: for `eeg-embedding`, a classifier of scikit-learn that was fitted to such embeddings, as by
+                `evaluation.prototypes.fit_prototypes`: rows have its `"label"`, and its name as `"classifier"`.
             on_error: `"raise"` (default), or `"skip"` to go on where a recording can't be read: it gets no rows, and
                 `pipeline.failures` says why.
 
@@ -338,7 +347,7 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
             )
         return logits
 
-    def postprocess(self, batches: list[dict]) -> dict:
+    def postprocess(self, batches: list[dict], centred: bool = False, classifier: Any = None) -> dict:
         """The rows of a recording, its reports, and its failure if it has one."""
         name = batches[0]["name"]
         if "failure" in batches[-1]:
@@ -347,17 +356,27 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 failure = {"index": name.index, "recording": name.for_rows} | failure
             return {"rows": [], "reports": [], "failure": failure}
         rows = []
+        embedded = self._embeddings(batches, centred, classifier) if self.task == "eeg-embedding" else None
         for batch in batches:
-            answers = self._embeddings(batch) if self.task == "eeg-embedding" else self._answers(batch)
+            answers = self._answers(batch) if embedded is None else islice(embedded, len(batch["onset"]))
             for onset, answer in zip(batch["onset"], answers, strict=True):
                 named = {} if name is None else {"recording": name.for_rows}
                 rows.append({**named, "onset": onset, "duration": batch["duration"], **answer})
         reports = [batch["report"] for batch in batches if batch["report"] is not None]
         return {"rows": rows, "reports": reports, "failure": None}
 
-    def _embeddings(self, batch: dict) -> Iterator[dict]:
-        for embedding in batch["embedding"].float().numpy():
-            yield {"embedding": embedding}
+    def _embeddings(self, batches: list[dict], centred: bool, classifier: Any) -> Iterator[dict]:
+        embeddings = np.concatenate([batch["embedding"].float().numpy() for batch in batches])
+        about = {}
+        if centred:
+            if len(embeddings) < 2:
+                raise ValueError("A recording of one window has nothing left when it is centred: leave centred out.")
+            embeddings, about = embeddings - embeddings.mean(axis=0), {"centred": True}
+        labels = repeat(None)
+        if classifier is not None:
+            labels, about = classifier.predict(embeddings).tolist(), about | {"classifier": str(classifier)}
+        for embedding, label in zip(embeddings, labels, strict=False):
+            yield {"embedding": embedding} | ({} if classifier is None else {"label": label}) | about
 
     def _answers(self, batch: dict) -> Iterator[dict]:
         """What a row says beside onset and duration, by the problem type."""

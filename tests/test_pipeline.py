@@ -20,6 +20,7 @@ from neuript_hf import (
     NeurIPTModel,
     save_checkpoint,
 )
+from neuript_hf.evaluation.prototypes import fit_prototypes
 
 
 CHANNELS = ["C3", "Cz", "C4", "Pz"]
@@ -281,6 +282,24 @@ def test_embeddings(model_class, fields, name, size, raw, tmp_path):
     embeddings = torch.tensor(np.stack([row["embedding"] for row in rows]))
     assert embeddings.shape == (23, size) and rows[2]["onset"] == 8.0
     torch.testing.assert_close(embeddings, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_embeddings_centred_and_with_a_classifier(classify, raw):
+    model = NeurIPTModel(small_config(**COMPACT))
+    embed = EEGPipeline(model, feature_extractor=NeurIPTFeatureExtractor(montage="as_recorded"), task="eeg-embedding")
+    vectors = np.stack([row["embedding"] for row in embed(raw)])
+    nearest = fit_prototypes(vectors[:4], ["rest", "task", "rest", "task"])
+    rows = embed(raw, classifier=nearest, batch_size=5)
+    assert [row["label"] for row in rows] == nearest.predict(vectors).tolist()
+    assert rows[0]["classifier"] == "PrototypeClassifier()" and "centred" not in rows[0]
+    for part in embed([raw, raw], centred=True):
+        assert all(row["centred"] for row in part) and "label" not in part[0]
+        found = np.stack([row["embedding"] for row in part])
+        assert np.allclose(found, vectors - vectors.mean(axis=0), atol=1e-5)
+    with pytest.raises(ValueError, match="one window has nothing left"):
+        embed(raw, onsets=[4.0], centred=True)
+    with pytest.raises(ValueError, match="centred: for eeg-embedding only"):
+        classify(raw, centred=True)
 
 
 def test_balanced_bce_scores_are_sigmoids(raw):

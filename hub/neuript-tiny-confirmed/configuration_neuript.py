@@ -1,0 +1,1 @@
+../../neuript_hf/configuration_neuript.py

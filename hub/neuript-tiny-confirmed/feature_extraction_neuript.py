@@ -1,0 +1,1 @@
+../../neuript_hf/feature_extraction_neuript.py

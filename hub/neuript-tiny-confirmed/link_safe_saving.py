@@ -1,0 +1,1 @@
+../../neuript_hf/link_safe_saving.py

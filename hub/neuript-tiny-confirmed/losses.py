@@ -1,0 +1,1 @@
+../../neuript_hf/losses.py

@@ -1,0 +1,1 @@
+../../neuript_hf/modeling_neuript.py

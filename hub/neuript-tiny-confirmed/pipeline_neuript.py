@@ -1,0 +1,1 @@
+../../neuript_hf/pipeline_neuript.py

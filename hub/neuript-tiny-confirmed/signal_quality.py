@@ -1,0 +1,1 @@
+../../neuript_hf/signal_quality.py

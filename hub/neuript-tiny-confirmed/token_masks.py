@@ -1,0 +1,1 @@
+../../neuript_hf/token_masks.py
