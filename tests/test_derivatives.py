@@ -301,6 +301,8 @@ def test_two_recordings_of_one_name(checkpoint, tmp_path):
         write_recording(tmp_path / name, name == "a.fif", seconds=8)
     with pytest.raises(ValueError, match="a.fif and a_raw.fif would both be written to a_embeddings.parquet"):
         embed([tmp_path / "a_raw.fif", tmp_path / "a.fif"], tmp_path / "out", checkpoint)
+    with pytest.raises(ValueError, match="a.fif and a.fif would both be written .* Keep one row for each recording"):
+        embed([tmp_path / "a.fif", tmp_path / "a.fif"], tmp_path / "out", checkpoint)
     assert not (tmp_path / "out").exists()
     with pytest.raises(FileNotFoundError, match="There is no recording at .*b.edf"):
         embed([tmp_path / "a.fif", tmp_path / "b.edf"], tmp_path / "out", checkpoint)

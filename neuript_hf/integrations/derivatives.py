@@ -252,21 +252,19 @@ def write_derivatives(
 
 def _result_names(rows: Sequence[Mapping[str, Any]], suffix: str) -> dict[str, str]:
     """Recording -> the path of its result without ending: the recording's own entities or name, and the suffix."""
-    names: dict[str, str] = {}
+    recordings: dict[str, str] = {}
     for row in rows:
         part = re.sub(r"[^A-Za-z0-9-]+", "-", row["recording"][len(row["file"]) :]).strip("-")
         file = Path(row["file"])
         stem = file.name[: len(KIND_AND_ENDING.sub("", file.name.lower()))]
-        names[row["recording"]] = file.with_name("_".join(filter(None, [stem, part, suffix]))).as_posix()
-    first: dict[str, str] = {}
-    for recording, name in names.items():
-        if name in first:
+        name = file.with_name("_".join(filter(None, [stem, part, suffix]))).as_posix()
+        if name in recordings:
             raise ValueError(
-                f"{first[name]} and {recording} would both be written to {name}.parquet. Rename one of them, or write "
-                "them to two destinations."
+                f"{recordings[name]} and {row['recording']} would both be written to {name}.parquet. Keep one row for "
+                "each recording, rename one of them, or write them to two destinations."
             )
-        first[name] = recording
-    return names
+        recordings[name] = row["recording"]
+    return {recording: name for name, recording in recordings.items()}
 
 
 def _write_description(destination: Any, root: Any, derivation: Derivation) -> None:
@@ -319,11 +317,8 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """One level, with names such as `Settings.extractor.montage`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= (
-            {f"{name}.{inner}": of for inner, of in _flat(value).items()}
-            if value and isinstance(value, Mapping)
-            else {name: value}
-        )
+        inside = _flat(value) if isinstance(value, Mapping) else {}
+        flat |= {f"{name}.{inner}": of for inner, of in inside.items()} or {name: value}
     return flat
 
 
