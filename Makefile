@@ -6,7 +6,7 @@
 # make cards      the cards of hub/, from the files there and from research/results
 # make test-versions   saves and loads with the oldest and the newest transformers
 # make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
-# make kill-test  kills a preparation of data 20 times and resumes it
+# make kill-test  kills a preparation of data, a run over recordings and a training many times, and resumes them
 # make test-integrations  the model of braindecode and the pipelines of MOABB, in environments of their own
 # make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
 # make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
@@ -60,6 +60,8 @@ fuzz: .venv/installed
 
 kill-test: .venv/installed
 	NEURIPT_KILLS=20 $(BIN)/python -m pytest tests/test_preparation.py -k killed
+	NEURIPT_KILLS=5 NEURIPT_RECORDINGS=1000 $(BIN)/python -m pytest tests/test_derivatives.py tests/test_cluster.py \
+		-k "killed or queued" -s
 
 # 5.17 is the oldest that pyproject.toml promises; it wants huggingface_hub below 2. The newest is looked for each time.
 .venv-floor/installed .venv-newest/installed: pyproject.toml constraints.txt

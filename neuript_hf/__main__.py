@@ -24,25 +24,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from transformers import AutoConfig
 
-from .checkpoints.export import export_checkpoint, push_checkpoint
 from .data.atomic import atomic_write, write_json
-from .data.jobs import share_of_this_job
 from .data.manifest import RECORDING_SUFFIXES
 from .data.remote import address_of, local_copy, path_or_url
 from .data.sources import list_recordings, open_listed
 from .feature_extraction_neuript import NeurIPTFeatureExtractor
 from .formats.arrays import SUFFIXES as ARRAY_SUFFIXES
 from .formats.files import FOLDERS
-from .integrations.derivatives import Derivation, in_columns, load_pipeline, weight_files, write_derivatives
 from .recordings import Recording
 from .training.arguments import with_option_hint
 from .training.cpu import keep_memory
 
 
-WRITERS = {".parquet": pd.DataFrame.to_parquet, ".csv": pd.DataFrame.to_csv, ".jsonl": pd.DataFrame.to_json}
+# `inspect` is what people call first: what only other commands need, they import themselves.
+WRITERS = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}  # methods of pandas.DataFrame
 TASKS = {"embed": "eeg-embedding", "predict": "eeg-classification"}
 # What a file of that name that is not there was meant to be; any other name is that of a new destination.
 FILE_SUFFIXES = (*RECORDING_SUFFIXES, *ARRAY_SUFFIXES, *WRITERS, ".rec", ".raw", ".dat", ".data", ".eeg")
@@ -144,6 +141,8 @@ def make_extractor(options: argparse.Namespace) -> NeurIPTFeatureExtractor:
         settings["window_seconds"] = options.window_seconds
     if options.model is None:
         return NeurIPTFeatureExtractor(**({"montage": "as_recorded"} | settings))
+    from .integrations.derivatives import weight_files
+
     weight_files(options.model)  # says what is wrong with a folder more plainly
     return NeurIPTFeatureExtractor.from_pretrained(options.model, **settings)
 
@@ -168,6 +167,8 @@ def inspect(options: argparse.Namespace) -> int:
     if options.model is not None:
         architecture = (AutoConfig.from_pretrained(options.model).architectures or [""])[0]
         task = "eeg-classification" if architecture.endswith("ForSequenceClassification") else "eeg-embedding"
+        from .integrations.derivatives import load_pipeline
+
         looking = load_pipeline(task, options.model, looking)
     root, rows = list_recordings(options.sources)
     for row in rows:
@@ -212,6 +213,9 @@ def take_destination(options: argparse.Namespace) -> str | None:
 
 
 def write_data_set(options: argparse.Namespace, destination: str) -> int:
+    from .data.jobs import share_of_this_job
+    from .integrations.derivatives import Derivation, write_derivatives
+
     if options.output:
         raise ValueError(f"Give either the destination {destination} or the table -o {options.output}.")
     share = share_of_this_job(options.shard_index, options.num_shards)
@@ -243,6 +247,10 @@ def write_data_set(options: argparse.Namespace, destination: str) -> int:
 
 
 def write_table(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from .integrations.derivatives import in_columns, load_pipeline
+
     output = Path(options.output) if options.output else None
     if output and output.suffix not in WRITERS:
         raise ValueError(f"--output must end in {', '.join(WRITERS)}, but is {output}.")
@@ -276,7 +284,9 @@ def write_table(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
+def write(table: Any, path: Path) -> None:
+    import pandas as pd
+
     if path.suffix == ".csv" and "embedding" in table:
         vectors = pd.DataFrame(table["embedding"].tolist()).add_prefix("embedding_")
         table = pd.concat([table.drop(columns="embedding"), vectors], axis=1)
@@ -284,15 +294,19 @@ def write(table: pd.DataFrame, path: Path) -> None:
         table = table.assign(labels=table["labels"].str.join(";"))
     options = {".jsonl": {"orient": "records", "lines": True}}.get(path.suffix, {"index": False})
     with atomic_write(path) as partial:
-        WRITERS[path.suffix](table, partial, **options)
+        getattr(table, WRITERS[path.suffix])(partial, **options)
 
 
 def export(options: argparse.Namespace) -> int:
+    from .checkpoints.export import export_checkpoint
+
     print(f"wrote {export_checkpoint(options.folder, options.output, options.features, options.reconstruction)}")
     return 0
 
 
 def push(options: argparse.Namespace) -> int:
+    from .checkpoints.export import push_checkpoint
+
     given = {name: getattr(options, name) for name in ("private", "revision", "features", "reconstruction")}
     print(f"uploaded to {push_checkpoint(options.folder, options.repository, **given)}")
     return 0

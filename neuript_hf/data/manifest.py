@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 from transformers.utils import logging
 
 from ..formats.fif import part_before, read_fif_outline
@@ -364,6 +363,8 @@ def _draw_people(table: pd.DataFrame, shares: tuple[float, float, float], seed: 
         if fewest >= 2:  # else they may be numbers
             classes = of_subject
     strata = classes if fewest >= 3 else None
+
+    from sklearn.model_selection import train_test_split  # slow, and reading a table needs none of it
 
     def divide(people: list[str], share: float) -> tuple[list[str], list[str]]:
         """Those who stay, and the share that is drawn."""

@@ -34,13 +34,12 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, pipeline
 from transformers.utils.logging import tqdm
 
-from ..compact_embedding import names_of_numbers
 from ..data.atomic import PARTIAL_SUFFIX
 from ..data.jobs import Share, in_processes, reason_of
 from ..data.manifest import KIND_AND_ENDING
 from ..data.remote import address_of, is_local, local_copy, path_or_url, write_whole
 from ..data.sources import list_recordings, name_in, open_listed
-from ..electrodes import LOBES
+from ..evaluation.feature_names import feature_names
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..pipeline_neuript import EEGPipeline
 
@@ -418,11 +417,10 @@ def as_table(rows: Sequence[Mapping[str, Any]], config: PreTrainedConfig, named:
     found = pyarrow.Table.from_pandas(in_columns(table), preserve_index=False).replace_schema_metadata()
     if numbers is None:
         return found
-    names = embedding_names(config)
-    if names is None:
+    if not config.compact_embedding:  # thousands of columns would only make files slow
         vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(numbers.ravel()), numbers.shape[1])
         return found.append_column("embedding", vectors)
-    for name, column in zip(names, numbers.T, strict=True):
+    for name, column in zip(feature_names(config), numbers.T, strict=True):
         found = found.append_column(name, pyarrow.array(column))
     return found
 
@@ -433,15 +431,6 @@ def in_columns(table: pd.DataFrame) -> pd.DataFrame:
         if column in table:
             table = pd.concat([table, pd.DataFrame(table.pop(column).tolist()).add_prefix(prefix)], axis=1)
     return table
-
-
-def embedding_names(config: PreTrainedConfig) -> list[str] | None:
-    """The names of a compact embedding's numbers; `None` for other embeddings, whose numbers have none."""
-    if not config.compact_embedding:
-        return None
-    count = config.num_pooling_groups
-    in_lobes = config.pooling == "lobes" and count == len(LOBES)
-    return names_of_numbers(config, list(LOBES) if in_lobes else [f"group {number}" for number in range(count)])
 
 
 def _parquet(table: pyarrow.Table) -> bytes:
@@ -487,7 +476,6 @@ __all__ = [
     "Derivation",
     "DerivativesSummary",
     "as_table",
-    "embedding_names",
     "in_columns",
     "load_pipeline",
     "weight_files",

@@ -26,10 +26,9 @@ from torch import nn
 
 from ..channels import ChannelReport
 from ..checkpoints.training_record import record_of
-from ..compact_embedding import names_of_numbers
 from ..data.people import is_named
-from ..electrodes import LOBES
 from ..evaluation.baselines import BANDS, band_power, signals_in_microvolt
+from ..evaluation.feature_names import feature_names
 from ..evaluation.forward import outputs_of
 from ..evaluation.linear_probe import FITS, centred, pooled_features
 from ..evaluation.prototypes import fit_prototypes
@@ -192,20 +191,7 @@ class NeurIPTEmbedder(TransformerMixin, BaseEstimator):
         `"band power, C3, 8-10 Hz"`, with `", centred"` behind where they are; `input_features` is not read.
         """
         self._load()
-        config = self.model_.config
-        if config.pooling == "lobes" and config.num_pooling_groups == len(LOBES):
-            groups = list(LOBES)
-        else:
-            groups = [f"group {number}" for number in range(config.num_pooling_groups)]
-        if self.output == "embedding" and config.compact_embedding:
-            names = names_of_numbers(config, groups)
-        else:
-            names = [
-                f"scale{scale}_{group.replace(' ', '_')}_{number}"
-                for scale in config.head_scales
-                for group in groups
-                for number in range(config.hidden_size)
-            ]
+        names = feature_names(self.model_.config, self.output)
         if self.band_power:
             check_is_fitted(self, "channels_")
             names += [f"band power, {name}, {low}-{high} Hz" for name in self.channels_ for low, high in BANDS]
