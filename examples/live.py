@@ -11,6 +11,8 @@ signal, and what they cost, is in docs/streaming.md.
 
 from dataclasses import dataclass, field
 
+import sys
+
 import numpy as np
 import pandas as pd
 from transformers import (
@@ -68,7 +70,7 @@ def main():
     finally:
         if arguments.stream is not None:
             chunks.close()
-        print(summary(rows, pipe.feature_extractor.filter_phase))
+    print(summary(rows, pipe.feature_extractor.filter_phase))
     if arguments.output is not None and rows:
         pd.DataFrame(rows).to_parquet(arguments.output)
         print(f"Wrote {len(rows)} rows to {arguments.output}.")
@@ -99,4 +101,7 @@ def summary(rows: list[dict], phase: str) -> str:
 
 if __name__ == "__main__":
     keep_memory()
-    main()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(str(error))

@@ -95,11 +95,14 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         for name in REFUSED.keys() & preprocess.keys():
             raise ValueError(f"EEGPipeline has no {name}. {REFUSED[name]}")
         after = {name: preprocess.pop(name) for name in ("centred", "classifier") if name in preprocess}
+        if after.get("centred") not in (None, True, False):
+            raise ValueError(f"centred must be true or false, but is {after['centred']!r}.")
         if any(value not in (None, False) for value in after.values()) and self.task != "eeg-embedding":
             raise ValueError(f"{', '.join(after)}: for eeg-embedding only; a classifier has a head of its own.")
         known = inspect.signature(self.preprocess).parameters
         if unknown := [name for name in preprocess if name not in known]:
-            raise TypeError(f"EEGPipeline has no {', '.join(unknown)}; it takes {', '.join([*known][1:])}.")
+            known = ", ".join(name for name in [*known, "centred", "classifier"] if name not in ("named", "of_one"))
+            raise TypeError(f"EEGPipeline has no {', '.join(unknown)}; it takes {known}.")
         if (on_error := preprocess.get("on_error") or "raise") not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}.")
         given = {name: value for name, value in preprocess.items() if value is not None}
@@ -114,6 +117,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 "channel_names are those of every recording of the call, a list of names. Where recordings differ, "
                 "pass a mne.io.RawArray (volts), or an opened Recording, for each."
             )
+        if after.get("centred"):
+            given["of_one"] = True
         return given, {}, after
 
     def __call__(
@@ -211,8 +216,12 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         windows_per_batch: int = 16,
         block_seconds: float = 300.0,
         on_error: str = "raise",
+        of_one: bool = False,
     ) -> Iterator[dict]:
-        """Batches of windows of a recording, read block by block; a report comes with the first batch of its block."""
+        """
+        Batches of windows of a recording, read block by block; a report comes with the first batch of its block. With
+        `of_one` epochs of several people are refused.
+        """
         name, recording = named
         try:
             if isinstance(recording, Mapping):
@@ -221,6 +230,13 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                     "the column with the paths: transformers.pipelines.pt_utils.KeyDataset(dataset, 'file')."
                 )
             source = as_recording(recording, sampling_rate=sampling_rate, channel_names=channel_names, unit=unit)
+            people = getattr(source.source, "metadata", None) if of_one else None
+            if people is not None and "subject" in people and (count := people["subject"].nunique()) > 1:
+                raise ValueError(
+                    f"These epochs are of {count} people, and centred takes off the mean of one. "
+                    "Pass the epochs of each person apart, as a list, or use "
+                    "neuript_hf.integrations.estimators.NeurIPTEmbedder(centred=True)."
+                )
             pending = None
             where = {"stride_seconds": stride_seconds, "onsets": onsets}
             for batch in self._batches(source, window_seconds, where, windows_per_batch, block_seconds):

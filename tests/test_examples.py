@@ -18,7 +18,7 @@ from conftest import ROOT, TWO_PROCESSES, run_python, start_python, threads_at_t
 from PIL import Image
 from safetensors.torch import load_file
 from torch import distributed
-from transformers import HfArgumentParser, TrainingArguments, pipeline
+from transformers import HfArgumentParser, pipeline
 
 from neuript_hf import NeurIPTConfig, NeurIPTFeatureExtractor, NeurIPTForPreTraining, save_checkpoint, verify
 from neuript_hf.checkpoints.card import write_model_card
@@ -26,7 +26,7 @@ from neuript_hf.checkpoints.training_record import read_training_record, refuse_
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.training.arguments import parse_with_file
-from neuript_hf.training.finetuning import ModelArguments
+from neuript_hf.training.finetuning import FineTuningArguments, ModelArguments
 from neuript_hf.training.processes import leave
 
 
@@ -64,7 +64,7 @@ def finetuned(manifest, tmp_path_factory):
 @pytest.mark.parametrize("file", sorted(SETTINGS.glob("tasks/*.yaml")), ids=lambda file: file.stem)
 def test_settings_of_task_weights(file, tmp_path):
     """One file, one checkpoint: only the data are missing, and it says what users must know."""
-    parser = HfArgumentParser((TaskArguments, ModelArguments, TrainingArguments))
+    parser = HfArgumentParser((TaskArguments, ModelArguments, FineTuningArguments))
     changes = ["--data", "manifest.csv", "--output_dir", str(tmp_path), "--use_cpu"]
     task, model, training = parse_with_file(parser, [str(file), *changes])
     assert task.data == "manifest.csv" and task.caution and Path(ROOT, model.model, "model.safetensors").exists()
@@ -74,7 +74,7 @@ def test_settings_of_task_weights(file, tmp_path):
 def test_settings_of_the_comparison():
     file = str(SETTINGS / "comparison.yaml")
     (arguments,) = parse_with_file(HfArgumentParser(ComparisonArguments), [file, "--data", "manifest.csv"])
-    assert len(arguments.tasks) == 5 and arguments.shares == [1.0, 0.1] and len(arguments.seeds) == 3
+    assert len(arguments.tasks) == 8 and arguments.shares == [1.0, 0.1] and len(arguments.seeds) == 3
 
 
 @pytest.mark.slow

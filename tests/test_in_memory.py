@@ -2,19 +2,26 @@
 
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import small_config
 from transformers import TrainingArguments
 
 from neuript_hf import (
+    FineTuningArguments,
     NeurIPTFeatureExtractor,
     NeurIPTForSequenceClassification,
+    NeurIPTModel,
     NeurIPTTrainer,
     evaluate,
     load_recordings,
+    save_checkpoint,
+    start_from_fit,
     task_config,
 )
+from neuript_hf.checkpoints.recorder import HEAD_FIT
 from neuript_hf.data.windows import channel_reports
+from neuript_hf.training.finetuning import ModelArguments, frozen_against_fine_tuned
 
 
 CHANNELS = ["C3", "Cz", "C4", "Pz"]
@@ -68,7 +75,9 @@ def test_epochs_have_the_labels_of_their_events_and_are_whole_windows(epochs):
 def test_epochs_of_several_people_in_one_object(epochs):
     people = np.repeat(PEOPLE, 8)
     splits = dict(zip(PEOPLE, ["train", "train", "train", "val", "test"], strict=True))
-    together = load_recordings(mne.concatenate_epochs(epochs), EXTRACTOR, subjects=people, splits=splits)
+    whole = mne.concatenate_epochs(epochs)
+    whole.metadata = pd.DataFrame({"subject": people})
+    together = load_recordings(whole, EXTRACTOR, splits=splits)
     apart = load_recordings(epochs, EXTRACTOR, subjects=PEOPLE, splits=splits)
     for name, split in apart.items():
         assert split["input_values"][:] == together[name]["input_values"][:]
@@ -125,6 +134,7 @@ def test_what_is_missing_is_named(raws, epochs):
     for source, given, message in (
         (raws, {}, "subjects must name the person of each recording"),
         (raws, {"subjects": PEOPLE}, "there is no label. Give labels, or events"),
+        (epochs, {"subjects": ["subject"] * 5}, "All of it is of one person, 'subject'"),
         (epochs, {"subjects": PEOPLE[:4]}, "subjects must have an entry for each of 5 recordings, but has 4"),
         (epochs, {"subjects": PEOPLE, "labels": [[0, 1]] * 5}, "one for each of 8 epochs, but has 2"),
         (epochs, {"subjects": PEOPLE, "splits": {"a": "train"}}, "does not name b, c, d, e"),
@@ -146,6 +156,10 @@ def test_scores_of_people_whom_the_weights_have_not_seen(epochs, tmp_path):
     windows = load_recordings(epochs, EXTRACTOR, subjects=PEOPLE, dataset="mine")
     model = NeurIPTForSequenceClassification(small_config(num_labels=2, **task_config(windows["train"], EXTRACTOR)))
     arguments = TrainingArguments(tmp_path / "run", max_steps=1, use_cpu=True, logging_steps=1, report_to="none")
+    start_from_fit(model, windows["train"], penalty=1.0)
+    assert [stage["kind"] for stage in model.training_record["stages"]] == [HEAD_FIT]
+    with pytest.raises(ValueError, match="people that the weights have seen"):
+        evaluate(model, windows["train"])
     trainer = NeurIPTTrainer(model, arguments, train_dataset=windows["train"], processing_class=EXTRACTOR)
     trainer.train()
     (step,) = (entry for entry in trainer.state.log_history if "task_loss" in entry)
@@ -158,10 +172,31 @@ def test_scores_of_people_whom_the_weights_have_not_seen(epochs, tmp_path):
     assert 0 <= result.model["balanced_accuracy"] <= 1 and result.baseline["windows"] == 8
     text = str(result)
     assert "1 unseen people, 8 windows, chance 0.500" in text and f"Each of them: {person} " in text
+    assert [stage["kind"] for stage in model.training_record["stages"]] == ["training"]
     with pytest.raises(ValueError, match="people that the weights have seen"):
         evaluate(model, windows["train"])
+    with pytest.raises(ValueError, match="8 of the windows to score are among those to train on"):
+        evaluate(model, windows["test"], train=windows["test"], extractor=EXTRACTOR)
     allowed = evaluate(model, windows["train"], allow_seen_people=True)
     assert len(allowed.people.seen) == 3 and allowed.baseline is None
     renamed = windows["test"].cast_column("labels", windows["test"].features["labels"].__class__(names=["up", "down"]))
     with pytest.raises(ValueError, match="distinguishes left, right, the windows have up, down"):
         evaluate(model, renamed)
+
+
+def test_frozen_fit_against_fine_tuning_by_folds(epochs, tmp_path):
+    """Both are scored on training people left out; without a step of training the head keeps the fit."""
+    train = load_recordings(epochs, EXTRACTOR, subjects=PEOPLE, split_shares=(1.0, 0.0, 0.0))["train"]
+    checkpoint = tmp_path / "checkpoint"
+    save_checkpoint(NeurIPTModel(small_config(num_labels=2)), EXTRACTOR, checkpoint)
+    start = ModelArguments(model=str(checkpoint), choose_by_folds=2)
+    arguments = FineTuningArguments(tmp_path / "run", num_train_epochs=0, use_cpu=True)
+    assert arguments.learning_rate == 3e-4 and arguments.lr_scheduler_type == "cosine"
+    scores = frozen_against_fine_tuned(start, train, EXTRACTOR, arguments)
+    assert len(scores["frozen"]) == 2 and scores["frozen"] == scores["fine_tuned"]
+    arguments.num_train_epochs, arguments.learning_rate, arguments.warmup_steps = 5, 0.1, 0
+    scores = frozen_against_fine_tuned(start, train, EXTRACTOR, arguments)
+    assert scores["frozen"] != scores["fine_tuned"] and all(0 <= score <= 1 for score in scores["fine_tuned"])
+    for wrong in ({"choose_by_folds": 1}, {"choose_by_folds": 2, "head_start": False}):
+        with pytest.raises(ValueError, match="choose_by_folds must be 2 or more, and head_start true"):
+            ModelArguments(model=str(checkpoint), **wrong)

@@ -300,6 +300,12 @@ def test_embeddings_centred_and_with_a_classifier(classify, raw):
         embed(raw, onsets=[4.0], centred=True)
     with pytest.raises(ValueError, match="centred: for eeg-embedding only"):
         classify(raw, centred=True)
+    with pytest.raises(TypeError, match="no centered; it takes .*, centred, classifier"):
+        embed(raw, centered=True)
+    epochs = mne.make_fixed_length_epochs(raw, duration=4.0, preload=True, verbose="ERROR")
+    epochs.metadata = pd.DataFrame({"subject": ["ann", "bob"] * (len(epochs) // 2) + ["ann"] * (len(epochs) % 2)})
+    with pytest.raises(ValueError, match="These epochs are of 2 people, and centred takes off the mean of one"):
+        embed(epochs, centred=True)
 
 
 def test_balanced_bce_scores_are_sigmoids(raw):

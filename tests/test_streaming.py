@@ -310,7 +310,9 @@ def test_the_program_replays_a_recording_and_ends_cleanly(pipe, tmp_path, monkey
     else:
         options |= {"--speed": 100, "--output": tmp_path / "rows.parquet"}
     monkeypatch.setattr(sys, "argv", ["live.py", *(str(part) for pair in options.items() for part in pair)])
+    handler = signals.signal(signals.SIGINT, signals.default_int_handler)  # pytest-xdist ignores the signal
     program.main()
+    signals.signal(signals.SIGINT, handler)
     printed = capsys.readouterr().out
     if is_interrupted:
         assert printed == "stopped\nno window was complete\n"

@@ -1,24 +1,29 @@
 """Keeps the training record of a model while it is trained, so that all that saves it writes whom it has seen."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.utils import logging
 
+from ..connectivity import SAMPLING_RATE
 from ..data.people import full_name
 from ..history import WeightsHistory, join_records, read_record
 from ..link_safe_saving import complete_folder
 from .adapters import base_model_of, has_adapters
+from .provenance import machine_name, provenance
 from .training_record import SeenDataset, TrainingStage
 
 
 logger = logging.get_logger(__name__)
 
 UNNAMED = "The weights were trained on windows that do not say from which person they are."
+HEAD_FIT = "linear fit of the head"
 
 
 class StageRecorder(TrainerCallback):
@@ -76,8 +81,10 @@ class StageRecorder(TrainerCallback):
         if state.global_step:
             *stages, earlier = (self.resumed or {}).get("stages") or [{}]
             before = self.resumed and self.resumed | {"stages": stages}
-        self.before = before
-        seen = self.described.get("seen") or self._seen_in_windows()
+        seen = self.described.get("seen") or seen_in_windows(
+            self.trainer.train_dataset, getattr(self.trainer.processing_class, "window_seconds", 0.0)
+        )
+        self.before = before = _without_head_fit(before, seen[1])
         if not seen[1]:
             gaps = [UNNAMED]
         stage = TrainingStage.of(
@@ -134,23 +141,6 @@ class StageRecorder(TrainerCallback):
         batch = trainer.args.train_batch_size * trainer.args.world_size * trainer.args.gradient_accumulation_steps
         return state.global_step * batch
 
-    def _seen_in_windows(self) -> tuple[list[SeenDataset], list[str]]:
-        """The people whom the training windows name, with their data set, if they name it."""
-        windows = self.trainer.train_dataset
-        columns = getattr(windows, "column_names", None) or []
-        if "subject" not in columns or not hasattr(windows, "__len__"):
-            return [], []
-        people = windows["subject"]
-        sets = windows["dataset"] if "dataset" in columns else [""] * len(people)
-        names = [full_name(name, str(person)) for name, person in zip(sets, people, strict=True)]
-        seconds = getattr(self.trainer.processing_class, "window_seconds", 0.0)
-        datasets = []
-        for name in sorted(set(sets)):
-            part = [person for of, person in zip(sets, names, strict=True) if of == name]
-            hours = round(len(part) * seconds / 3600, 3)
-            datasets.append(SeenDataset(name or "unknown", len(set(part)), len(part), hours))
-        return datasets, sorted(set(names))
-
     @staticmethod
     def _joined(earlier: Mapping[str, Any], stage: dict[str, Any]) -> dict[str, Any]:
         """The stage, with whom it saw before it was interrupted, if that was on other windows."""
@@ -159,4 +149,55 @@ class StageRecorder(TrainerCallback):
         return stage | {"subjects": sorted(people), "datasets": [*sets, *stage["datasets"]]}
 
 
-__all__ = ["StageRecorder"]
+def seen_in_windows(windows: Any, window_seconds: float) -> tuple[list[SeenDataset], list[str]]:
+    """The people whom windows name, with their data sets, if they name them."""
+    columns = getattr(windows, "column_names", None) or []
+    if "subject" not in columns or not hasattr(windows, "__len__"):
+        return [], []
+    people = windows["subject"]
+    sets = windows["dataset"] if "dataset" in columns else [""] * len(people)
+    names = [full_name(name, str(person)) for name, person in zip(sets, people, strict=True)]
+    datasets = []
+    for name in sorted(set(sets)):
+        part = [person for of, person in zip(sets, names, strict=True) if of == name]
+        hours = round(len(part) * window_seconds / 3600, 3)
+        datasets.append(SeenDataset(name or "unknown", len(set(part)), len(part), hours))
+    return datasets, sorted(set(names))
+
+
+def record_head_fit(model: WeightsHistory, windows: Dataset, before: dict | None, seed: int) -> None:
+    """
+    Adds the people of a linear fit to a model's record, once the fit is in its head.
+
+    Args:
+        windows: what was fitted.
+        before: the record before.
+        seed: of the fit.
+    """
+    seconds = np.shape(windows[0]["input_values"])[-1] / SAMPLING_RATE
+    datasets, people = seen_in_windows(windows, seconds)
+    origin = provenance()
+    stage = TrainingStage(
+        kind=HEAD_FIT,
+        datasets=datasets,
+        subjects=people,
+        steps=0,
+        windows_seen=len(windows),
+        seconds=0.0,
+        threads=origin["threads"],
+        machine=machine_name(next(model.parameters()).device),
+        commit=origin["commit"],
+        command=origin["command"],
+        seeds=[seed],
+    )
+    model.keep_record(join_records([before, {"stages": [asdict(stage)]} | ({} if people else {"gaps": [UNNAMED]})]))
+
+
+def _without_head_fit(record: dict | None, subjects: Collection[str]) -> dict | None:
+    """A fit of the head to people who are trained on after it says nothing more."""
+    *stages, last = (record or {}).get("stages") or [{}]
+    fitted, trained = ({name.rpartition("/")[2] for name in names} for names in (last.get("subjects", []), subjects))
+    return record | {"stages": stages} if last.get("kind") == HEAD_FIT and fitted <= trained else record
+
+
+__all__ = ["StageRecorder", "record_head_fit", "seen_in_windows"]

@@ -96,6 +96,9 @@ def _rows_of(
     if isinstance(item, str | os.PathLike):
         return [_row_of_file(item, person, label, labelled, names, reading)]
     pieces = _number_of_pieces(item)
+    metadata = getattr(item, "metadata", None)
+    if person is None and metadata is not None and "subject" in metadata:
+        person = metadata["subject"]
     people = ["" if name is None else str(name) for name in _for_each_piece("subjects", person, pieces)]
     if nameless := [name for name in people if not is_named(name)]:
         raise ValueError(

@@ -80,8 +80,8 @@ def load_recordings(
             or a folder, which may hold a `manifest.csv`; or recordings: `mne.io.Raw`, `mne.Epochs`, [`Recording`],
             array `[C, T]` or `[n, C, T]`, path, `mne_bids.BIDSPath`, one or a list of them.
         extractor: turns recordings into windows.
-        subjects: for recordings in memory, the person of each; of epochs also the person of each epoch. A `BIDSPath`
-            names its own.
+        subjects: for recordings in memory, the person of each; of epochs also the person of each epoch, by default
+            the column `subject` of their metadata. A `BIDSPath` names its own.
         labels: for recordings in memory, the label of each; of epochs also that of each epoch. By default epochs have
             the names of their events, `event_id`, of which `events` can choose some.
         splits: for recordings in memory, person -> `train`, `val` or `test`; by default people are drawn.
@@ -130,6 +130,12 @@ def load_recordings(
             raise ValueError("rows and within_subject are for manifests: write one, or leave them out.")
         labelled = label_column is not None
         table = table_of_recordings(source, subjects, labels, splits, dataset, labelled, events, **reading)
+        if splits is None and max(split_shares) < 1 and table["subject"].nunique() == 1:
+            raise ValueError(
+                f"All of it is of one person, {table['subject'].iloc[0]!r}, who can't be split by person. Name the "
+                "person of each recording; of epochs of several people name that of each epoch, such as "
+                "subjects=epochs.metadata['subject']."
+            )
     table["dataset"] = dataset_of(table)
     table = assign_splits(table, split_column, split_shares, split_seed, within_subject, trust_manifest)
     targets = table_targets(table, label_column, problem_type)

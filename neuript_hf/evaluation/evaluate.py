@@ -49,10 +49,11 @@ class Evaluation:
         if scores["people"] < FEW_PEOPLE:
             each = ", ".join(f"{name} {score:.3f}" for name, score in scores["by_person"].items())
             lines.append(f"Few people, so the interval means little. Each of them: {each}.")
-        if self.baseline is not None:
-            main = MAIN_SCORES[scores["problem_type"]]
-            if scores[main] <= self.baseline[main]:
-                lines.append(f"The model is not better than {self.method.replace('_', ' ')}.")
+        main = MAIN_SCORES[scores["problem_type"]]
+        if scores[f"{main}_interval"][0] <= scores["chance"]:
+            lines.append("The interval reaches chance, so this may be no more than that.")
+        if self.baseline is not None and scores[main] <= self.baseline[main]:
+            lines.append(f"The model is not better than {self.method.replace('_', ' ')}.")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,6 +103,11 @@ def evaluate(
             f"The model distinguishes {', '.join(names)}, the windows have {', '.join(targets.names)}. Load them with "
             "the labels that the model was trained for."
         )
+    if train is not None and (shared := _places(windows) & _places(train)):
+        raise ValueError(
+            f"{len(shared)} of the windows to score are among those to train on. Score windows of other people, such "
+            "as windows['test'], and give windows['train'] as train."
+        )
     record = record_of(model.training_record) if model.training_record is not None else None
     seen = _seen_people(record, windows)
     if seen and not allow_seen_people:
@@ -121,6 +127,11 @@ def evaluate(
         None if train is None else baseline_scores(baseline, train, windows, extractor),
         baseline,
     )
+
+
+def _places(windows: Dataset) -> set[tuple]:
+    """Recording, person and start of each window."""
+    return set(zip(windows["recording"], windows["subject"], windows["onset"], strict=True))
 
 
 def _seen_people(record: Any, windows: Dataset) -> set[str]:

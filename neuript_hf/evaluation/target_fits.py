@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
 
+from ..checkpoints.recorder import record_head_fit
 from ..data.targets import NUMBERS, ONE_CLASS, SEVERAL, Targets
 from ..modeling_neuript import NeurIPTForSequenceClassification
 from .linear_probe import NO_FOLDS, fit_logistic, fit_standardised, pooled_features, start_head
@@ -114,7 +115,8 @@ def start_from_fit(
     model: NeurIPTForSequenceClassification, train: Dataset, seed: int = 0, penalty: float | None = None
 ) -> Pipeline:
     """
-    Starts the head of a model from [`fit_targets`] on frozen features, before it is fine-tuned on the same windows.
+    Starts the head of a model from [`fit_targets`] on frozen features, before it is fine-tuned on the same windows, or
+    instead. Their people join the model's training record.
 
     Args:
         model: with a head for the targets; what it predicts afterwards is what the fit predicts.
@@ -126,7 +128,7 @@ def start_from_fit(
     fit = fit_targets(pooled_features(model, train), train, seed, penalty)
     record = model.training_record
     start_head(model, fit)
-    model.keep_record(record)  # the people of the fit are those of the training that follows
+    record_head_fit(model, train, record, seed)
     return fit
 
 

@@ -160,6 +160,8 @@ def weight_files(model: str) -> list[Path]:
     if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
         there = ", ".join(sorted(str(path) for path in folder.parent.iterdir() if (path / "config.json").is_file()))
         raise ValueError(f"There is no folder {folder}. Checkpoints beside it: {there or 'none'}.")
+    if not folder.exists() and folder.parts[:1] == ("hub",):
+        raise ValueError(f"There is no folder {folder} in {Path.cwd()}: it lies in the clone of the package.")
     if not folder.is_dir():
         folder = Path(snapshot_download(model, allow_patterns=WEIGHTS))
     files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
