@@ -9,9 +9,8 @@ wrong. Ctrl-C ends the program; it then says what it did. A stream that goes is 
 signal, and what they cost, is in docs/streaming.md.
 """
 
-from dataclasses import dataclass, field
-
 import sys
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
