@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import mne_bids
@@ -235,7 +236,7 @@ def test_killed_and_started_again(checkpoint, tmp_path):
         jobs, memory = [start(destination, job) for job in (0, 1)], []
         while any(job.is_alive() for job in jobs) and (until is None or count(destination) < until):
             time.sleep(0.01)
-            if jobs[0].is_alive():
+            with suppress(psutil.NoSuchProcess):  # it may end at any moment
                 memory.append(psutil.Process(jobs[0].pid).memory_info().rss / 2**20)
         for job in jobs:
             if until is not None:
