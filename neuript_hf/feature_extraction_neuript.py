@@ -52,6 +52,8 @@ _HANDED_ON |= {"trust_remote_code", "dtype", "device_map", "attn_implementation"
 HIGHEST_RATE = 100_000  # hertz; a filter's length grows with the rate
 # Recordings are read in blocks of this length, so that only their planned channels at 64 Hz are in memory as a whole.
 BLOCK_SECONDS = 300.0
+# An inspection names the most frequent annotations.
+MOST_ANNOTATIONS = 8
 
 
 def a_law_compress(microvolts: np.ndarray, a: float = 0.25) -> np.ndarray:
@@ -359,6 +361,10 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
         report = _new_report(source)
         length = f"{source.seconds:g} s" + (f" in {len(source.segments)} pieces" if source.in_pieces else "")
         report.steps.append(f"rate: {source.sampling_rate:g} Hz, {len(source.names)} channels, {length}")
+        if counts := source.event_counts:
+            shown = [f"{count} {name!r}" for name, count in counts.most_common(MOST_ANNOTATIONS)]
+            more = f", and {len(counts) - len(shown)} more" * (len(counts) > len(shown))
+            report.steps.append(f"annotations: {', '.join(shown)}{more}")
         plan, channels = None, _possible_eeg(source, resolve_channels(source.names, source.types, self.net))
         if self.channel_names is not None:
             plan = self.plan(source, report)
@@ -425,7 +431,14 @@ class NeurIPTFeatureExtractor(LinkSafeSaving, FeatureExtractionMixin):
     ) -> tuple[np.ndarray, int, np.ndarray]:
         """As [`plan_windows`], with this extractor's length and rules."""
         length, resampler = self._window_seconds(source, window_seconds), self._resampler(source.sampling_rate)
-        return plan_windows(source, resampler, length, stride_seconds, onsets, self.reject_by_annotation, report)
+        planned = plan_windows(source, resampler, length, stride_seconds, onsets, self.reject_by_annotation, report)
+        samples, own = planned[1], self.window_seconds * self.sampling_rate
+        if not -0.5 < samples - own < 1.5:  # mne.Epochs end with the sample at tmax
+            length = samples / self.sampling_rate
+            report.steps.append(
+                f"note: windows last {length:g} s, the feature extractor's own {self.window_seconds:g} s"
+            )
+        return planned
 
     def _unjudged(self, source: Recording) -> np.ndarray:
         """Samples of which no window is made, bool `[samples]`: they say nothing about channels."""

@@ -48,8 +48,9 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     - `{"onset", "duration", "values"}` for regression: the name of each number, and the number;
 
     with `"eeg-embedding"` it is `{"onset", "duration", "embedding"}`: the compact embedding of a model that has one,
-    else the lobe-pooled vector, `pooler_output`. Onset and duration are in seconds. `pandas.DataFrame(rows)` makes a
-    table of them.
+    else the lobe-pooled vector, `pooler_output`. Onset and duration are in seconds. Rows of epochs also have `"epoch"`,
+    the number of theirs from 0, since their onsets only count the seconds of epochs one after the other.
+    `pandas.DataFrame(rows)` makes a table of them.
 
     Recordings are read in blocks, so memory does not grow with their length. The windows are the same as of the whole
     recording, but channels are judged good or bad block by block. After a call there are
@@ -143,7 +144,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 than classes do, so that classifiers of centred embeddings are often better; but a recording must hold
                 all classes, about as often each, and none has an answer before its end. Rows say `"centred": True`.
             classifier: for `eeg-embedding`, a classifier of scikit-learn that was fitted to such embeddings, as by
-                `evaluation.prototypes.fit_prototypes`: rows have its `"label"`, and its name as `"classifier"`.
+                `evaluation.prototypes.fit_prototypes`: rows have its `"label"`, and its name as `"classifier"`. One
+                that says itself whether it was fitted to centred embeddings is refused for the other kind.
             on_error: `"raise"` (default), or `"skip"` to go on where a recording can't be read: it gets no rows, and
                 `pipeline.failures` says why.
 
@@ -162,6 +164,13 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         lazy = not alone and isinstance(recordings, Iterator | torch.utils.data.Dataset)
         if not alone and not lazy and not len(recordings):
             raise ValueError("Expected at least one recording, but got none.")
+        settings = self._postprocess_params | kwargs  # of the pipeline, and of this call
+        fitted_centred = getattr(settings.get("classifier"), "centred", None)
+        if fitted_centred is not None and fitted_centred != bool(settings.get("centred")):
+            raise ValueError(
+                f"{settings['classifier']} was fitted to embeddings that are {'' if fitted_centred else 'not '}centred. "
+                f"Give centred={fitted_centred}."
+            )
         named = ((None, item) for item in [recordings]) if alone else _named(recordings)
         embeds = self.task == "eeg-embedding"
         (self._bare_model.base_model if embeds else self._bare_model).refuse_untrained()
@@ -274,7 +283,10 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
                 rows = slice(start, start + windows_per_batch)
                 batch = {name: tensor[rows] for name, tensor in features.items()}
                 # plain numbers: some devices have no float64
-                yield {**batch, "onset": features.onsets[rows].tolist(), "duration": duration, "report": report}
+                where = {"onset": features.onsets[rows].tolist(), "duration": duration}
+                if source.in_pieces:
+                    where["epoch"] = [source.segment_of(onset, duration) for onset in where["onset"]]
+                yield {**batch, **where, "report": report}
                 report = None
 
     def _blocks(
@@ -333,8 +345,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     def _forward(self, model_inputs: dict) -> dict:
         if "failure" in model_inputs:
             return model_inputs
-        about = ("is_last", "name", "onset", "duration", "report")
-        window = {name: model_inputs.pop(name) for name in about}
+        about = ("is_last", "name", "onset", "duration", "epoch", "report")
+        window = {name: model_inputs.pop(name) for name in about if name in model_inputs}
         if self.task == "eeg-embedding":
             name, answers = "embedding", self._bare_model.base_model(**model_inputs).features
         else:
@@ -375,9 +387,10 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         embedded = self._embeddings(batches, centred, classifier) if self.task == "eeg-embedding" else None
         for batch in batches:
             answers = self._answers(batch) if embedded is None else islice(embedded, len(batch["onset"]))
-            for onset, answer in zip(batch["onset"], answers, strict=True):
-                named = {} if name is None else {"recording": name.for_rows}
-                rows.append({**named, "onset": onset, "duration": batch["duration"], **answer})
+            named = {} if name is None else {"recording": name.for_rows}
+            for index, (onset, answer) in enumerate(zip(batch["onset"], answers, strict=True)):
+                epoch = {"epoch": batch["epoch"][index]} if "epoch" in batch else {}
+                rows.append({**named, **epoch, "onset": onset, "duration": batch["duration"], **answer})
         reports = [batch["report"] for batch in batches if batch["report"] is not None]
         return {"rows": rows, "reports": reports, "failure": None}
 

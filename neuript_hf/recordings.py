@@ -98,6 +98,11 @@ class Recording:
         stretches = self.stretches
         return [(end, start) for (_, end), (start, _) in zip(stretches, stretches[1:], strict=False)]
 
+    @property
+    def event_counts(self) -> Counter:
+        """How many annotations of each description there are."""
+        return Counter(description for *_, description in self.events)
+
     def drop_channels(self, names: Sequence[str]) -> None:
         """
         Leaves channels out, as `mne.io.Raw.drop_channels` does; the report has them as left out.

@@ -38,6 +38,17 @@ def test_inspect(recording, capsys):
     assert first.startswith(f"{recording}: the model sees 2 channels made from 3 of ")
     assert " windows of 4 s; recorded at " in first
     assert "derived pair" in printed and "C3-Cz" in printed and "not in the montage" in printed
+    assert "annotations: 2 'left_hand', 2 'right_hand'" in printed
+
+
+def test_inspect_names_the_most_frequent_annotations(tmp_path, capsys):
+    raw = make_raw(np.random.default_rng(0).normal(0, 1e-5, (3, 60 * 128)), ["C3", "Cz", "C4"])
+    names = [f"event {number:02d}" for number in range(10) for _ in range(10 - number)]
+    raw.set_annotations(mne.Annotations(np.arange(len(names)), 0, names))
+    raw.save(tmp_path / "many_raw.fif")
+    main(["inspect", str(tmp_path / "many_raw.fif")])
+    printed = capsys.readouterr().out
+    assert "annotations: 10 'event 00', 9 'event 01', " in printed and "3 'event 07', and 2 more\n" in printed
 
 
 def test_inspect_says_what_is_wrong(tmp_path, capsys):

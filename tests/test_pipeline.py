@@ -296,6 +296,14 @@ def test_embeddings_centred_and_with_a_classifier(classify, raw):
         assert all(row["centred"] for row in part) and "label" not in part[0]
         found = np.stack([row["embedding"] for row in part])
         assert np.allclose(found, vectors - vectors.mean(axis=0), atol=1e-5)
+    with pytest.raises(ValueError, match=r"embeddings that are not centred. Give centred=False"):
+        embed(raw, classifier=nearest, centred=True)
+    nearest = fit_prototypes(vectors[:4] - vectors.mean(axis=0), ["rest", "task", "rest", "task"], centred=True)
+    rows = embed(raw, classifier=nearest, centred=True)
+    assert [row["label"] for row in rows] == nearest.predict(vectors - vectors.mean(axis=0)).tolist()
+    assert rows[0]["classifier"] == "PrototypeClassifier(centred=True)"
+    with pytest.raises(ValueError, match=r"embeddings that are centred. Give centred=True"):
+        embed(raw, classifier=nearest)
     with pytest.raises(ValueError, match="one window has nothing left"):
         embed(raw, onsets=[4.0], centred=True)
     with pytest.raises(ValueError, match="centred: for eeg-embedding only"):
@@ -306,6 +314,17 @@ def test_embeddings_centred_and_with_a_classifier(classify, raw):
     epochs.metadata = pd.DataFrame({"subject": ["ann", "bob"] * (len(epochs) // 2) + ["ann"] * (len(epochs) % 2)})
     with pytest.raises(ValueError, match="These epochs are of 2 people, and centred takes off the mean of one"):
         embed(epochs, centred=True)
+
+
+def test_rows_of_epochs_say_which_epoch(classify, raw):
+    events = mne.make_fixed_length_events(raw, duration=4.0)
+    epochs = mne.Epochs(raw, events, tmin=0, tmax=1.5, baseline=None, preload=True, verbose="ERROR")
+    rows = classify(epochs)
+    assert [row["epoch"] for row in rows] == list(range(len(epochs)))
+    assert "note: windows last 1.5 s, the feature extractor's own 4 s" in classify.reports[0].steps
+    rows = classify(epochs, window_seconds=0.5)  # three in each
+    assert [row["epoch"] for row in rows] == np.repeat(range(len(epochs)), 3).tolist()
+    assert "epoch" not in classify(raw)[0]
 
 
 def test_balanced_bce_scores_are_sigmoids(raw):

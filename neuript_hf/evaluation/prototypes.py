@@ -14,8 +14,15 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     The score of a class is `(|x|^2 - |x - mean|^2) / 2`, which is linear in the features: `x @ coef_.T + intercept_`.
     Scores are no probabilities.
 
+    Args:
+        centred: whether the features have each person's mean taken off. It is only noted, so that the classifier is not
+            taken for features of the other kind (`pipeline(...)(recording, centred=..., classifier=...)`).
+
     After `fit` there are `classes_`, `prototypes_ [classes, features]` and `counts_`, the windows of each class.
     """
+
+    def __init__(self, centred: bool = False):
+        self.centred = centred
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "PrototypeClassifier":
         """
@@ -49,9 +56,9 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
 
-def fit_prototypes(features: np.ndarray, labels: np.ndarray) -> PrototypeClassifier:
-    """A [`PrototypeClassifier`] of labelled windows, `features [windows, features]`."""
-    return PrototypeClassifier().fit(features, labels)
+def fit_prototypes(features: np.ndarray, labels: np.ndarray, centred: bool = False) -> PrototypeClassifier:
+    """A [`PrototypeClassifier`] of labelled windows, `features [windows, features]`; say so if they are centred."""
+    return PrototypeClassifier(centred).fit(features, labels)
 
 
 __all__ = ["PrototypeClassifier", "fit_prototypes"]

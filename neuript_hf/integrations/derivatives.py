@@ -127,11 +127,12 @@ class DerivativesSummary:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        rate = (self.finished + len(self.failures)) / max(self.seconds, 1e-9)
+        worked = self.finished + len(self.failures)
         parts = [f"{self.recordings} recordings" + f" of {self.share}" * (self.share.count > 1)]
         parts += [f"{self.skipped} were done before"] * bool(self.skipped)
         parts += [f"{self.finished} done now ({self.windows} windows)", f"{len(self.failures)} failed"]
-        return f"{', '.join(parts)}; {self.seconds:.1f} s, {rate:.2f} recordings a second"
+        rate = f"; {self.seconds:.1f} s, {worked / max(self.seconds, 1e-9):.2f} recordings a second" * (worked > 0)
+        return ", ".join(parts) + rate
 
 
 def load_pipeline(task: str, model: str, extractor: NeurIPTFeatureExtractor) -> EEGPipeline:
@@ -384,6 +385,7 @@ def _write_result(
         "WindowsLeftOut": [step for step in reports[0]["steps"] if LEFT_OUT.search(step)],
         "onset": {"Description": "start of the window in the recording", "Units": "s"},
         "duration": {"Description": "length of the window", "Units": "s"},
+        "epoch": {"Description": "number of the epoch, from 0; only of files of epochs"},
         "ChannelReports": reports,
     }
     write_whole(destination / f"{name}.json", _json(sidecar | origin))

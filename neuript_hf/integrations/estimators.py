@@ -369,7 +369,7 @@ class NeurIPTClassifier(ClassifierMixin, BaseEstimator):
         else:
             features = self.embedder_.features(windows, people)
             if self.method == "prototypes":
-                self.fit_ = fit_prototypes(features, y)
+                self.fit_ = fit_prototypes(features, y, self.centred)
             else:  # with a penalty given, a fit reads no people
                 people = np.zeros(len(y)) if people is None else people
                 self.fit_ = FITS[self.method](features, y, people, self.random_state, penalty)
