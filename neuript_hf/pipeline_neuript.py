@@ -48,8 +48,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
     - `{"onset", "duration", "values"}` for regression: the name of each number, and the number;
 
     with `"eeg-embedding"` it is `{"onset", "duration", "embedding"}`: the compact embedding of a model that has one,
-    else the lobe-pooled vector, `pooler_output`. Onset and duration are in seconds. Rows of epochs also have `"epoch"`,
-    the number of theirs from 0, since their onsets only count the seconds of epochs one after the other.
+    else the lobe-pooled vector, `pooler_output`. Onset and duration are in seconds. Rows of epochs also have
+    `"epoch"`, its number from 0, since their onsets only count the seconds of epochs one after the other.
     `pandas.DataFrame(rows)` makes a table of them.
 
     Recordings are read in blocks, so memory does not grow with their length. The windows are the same as of the whole
@@ -168,8 +168,8 @@ class EEGPipeline(LinkSafeSaving, ChunkPipeline):
         fitted_centred = getattr(settings.get("classifier"), "centred", None)
         if fitted_centred is not None and fitted_centred != bool(settings.get("centred")):
             raise ValueError(
-                f"{settings['classifier']} was fitted to embeddings that are {'' if fitted_centred else 'not '}centred. "
-                f"Give centred={fitted_centred}."
+                f"{settings['classifier']} was fitted to embeddings that are {'' if fitted_centred else 'not '}"
+                f"centred. Give centred={fitted_centred}."
             )
         named = ((None, item) for item in [recordings]) if alone else _named(recordings)
         embeds = self.task == "eeg-embedding"

@@ -15,8 +15,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     Scores are no probabilities.
 
     Args:
-        centred: whether the features have each person's mean taken off. It is only noted, so that the classifier is not
-            taken for features of the other kind (`pipeline(...)(recording, centred=..., classifier=...)`).
+        centred: whether each person's mean was taken off the features. It is only noted, so that the pipeline can
+            refuse the classifier for features of the other kind.
 
     After `fit` there are `classes_`, `prototypes_ [classes, features]` and `counts_`, the windows of each class.
     """
