@@ -27,11 +27,11 @@ from neuript_hf.checkpoints.card import write_model_card
 from neuript_hf.checkpoints.provenance import write_results
 from neuript_hf.checkpoints.tested_people import TestedPeople, without_chosen_on
 from neuript_hf.checkpoints.training_record import fingerprints_in_training, refuse_seen, seen_in_training
-from neuript_hf.data.targets import MAIN_SCORES, Targets
+from neuript_hf.data.targets import MAIN_SCORES, ONE_CLASS, Targets
 from neuript_hf.data.tasks import TaskArguments, load_task, make_extractor
 from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.linear_probe import class_scores, pooled_features
-from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
+from neuript_hf.evaluation.metrics import calibration_of, compute_metrics, print_scores, scores_of
 from neuript_hf.evaluation.target_fits import start_from_fit
 from neuript_hf.training.arguments import parse_with_file, run_program
 from neuript_hf.training.cpu import keep_memory
@@ -110,6 +110,8 @@ def main():
     tested = TestedPeople.of(task, start.model, scored, train)
     results["tested_people"] = tested.to_dict()
     results["model"] = scores_of(predictions, scored)
+    if targets.problem_type == ONE_CLASS:
+        results["calibration"] = calibration_of(predictions, scored)
     results["baseline"] = baseline_scores(task.baseline, train, scored, extractor, task.baseline_frequencies)
     results["log"] = trainer.state.log_history
     if chosen_on is not None:

@@ -62,7 +62,14 @@ DIFFERENCES = (
     ("pre-trained + fit", "EEGNet"),
     ("pre-trained + fit", "band power"),
 )
-COLOURS = {"pre-trained": "tab:blue", "random": "tab:orange", "EEGNet": "tab:green", "band power": "tab:gray"}
+COLOURS = {  # of Okabe and Ito, for all kinds of eyes
+    "pre-trained + fit": "#0072B2",
+    "pre-trained": "#56B4E9",
+    "random + fit": "#E69F00",
+    "random": "#F0E442",
+    "EEGNet": "#009E73",
+    "band power": "#666666",
+}
 
 
 @dataclass
@@ -411,37 +418,50 @@ def prediction_table(cells: dict[Cell, dict], windows: dict[tuple[str, int], Win
     return pd.concat(tables)
 
 
-def draw(results: dict[str, dict[str, dict]], curves: pd.DataFrame) -> plt.Figure:
-    """Accuracy against steps: a column for each task, a row for each share; bands span the seeds."""
-    tasks = list(next(iter(results.values())))
+def draw(results: dict[str, dict[str, dict]]) -> plt.Figure:
+    """
+    Accuracies of all methods on each task, with intervals over people, and their means; a panel for each share. Short
+    lines are chance.
+    """
+    tasks, methods = (
+        next(iter(results.values())),
+        list(next(iter(next(iter(results.values())).values()))["accuracies"]),
+    )
+    titles = [f"{name}\n{task['people']} people" for name, task in tasks.items()]
+    titles.append(f"mean of\n{len(counted(tasks))} tasks")
+    rows = np.arange(len(titles), dtype=float) + (np.arange(len(titles)) == len(tasks)) * 0.35
+    shifts = np.linspace(-0.3, 0.3, len(methods))
     figure, axes = plt.subplots(
+        1,
         len(results),
-        len(tasks),
-        figsize=(1 + 2.6 * len(tasks), 0.8 + 2.4 * len(results)),
-        sharey="col",
+        figsize=(1.5 + 3.6 * len(results), 0.9 + 0.62 * len(titles)),
+        sharex=True,
+        sharey=True,
         squeeze=False,
         layout="constrained",
     )
-    for row, (share, by_task) in zip(axes, results.items(), strict=True):
-        for axis, task in zip(row, tasks, strict=True):
-            result = by_task[task]
-            part = curves[(curves["task"] == task) & (curves["share"] == float(share))]
-            for method, lines in part.groupby("method", sort=False):
-                start, _, fit = method.partition(" + ")
-                by_step = lines.groupby("step")["balanced_accuracy"]
-                steps, mean = by_step.mean().index, by_step.mean()
-                axis.plot(steps, mean, color=COLOURS[start], linestyle="-" if fit else "--", label=method)
-                axis.fill_between(steps, by_step.min(), by_step.max(), color=COLOURS[start], alpha=0.15, linewidth=0)
-            for method in (name for name in result["accuracies"] if name not in FINE_TUNED):
-                axis.axhline(
-                    result["accuracies"][method].value, color=COLOURS[method], linewidth=1, label=f"{method}, trained"
-                )
-            axis.axhline(1 / len(result["classes"]), color="black", linewidth=0.8, linestyle=":", label="chance")
-            axis.set_title(f"{task}, {result['windows']['train']} windows", fontsize=9)
-            axis.set_xlabel("steps")
-        row[0].set_ylabel("balanced accuracy")
+    for axis, (share, by_task) in zip(axes[0], results.items(), strict=True):
+        means = overall(by_task)
+        for method, shift in zip(methods, shifts, strict=True):
+            scores = [by_task[task]["accuracies"][method] for task in tasks]
+            values = np.array([score.value for score in scores] + [means[method]["value"]])
+            intervals = np.array([score.interval for score in scores] + [means[method]["interval"]])
+            axis.hlines(rows + shift, *intervals.T, color=COLOURS[method], alpha=0.5, linewidth=2)
+            axis.plot(values, rows + shift, "o", color=COLOURS[method], markersize=5, label=method)
+        for row, task in zip(rows, by_task.values(), strict=False):
+            axis.vlines(1 / len(task["classes"]), row - 0.4, row + 0.4, color="black", linewidth=0.8)
+        windows = [task["windows"]["train"] for task in by_task.values()]
+        count = f"{min(windows)} to {max(windows)}" if len(set(windows)) > 1 else f"{windows[0]}"
+        axis.set_title(f"{float(share):.0%} of the labels: {count} windows", fontsize=10)
+        axis.set_xlabel("balanced accuracy on new people")
+        axis.set_yticks(rows, titles)
+        axis.tick_params(axis="y", length=0)
+        axis.grid(axis="x", color="0.9")
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[0, 0].invert_yaxis()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(2 * len(tasks), 4), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
 
@@ -452,7 +472,7 @@ def write(
     cells = read_cells(windows, arguments)
     results, curves = results_of(cells, windows, arguments), curve_table(cells)
     output = Path(arguments.output)
-    figure = draw(results, curves)
+    figure = draw(results)
     for ending, save in (
         ("_curves.csv", lambda file: curves.to_csv(file, index=False)),
         ("_predictions.csv", lambda file: prediction_table(cells, windows).to_csv(file, index=False)),

@@ -89,6 +89,8 @@ def test_finetune_from_files_to_metrics(finetuned):
     assert results["windows"]["train"] == 16 and results["model"]["people"] == 2
     assert set(results["provenance"]) == {"command", "commit", "seed", "threads", "versions", "task"}
     assert results["provenance"]["seed"] == 3
+    confidence = f"is {results['calibration']['confidence']:.2f} on average"
+    assert confidence in (folder / "README.md").read_text() and 0.5 <= results["calibration"]["confidence"] <= 1
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from neuript_hf.evaluation.metrics import (
     SCORES,
     AccuracyOverPeople,
     EEGMetric,
+    calibration_of,
     classification_scores,
     compute_metrics,
     scores_by_person,
@@ -255,3 +256,16 @@ def test_scores_of_a_data_set():
     assert (scores["people"], scores["windows"], scores["chance"]) == (8, 160, 0.5)
     expected = classification_scores(one, data["labels"], data["recording"])
     assert {name: scores[name] for name in expected} == expected
+
+
+def test_calibration_by_hand():
+    def windows(probability, right, count):
+        logits = np.tile([np.log(probability), np.log(1 - probability)], (count, 1))
+        return logits, np.repeat([0, 1], [right, count - right])
+
+    parts = [windows(0.7, 7, 10), windows(0.9, 5, 10)]
+    logits, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    found = calibration_of(logits, Dataset.from_dict({"labels": labels}))
+    assert found == pytest.approx({"confidence": 0.8, "accuracy": 0.6, "calibration_error": 0.2})
+    certain = calibration_of(np.array([[1000.0, 0.0]]), Dataset.from_dict({"labels": [0]}))
+    assert certain == {"confidence": 1.0, "accuracy": 1.0, "calibration_error": 0.0}

@@ -29,6 +29,9 @@ from .target_scores import (
 )
 
 
+CALIBRATION_BINS = 10
+
+
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean recall of the classes present in `labels`."""
     # balanced_accuracy_score is the same number, but warns where a class is predicted that is not present.
@@ -349,6 +352,27 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
     }
 
 
+def calibration_of(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """
+    How far the probabilities of windows can be taken at their word: `confidence`, the mean probability of the predicted
+    class; `accuracy`, how often it is right; and `calibration_error`, the expected calibration error: the mean distance
+    of the two in ten bins of confidence, equally wide.
+
+    Args:
+        logits: of a model with one class for each window, `[windows, classes]`, also as `Trainer.predict` gives them.
+        dataset: the windows, with `labels`.
+    """
+    labels, probabilities = _checked(whole(logits), dataset["labels"], from_logits=True)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    found = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    distances = [abs((confidence - right)[found == number].sum()) for number in range(CALIBRATION_BINS)]
+    return {
+        "confidence": float(confidence.mean()),
+        "accuracy": float(right.mean()),
+        "calibration_error": float(sum(distances) / len(labels)),
+    }
+
+
 def score_table(title: str, methods: dict[str, dict | None]) -> str:
     """A table with a line for each method that has scores, see [`scores_of`]."""
     methods = {method: scores for method, scores in methods.items() if scores is not None}
@@ -407,6 +431,7 @@ __all__ = [
     "SCORES",
     "AccuracyOverPeople",
     "EEGMetric",
+    "calibration_of",
     "classification_scores",
     "compute_metrics",
     "draw_people",
