@@ -354,9 +354,9 @@ def scores_of(logits: np.ndarray, dataset: Dataset, problem_type: str | None = N
 
 def calibration_of(logits: np.ndarray, dataset: Dataset) -> dict[str, float]:
     """
-    How far the probabilities of windows can be taken at their word: `confidence`, the mean probability of the predicted
-    class; `accuracy`, how often it is right; and `calibration_error`, the expected calibration error: the mean distance
-    of the two in ten bins of confidence, equally wide.
+    How far the probabilities of windows can be taken at their word: `confidence`, the mean probability of the
+    predicted class; `accuracy`, how often it is right; and `calibration_error`, the expected calibration error: the
+    mean distance of the two in ten bins of confidence, equally wide.
 
     Args:
         logits: of a model with one class for each window, `[windows, classes]`, also as `Trainer.predict` gives them.
