@@ -3,7 +3,7 @@
 # make check      linters;  make style  lets them repair what they can
 # make hub        makes the links of hub/ to the package's code anew, or copies on systems without links
 # make dist       the wheel, tested in an empty environment
-# make cards      the cards of hub/, from the files there and from research/results
+# make figures    the pictures of results;  make cards  the cards of hub/, from the files there and from research/results
 # make test-versions   saves and loads with the oldest and the newest transformers
 # make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  kills a preparation of data, a run over recordings and a training many times, and resumes them
@@ -19,7 +19,7 @@ help:
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast test-integrations test-braindecode test-moabb check style hub dist cards test-versions fuzz kill-test bench bench-patch-models \
+.PHONY: help demo test test-fast test-integrations test-braindecode test-moabb check style hub dist figures cards test-versions fuzz kill-test bench bench-patch-models \
 	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -48,6 +48,9 @@ dist: .venv/installed
 	rm -rf dist
 	$(BIN)/python -m build
 	NEURIPT_WHEEL=$$(echo dist/*.whl) $(BIN)/python -m pytest tests/test_package.py
+
+figures: .venv/installed
+	$(BIN)/python research/figures.py
 
 cards: .venv/installed
 	for name in $(notdir $(wildcard hub/*)); do \

@@ -13,7 +13,7 @@ of `train`. Learning rates are chosen by it.
 
 Each finished training is saved in `--cells`, so a killed run continues where it stopped. Result files are rewritten
 after each seed: `.json` (accuracies, differences paired over people, command, versions), `_curves.csv` (accuracy at
-each evaluation), `_predictions.csv` (the predicted class of every window) and `.png`.
+each evaluation) and `_predictions.csv` (the predicted class of every window). figures.py draws them.
 """
 
 import copy
@@ -25,7 +25,6 @@ from itertools import product
 from math import ceil
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -49,10 +48,6 @@ from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import ModelArguments, draw_windows, make_classifier, make_trainer
 
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
-
-
 # "+ fit": the head starts from a logistic regression on frozen features.
 FINE_TUNED = ("pre-trained + fit", "random + fit", "pre-trained", "random")
 METHODS = (*FINE_TUNED, "EEGNet", "band power")
@@ -62,14 +57,6 @@ DIFFERENCES = (
     ("pre-trained + fit", "EEGNet"),
     ("pre-trained + fit", "band power"),
 )
-COLOURS = {  # of Okabe and Ito, for all kinds of eyes
-    "pre-trained + fit": "#0072B2",
-    "pre-trained": "#56B4E9",
-    "random + fit": "#E69F00",
-    "random": "#F0E442",
-    "EEGNet": "#009E73",
-    "band power": "#666666",
-}
 
 
 @dataclass
@@ -418,69 +405,19 @@ def prediction_table(cells: dict[Cell, dict], windows: dict[tuple[str, int], Win
     return pd.concat(tables)
 
 
-def draw(results: dict[str, dict[str, dict]]) -> plt.Figure:
-    """
-    Accuracies of all methods on each task, with intervals over people, and their means; a panel for each share. Short
-    lines are chance.
-    """
-    tasks, methods = (
-        next(iter(results.values())),
-        list(next(iter(next(iter(results.values())).values()))["accuracies"]),
-    )
-    titles = [f"{name}\n{task['people']} people" for name, task in tasks.items()]
-    titles.append(f"mean of\n{len(counted(tasks))} tasks")
-    rows = np.arange(len(titles), dtype=float) + (np.arange(len(titles)) == len(tasks)) * 0.35
-    shifts = np.linspace(-0.3, 0.3, len(methods))
-    figure, axes = plt.subplots(
-        1,
-        len(results),
-        figsize=(1.5 + 3.6 * len(results), 0.9 + 0.62 * len(titles)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    for axis, (share, by_task) in zip(axes[0], results.items(), strict=True):
-        means = overall(by_task)
-        for method, shift in zip(methods, shifts, strict=True):
-            scores = [by_task[task]["accuracies"][method] for task in tasks]
-            values = np.array([score.value for score in scores] + [means[method]["value"]])
-            intervals = np.array([score.interval for score in scores] + [means[method]["interval"]])
-            axis.hlines(rows + shift, *intervals.T, color=COLOURS[method], alpha=0.5, linewidth=2)
-            axis.plot(values, rows + shift, "o", color=COLOURS[method], markersize=5, label=method)
-        for row, task in zip(rows, by_task.values(), strict=False):
-            axis.vlines(1 / len(task["classes"]), row - 0.4, row + 0.4, color="black", linewidth=0.8)
-        windows = [task["windows"]["train"] for task in by_task.values()]
-        count = f"{min(windows)} to {max(windows)}" if len(set(windows)) > 1 else f"{windows[0]}"
-        axis.set_title(f"{float(share):.0%} of the labels: {count} windows", fontsize=10)
-        axis.set_xlabel("balanced accuracy on new people")
-        axis.set_yticks(rows, titles)
-        axis.tick_params(axis="y", length=0)
-        axis.grid(axis="x", color="0.9")
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right", "left"]].set_visible(False)
-    axes[0, 0].invert_yaxis()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return figure
-
-
 def write(
     windows: dict[tuple[str, int], Windows], arguments: ComparisonArguments, origin: dict
 ) -> dict[str, dict[str, dict]]:
-    """Writes the four result files, with the seeds that are finished for all tasks."""
+    """Writes the result files, with the seeds that are finished for all tasks."""
     cells = read_cells(windows, arguments)
     results, curves = results_of(cells, windows, arguments), curve_table(cells)
     output = Path(arguments.output)
-    figure = draw(results)
     for ending, save in (
         ("_curves.csv", lambda file: curves.to_csv(file, index=False)),
         ("_predictions.csv", lambda file: prediction_table(cells, windows).to_csv(file, index=False)),
-        (".png", lambda file: figure.savefig(file, dpi=100)),
     ):
         with atomic_write(output.with_name(output.name + ending)) as partial:
             save(partial)
-    plt.close(figure)
     about = {
         "weights": weights_of(arguments.model),
         "arguments": asdict(arguments),

@@ -10,9 +10,9 @@ Checkpoints at `probe_steps` are evaluated, too, for the first seed (`settings` 
 `val` and `test` are never opened.
 
 Each run is one of `examples/pretrain.py` and is resumed after a kill, so a study can be stopped and started at will.
-Results are written to `--output`: `.json` (losses and accuracies of each run, commands, versions) and `.png` (losses
-and accuracy against seconds of training). Runs that are already in this file are skipped if only `seeds` changed in
-the study and its base, so seeds can be added later, and on other machines.
+Results are written to `--output`.json: losses and accuracies of each run, commands, versions. Runs that are already in
+this file are skipped if only `seeds` changed in the study and its base, so seeds can be added later, and on other
+machines. figures.py draws the results.
 """
 
 import json
@@ -27,7 +27,6 @@ from itertools import product
 from pathlib import Path
 from statistics import mean
 
-import matplotlib
 import yaml
 from tasks import untold_tasks
 from transformers import HfArgumentParser
@@ -38,20 +37,13 @@ from neuript_hf.data.atomic import atomic_write, write_json
 from neuript_hf.training.pretraining import last_checkpoint
 
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
-
-
 PRETRAIN = Path(__file__).resolve().parents[1] / "examples" / "pretrain.py"
 EVALUATE = Path(__file__).resolve().with_name("evaluate_features.py")
 KEYS = {"base", "settings", "arms", "seeds", "tasks", "fits", "random_seeds", "probe_steps"}
 METHODS = ("checkpoint", "random", "band power", "connectivity")
+# Losses on people held out from pre-training.
+LOSSES = {"eval_reconstruction_loss": "squared error at hidden samples", "eval_spectral_loss": "error of the spectrum"}
 CENTRED = ", centred"  # each person's own mean taken off the features, see evaluate_features.py
-# Curves of the figure: losses on people held out from pre-training.
-CURVES = {
-    "eval_reconstruction_loss": "squared error at hidden samples",
-    "eval_spectral_loss": "error of the spectral target (1 = nothing learned)",
-}
 
 
 @dataclass
@@ -127,7 +119,7 @@ class Run:
         (stage,) = read_training_record(self.folder).stages
         log = json.loads(Path(last_checkpoint(self.folder), "trainer_state.json").read_text())["log_history"]
         curves = [
-            {"step": entry["step"]} | {name: entry[name] for name in CURVES if name in entry}
+            {"step": entry["step"]} | {name: entry[name] for name in LOSSES if name in entry}
             for entry in log
             if "eval_loss" in entry
         ]
@@ -206,7 +198,7 @@ def table(results: list[dict], study: dict) -> str:
             continue
         last = [run["curves"][-1] for run in runs]
         start = [arm, str(len(runs)), f"{runs[0]['hours']:g}", f"{mean(run['seconds'] for run in runs):.0f}"]
-        for name in CURVES:
+        for name in LOSSES:
             values = [entry[name] for entry in last if name in entry]
             start.append(f"{mean(values):.3f}" if values else "-")
         for fit, found in runs[0]["accuracies"].items():
@@ -235,39 +227,6 @@ def mean_of_tasks(found: dict[str, dict[str, dict]], method: str = "checkpoint")
     return mean(found[name][method]["value"] for name in told or found)
 
 
-def draw(results: list[dict], study: dict) -> plt.Figure:
-    """Losses on held-out people and the mean accuracy over tasks, against seconds of training."""
-    curves = {name: title for name, title in CURVES.items() if any(name in run["curves"][-1] for run in results)}
-    figure, axes = plt.subplots(1, len(curves) + 1, figsize=(5 * (len(curves) + 1), 4.5), layout="constrained")
-    colours = dict(zip(study["arms"], plt.get_cmap("tab20").colors, strict=False))
-    for run in results:
-        label = run["arm"] if run["seed"] == study["seeds"][0] else None
-        for axis, name in zip(axes, curves, strict=False):
-            points = [
-                (entry["step"] / run["steps"] * run["seconds"], entry[name])
-                for entry in run["curves"]
-                if name in entry
-            ]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=colours[run["arm"]], marker=".", label=label)
-        for fit, marker in zip(study["fits"], "osD", strict=False):
-            parts = run["accuracies_on_the_way"] | {str(run["steps"]): run["accuracies"]}
-            axes[-1].plot(
-                [int(step) / run["steps"] * run["seconds"] for step in parts],
-                [mean_of_tasks(part[fit]) for part in parts.values()],
-                marker=marker,
-                color=colours[run["arm"]],
-                label=label and f"{label}, {fit}",
-            )
-    for axis, title in zip(
-        axes, (*curves.values(), f"balanced accuracy, mean of {len(study['tasks'])} tasks"), strict=True
-    ):
-        axis.set(title=title, xlabel="seconds of training", xlim=(0, None))
-        axis.title.set_fontsize(10)
-    axes[-1].legend(fontsize=7)
-    return figure
-
-
 def main():
     (arguments,) = HfArgumentParser(StudyArguments).parse_args_into_dataclasses()
     study, name = read_study(arguments.study), Path(arguments.study).stem
@@ -292,9 +251,6 @@ def main():
             results = [finished[run.arm, run.seed] for run in runs if (run.arm, run.seed) in finished]
             content = {"study": study, "runs": results, "table": table(results, study), "provenance": origin}
             write_json(output.with_suffix(".json"), content)
-            figure = draw(results, study)
-            figure.savefig(output.with_suffix(".png"), dpi=100)
-            plt.close(figure)
     print(table([finished[run.arm, run.seed] for run in runs], study))
 
 

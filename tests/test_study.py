@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import figures
 import pandas as pd
 import pytest
 import study as study_program
@@ -131,7 +132,7 @@ def test_from_a_file_to_results(study, tmp_path):
         return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("model.safetensors")}
 
     results = run(file)
-    assert (tmp_path / "trial.png").is_file()
+    figures.study(json.loads((tmp_path / "trial.json").read_text()))
     assert [result["arm"] for result in results] == ["plain", "spectrum"]
     for result in results:
         assert result["steps"] == 4 and [entry["step"] for entry in result["curves"]] == [2, 4]
