@@ -20,7 +20,7 @@ from statistics import fmean
 import pandas as pd
 from tasks import untold_tasks
 
-from neuript_hf.checkpoints.card import TASKS, count_parameters, read_results
+from neuript_hf.checkpoints.card import METHODS, TASKS, count_parameters, read_results
 from neuript_hf.checkpoints.card import markdown_table as markdown
 from neuript_hf.checkpoints.training_record import TrainingRecord, read_training_record
 from neuript_hf.evaluation.metrics import signed
@@ -155,7 +155,10 @@ def task_weights() -> str:
     rows = []
     for folder, _ in folders():
         results = task_results(folder)
+        kept_fit = bool(results) and results.get("kept") == METHODS["head_start"]  # then it is what the weights are
         for key, name in names.items() if results else ():
+            if kept_fit and key == "model":
+                continue
             low, high = results[key]["balanced_accuracy_interval"]
             score = f"{results[key]['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f})"
             people = f"{results['model']['people']}"
