@@ -28,6 +28,7 @@ from .windows import (
     grouped,
     in_order,
     logits_of,
+    refuse_unfit,
     rows_of,
     target_names,
     target_scores,
@@ -89,8 +90,7 @@ def integrated_gradients(
         from captum.attr import IntegratedGradients
     except ImportError as error:
         raise ImportError("Integrated gradients need captum: pip install 'neuript_hf[explain]'.") from error
-    model.refuse_untrained()
-    extractor.refuse_other_windows(model.config)
+    refuse_unfit(model, windows, extractor, target)
     about, rate = about_windows(windows), extractor.sampling_rate
     groups = grouped(model.config, windows, reports)
     pools = groups if references is None else grouped(model.config, references, reports)
@@ -128,11 +128,13 @@ def integrated_gradients(
             by_time = torch.stack([maps[..., start:stop].sum(dim=(-2, -1)) for start, stop in cuts])
             named = [(f"{a / rate:g}-{b / rate:g} s", a / rate, b / rate) for a, b in cuts]
             parts.append(rows_of(here, names, "time", named, by_time.numpy()))
-            sums.append(here.iloc[np.repeat(np.arange(len(here)), names.shape[1])].assign(
-                target=names.reshape(-1),
-                difference=differences.reshape(-1).double().numpy(),
-                sum=maps.sum(dim=(-2, -1)).reshape(-1).double().numpy(),
-            ))
+            sums.append(
+                here.iloc[np.repeat(np.arange(len(here)), names.shape[1])].assign(
+                    target=names.reshape(-1),
+                    difference=differences.reshape(-1).double().numpy(),
+                    sum=maps.sum(dim=(-2, -1)).reshape(-1).double().numpy(),
+                )
+            )
     completeness = in_order(sums)
     distance = (completeness["sum"] - completeness["difference"]).abs().mean()
     error = float(distance / completeness["difference"].abs().mean())

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from torch import Tensor
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from ..feature_extraction_neuript import NeurIPTFeatureExtractor
 from ..modeling_neuript import NeurIPTForSequenceClassification
-from .windows import Group, about_windows, evaluating, grouped, in_order, target_names, wanted_targets
+from .windows import Group, about_windows, evaluating, grouped, in_order, refuse_unfit, target_names, wanted_targets
 
 
 # The two halves of a layer, in the order in which they run.
@@ -46,6 +45,7 @@ def attention(
     Raises:
         ValueError: as [`occlusion`].
     """
+    refuse_unfit(model, windows, extractor, target)
     people, sums = about_windows(windows)["person"], {}
     implementation = model.config._attn_implementation
     model.set_attn_implementation("eager")  # the only one that returns attention
@@ -103,6 +103,7 @@ def participation(
     Raises:
         ValueError: as [`occlusion`], and for a model without experts.
     """
+    refuse_unfit(model, windows, extractor, target)
     with_experts = [layer for layer, count in enumerate(model.config.num_experts) if count]
     if not with_experts:
         raise ValueError("This model has no experts: num_experts of its configuration is 0 in every layer.")
@@ -140,7 +141,6 @@ def _passes(
     wanted_output: str,
 ) -> Iterator[tuple[Group, list[int], ModelOutput, np.ndarray]]:
     """Batches of windows with their numbers, what the model gives for them, on the CPU, and the names of targets."""
-    model.refuse_untrained()
     with evaluating(model):
         for group in grouped(model.config, windows, reports):
             for start in range(0, len(group.rows), batch_size):

@@ -27,6 +27,7 @@ from .windows import (
     grouped,
     in_order,
     logits_of,
+    refuse_unfit,
     rows_of,
     target_names,
     target_scores,
@@ -81,8 +82,7 @@ def occlusion(
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ValueError(f"kinds must be of {', '.join(KINDS)}, but are {unknown}.")
-    model.refuse_untrained()
-    extractor.refuse_other_windows(model.config)
+    refuse_unfit(model, windows, extractor, target)
     rate = extractor.sampling_rate
     if round(step_seconds * rate) < 1:
         raise ValueError(f"step_seconds must be a sample ({1 / rate:g} s) or more, but is {step_seconds}.")

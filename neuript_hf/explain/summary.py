@@ -22,8 +22,8 @@ def summarise(table: pd.DataFrame, by_target: bool = False) -> pd.DataFrame:
 
     Returns:
         A row for each part, in the order of the table: the columns that say what it is, `value`, `low` and `high`
-        (the interval), `people` and, of tables with windows, `windows`. With one person, or where nothing says who is who, there is no interval:
-        `low` and `high` are NaN, and a warning says so.
+        (the interval), `people` and, of tables with windows, `windows`. With one person, or where nothing says who is
+        who, there is no interval: `low` and `high` are NaN, and a warning says so.
     """
     left_out = {*ABOUT, "value"} | (set() if by_target else {"target"})
     keys = [column for column in table.columns if column not in left_out]

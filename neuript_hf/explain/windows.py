@@ -129,7 +129,7 @@ def grouped(config: NeurIPTConfig, windows: Dataset, reports: Mapping[str, dict]
         signal, mask = np.asarray(example["input_values"]), example.get("channel_mask")
         if len(names) != len(signal):
             raise ValueError(
-                f"Window {row} has {len(signal)} channels, the report of {example['recording']!r} {len(names)}: {names}."
+                f"Window {row} has {len(signal)} channels, but the report of its recording has {len(names)}: {names}."
             )
         mask = (True,) * len(names) if mask is None else tuple(map(bool, mask))
         members[names, mask, signal.shape[1]].append(row)
@@ -160,6 +160,25 @@ def about_windows(windows: Dataset) -> pd.DataFrame:
 # Targets
 
 
+def refuse_unfit(
+    model: NeurIPTForSequenceClassification,
+    windows: Dataset,
+    extractor: NeurIPTFeatureExtractor,
+    target: str | None = None,
+) -> None:
+    """
+    Raises:
+        ValueError: for an untrained head, windows that the model does not expect, another `target` than `None` and
+            `"predicted"`, and labels that are not the model's.
+    """
+    model.refuse_untrained()
+    extractor.refuse_other_windows(model.config)
+    if target not in (None, "predicted"):
+        raise ValueError(f"target must be None (the labels, if there are any) or 'predicted', but is {target!r}.")
+    if target is None:
+        refuse_other_names(model.config, windows)
+
+
 def wanted_targets(
     model: NeurIPTForSequenceClassification, windows: Dataset, target: str | None, logits: Tensor
 ) -> Tensor:
@@ -170,15 +189,9 @@ def wanted_targets(
         target: `None` = the labels of the windows, or what the model says where they have none; `"predicted"` = what
             the model says in any case.
         logits: of the windows, `[B, num_labels]`.
-
-    Raises:
-        ValueError: for another `target`, and labels that are not the model's.
     """
-    if target not in (None, "predicted"):
-        raise ValueError(f"target must be None (the labels, if there are any) or 'predicted', but is {target!r}.")
     problem_type = problem_type_of(model.config)
     if target is None and "labels" in windows.column_names:
-        refuse_other_names(model.config, windows)
         labels = torch.as_tensor(Targets.of(windows, problem_type).array(windows))
         return labels if problem_type == ONE_CLASS else labels.reshape(logits.shape)
     return logits.argmax(dim=-1) if problem_type == ONE_CLASS else (logits >= 0).to(logits.dtype)
@@ -206,7 +219,7 @@ def target_scores(config: NeurIPTConfig, logits: Tensor, wanted: Tensor) -> Tens
 
 
 def target_names(config: NeurIPTConfig, wanted: Tensor) -> np.ndarray:
-    """The name of each score of [`target_scores`], `[B, S]`: `"eyes closed"`; of a label that is absent `"not eye"`."""
+    """The name of each score of [`target_scores`], `[B, S]`: `"left"`; of a label that is absent `"not eye"`."""
     problem_type = problem_type_of(config)
     if problem_type == ONE_CLASS:
         return np.array([[config.id2label[index]] for index in wanted.tolist()])
@@ -214,6 +227,11 @@ def target_names(config: NeurIPTConfig, wanted: Tensor) -> np.ndarray:
     if problem_type == NUMBERS:
         return np.array([names] * len(wanted))
     return np.array([[name if on else f"not {name}" for name, on in zip(names, row, strict=True)] for row in wanted])
+
+
+def value_title(config: NeurIPTConfig) -> str:
+    """What the values of [`occlusion`] are, for an axis."""
+    return "fall of the answer" if problem_type_of(config) == NUMBERS else "log-probability lost"
 
 
 # Tables
@@ -291,9 +309,11 @@ __all__ = [
     "grouped",
     "in_order",
     "logits_of",
+    "refuse_unfit",
     "rows_of",
     "target_names",
     "target_scores",
+    "value_title",
     "wanted_targets",
     "windows_of",
 ]
