@@ -188,7 +188,7 @@ def explanation_figure(summary: pd.DataFrame, title: str = "", label: str = LOST
     """
     draw = {"channel": draw_channels, "time": draw_times, "band": draw_bands}
     kinds = [kind for kind in draw if (summary["kind"] == kind).any()]
-    by_target = dict(list(summary.groupby("target", sort=False))) if "target" in summary else {"": summary}
+    by_target = dict(list(summary.groupby("target"))) if "target" in summary else {"": summary}
     largest = summary.loc[summary["kind"] == "channel", "value"].abs().max()
     with style():
         size = (PANEL_INCHES * len(kinds) + 0.4, 3.2 * len(by_target))
