@@ -25,7 +25,6 @@ from transformers import AutoFeatureExtractor, HfArgumentParser, TrainingArgumen
 
 from neuript_hf import (
     DataCollatorForAmplitudeAwareMasking,
-    DataCollatorForEEG,
     NeurIPTFeatureExtractor,
     NeurIPTForPreTraining,
     NeurIPTForSequenceClassification,
@@ -41,17 +40,20 @@ from neuript_hf.data.collator import real_samples
 from neuript_hf.data.simulation import simulate_dataset
 from neuript_hf.data.tasks import TaskArguments
 from neuript_hf.data.windows import channel_reports
-from neuript_hf.electrodes import positions_of
 from neuript_hf.evaluation.baselines import baseline_scores
 from neuript_hf.evaluation.imputation import fill_channel_mean, fill_linear
 from neuript_hf.evaluation.metrics import compute_metrics, print_scores, scores_of
 from neuript_hf.evaluation.target_fits import start_from_fit
+from neuript_hf.explain.occlusion import occlusion
+from neuript_hf.explain.summary import summarise
 from neuript_hf.training.cpu import keep_memory
 from neuript_hf.training.finetuning import task_config
 
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
+
+from neuript_hf.explain.figures import draw_channels  # noqa: E402
 
 
 # Imagined movements show over the sensorimotor cortex; few channels keep the demo short.
@@ -191,34 +193,6 @@ def finetune(
     return trainer, start, scores_of(trainer.predict(unseen).predictions, unseen)
 
 
-@torch.no_grad()
-def what_mattered(model: NeurIPTForSequenceClassification, windows: Dataset) -> np.ndarray:
-    """Log-probability of the true class that is lost without a channel, mean over windows, `[channels]`."""
-    model.eval()
-    batch = DataCollatorForEEG()([windows[index] for index in range(len(windows))])
-    labels = batch.pop("labels")
-
-    def log_probability(channel_mask: torch.Tensor) -> float:
-        logits = torch.cat(
-            [
-                model(
-                    **{name: tensor[start : start + 16] for name, tensor in batch.items()} | {"channel_mask": mask}
-                ).logits
-                for start, mask in zip(range(0, len(labels), 16), channel_mask.split(16), strict=True)
-            ]
-        )
-        return logits.log_softmax(-1).gather(1, labels[:, None]).mean().item()
-
-    present = batch.pop("channel_mask", torch.ones(batch["input_values"].shape[:2], dtype=torch.bool))
-    whole = log_probability(present)
-    losses = []
-    for channel in range(present.shape[1]):
-        without = present.clone()
-        without[:, channel] = False
-        losses.append(whole - log_probability(without))
-    return np.array(losses)
-
-
 def draw_report(
     path: Path,
     extractor: NeurIPTFeatureExtractor,
@@ -227,7 +201,7 @@ def draw_report(
     scores: dict[str, dict],
     recording: Path,
     class_names: list[str],
-    importance: np.ndarray,
+    importance: pd.DataFrame,
     channel_names: list[str],
 ):
     """One figure: filled gaps, both trainings, scores, probabilities over time, the importance of each electrode."""
@@ -308,7 +282,8 @@ def draw_report(
     axis.set(ylim=(0, 1), ylabel="balanced accuracy", title="Each of them, fine-tuned model")
     axis.tick_params(axis="x", labelrotation=30)
 
-    draw_map(axes["map"], importance, channel_names)
+    draw_channels(importance, axes["map"])
+    axes["map"].set_title("What the answers rest on: log-probability\nof the true class lost without a channel")
     figure.savefig(path, dpi=110)
 
 
@@ -317,22 +292,6 @@ def task_loss(trainer: NeurIPTTrainer) -> tuple[list, list]:
     weight = trainer.model.config.router_aux_loss_coef
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [entry["step"] for entry in log], [entry["loss"] - weight * entry["aux_loss"] for entry in log]
-
-
-def draw_map(axis: plt.Axes, importance: np.ndarray, channel_names: list[str]):
-    """Electrodes from above, coloured by importance; bipolar pairs are drawn at their midpoint."""
-    places = positions_of(channel_names)[:, :2]
-    limit = max(np.abs(importance).max(), 1e-6)
-    head = plt.Circle((0.0, -0.015), 0.1, fill=False, color="0.5")
-    axis.add_patch(head)
-    axis.plot([-0.012, 0.0, 0.012], [0.084, 0.1, 0.084], color="0.5")
-    dots = axis.scatter(*places.T, c=importance, cmap="RdBu_r", vmin=-limit, vmax=limit, s=420, edgecolors="0.3")
-    for place, name, value in zip(places, channel_names, importance, strict=True):
-        colour = "white" if abs(value) > 0.7 * limit else "black"
-        axis.annotate(name, place, ha="center", va="center", fontsize=7, color=colour)
-    axis.set(aspect="equal", xticks=[], yticks=[], title="Importance: log-probability lost\nwithout the channel")
-    axis.set(xlim=(-0.12, 0.12), ylim=(-0.14, 0.115))
-    axis.figure.colorbar(dots, ax=axis, shrink=0.7)
 
 
 def main():
@@ -377,7 +336,9 @@ def main():
     scores["band power"] = baseline_scores("band_power", train, unseen, extractor)
     save_checkpoint(model, extractor, folder / "checkpoint")
     verify(folder / "checkpoint")
-    importance = what_mattered(model, unseen.select(range(0, len(unseen), max(1, len(unseen) // 64))))
+    some = unseen.select(range(0, len(unseen), max(1, len(unseen) // 64)))
+    reports = channel_reports(concatenate_datasets([splits["validation"], splits["test"]]))
+    importance = summarise(occlusion(model, some, extractor, kinds=["channel"], reports=reports))
     draw_report(folder / "report.png", extractor, filled, trainers, scores, recording, class_names, importance, names)
     first = scores[PRE_TRAINED]
     tested = TestedPeople.of(task, demo.model, unseen, train)

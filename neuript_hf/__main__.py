@@ -7,6 +7,7 @@ What users ask first, from the command line.
     neuript predict *.edf --model FOLDER --on_error skip         # one class for each window; failures in a table
     neuript embed BIDS_ROOT DEST --model FOLDER --num-proc 8     # many recordings; call it again to go on after a kill
     neuript predict manifest.csv DEST participant --participant-label 01 02 --model FOLDER
+    neuript explain recording.edf --model FOLDER -o figure.pdf   # what the answers rest on: channels, times, bands
     neuript export-hub hub/neuript-tiny OUT                      # a checkpoint as a folder that works anywhere
     neuript push hub/neuript-tiny ORG/NAME                       # the same, uploaded to the Hub
 
@@ -40,6 +41,7 @@ from .training.cpu import keep_memory
 
 # `inspect` is what people call first: what only other commands need, they import themselves.
 WRITERS = {".parquet": "to_parquet", ".csv": "to_csv", ".jsonl": "to_json"}  # methods of pandas.DataFrame
+FIGURES = (".pdf", ".png", ".svg")
 TASKS = {"embed": "eeg-embedding", "predict": "eeg-classification"}
 # What a file of that name that is not there was meant to be; any other name is that of a new destination.
 FILE_SUFFIXES = (*RECORDING_SUFFIXES, *ARRAY_SUFFIXES, *WRITERS, ".rec", ".raw", ".dat", ".data", ".eeg")
@@ -92,6 +94,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             "num-shards": {"type": int, "help": "number of these jobs; default from SLURM's array or torchrun"},
         }.items():
             command.add_argument(f"--{option}", f"--{option.replace('-', '_')}", **about)
+    explain = commands.add_parser("explain", parents=[recording], help="what the answers rest on, as a figure")
+    explain.add_argument("--model", required=True, help="folder or Hub name of a classifier")
+    explain.add_argument("-o", "--output", required=True, help=f"figure to write: {', '.join(FIGURES)}")
+    explain.add_argument("--stride_seconds", type=float, help="distance of window starts; default their length")
+    explain.add_argument("--bands", nargs="+", metavar="LOW-HIGH", help="hertz, e.g. 8-12 12.5-13.5; default nine")
+    explain.add_argument(
+        "--step_seconds", type=float, default=0.5, help="length of the stretches of time; default 0.5"
+    )
+    explain.set_defaults(on_error="raise")
     export = commands.add_parser("export-hub", parents=[checkpoint], help="a checkpoint folder with real code files")
     export.add_argument("output", help="folder to write; must not exist or be empty")
     push = commands.add_parser("push", parents=[checkpoint], help="export a checkpoint and upload it to the Hub")
@@ -297,6 +308,57 @@ def write(table: Any, path: Path) -> None:
         getattr(table, WRITERS[path.suffix])(partial, **options)
 
 
+def explain(options: argparse.Namespace) -> int:
+    """What the answers rest on, mean over the windows of the recordings: a figure, and beside it the table."""
+    import matplotlib
+    from datasets import concatenate_datasets
+
+    matplotlib.use("Agg")
+    from .evaluation.baselines import BANDS
+    from .explain.figures import explanation_figure
+    from .explain.occlusion import occlusion
+    from .explain.summary import summarise
+    from .explain.windows import value_title, windows_of
+    from .integrations.derivatives import load_pipeline
+
+    output = Path(options.output)
+    if output.suffix not in FIGURES:
+        raise ValueError(f"--output must end in {', '.join(FIGURES)}, but is {output}.")
+    bands = BANDS if options.bands is None else [read_band(text) for text in options.bands]
+    keep_memory()
+    run = load_pipeline("eeg-classification", options.model, make_extractor(options))
+    root, rows = list_recordings(options.sources)
+    parts = []
+    for row in rows:
+        path = address_of(row["path"])
+        with naming(path, options, {}), opened(row, root, options) as recording:
+            where = {"window_seconds": options.window_seconds, "stride_seconds": options.stride_seconds}
+            parts.append(windows_of(recording, run.feature_extractor, name=path, person=row["subject"] or "", **where))
+    table = occlusion(
+        run.model, concatenate_datasets(parts), run.feature_extractor, bands=bands, step_seconds=options.step_seconds
+    )
+    summary = summarise(table)
+    told = table.drop_duplicates(["recording", "onset", "target"])["target"].value_counts()
+    title = f"{sum(map(len, parts))} windows: {', '.join(f'{name} ({count})' for name, count in told.items())}"
+    figure = explanation_figure(summary, title, value_title(run.model.config))
+    with atomic_write(output) as partial:
+        figure.savefig(partial, format=output.suffix[1:])
+    with atomic_write(output.with_suffix(".csv")) as partial:
+        table.to_csv(partial, index=False)
+    print(summary.to_string(index=False))
+    print(f"wrote {output}, and its table to {output.with_suffix('.csv')}")
+    return 0
+
+
+def read_band(text: str) -> tuple[float, float]:
+    """`"8-12"` -> (8, 12), in hertz."""
+    low, _, high = text.partition("-")
+    try:
+        return float(low), float(high)
+    except ValueError as error:
+        raise ValueError(f"A band is LOW-HIGH in hertz, such as 8-12 or 12.5-13.5, but one is {text!r}.") from error
+
+
 def export(options: argparse.Namespace) -> int:
     from .checkpoints.export import export_checkpoint
 
@@ -312,7 +374,14 @@ def push(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"inspect": inspect, "embed": run_model, "predict": run_model, "export-hub": export, "push": push}
+COMMANDS = {
+    "inspect": inspect,
+    "embed": run_model,
+    "predict": run_model,
+    "explain": explain,
+    "export-hub": export,
+    "push": push,
+}
 
 
 __all__ = ["main"]

@@ -20,6 +20,7 @@ FOLDERS = {
     "training": {"data", "checkpoints", "evaluation"},
     "evaluation": {"data", "checkpoints"},
     "checkpoints": {"data"},
+    "explain": {"data", "evaluation"},
     "integrations": {"data", "training", "evaluation", "checkpoints", "formats"},
 }
 PROGRAMS = {"benchmarks", "conversion", "examples", "research"}
