@@ -116,8 +116,9 @@ html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "NeurIPT"},
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
     "show_toc_level": 2,
+    "secondary_sidebar_items": {"**": ["page-toc"], "docs/generated/gallery/*": []},  # room for code
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
     "footer_end": [],

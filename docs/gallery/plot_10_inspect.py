@@ -28,7 +28,7 @@ clean = simulate_recording(subject=3, n_trials=9)
 rng, seconds = np.random.default_rng(0), clean.times
 microvolts = dict(zip(clean.ch_names, 1e6 * clean.get_data(), strict=True))
 microvolts["T7"][:] = 0.0  # fell off
-microvolts["F8"] += 60 * np.sin(2 * np.pi * 50 * seconds)  # touches nothing but the air
+microvolts["F8"] += 150 * np.sin(2 * np.pi * 50 * seconds)  # touches nothing but the air
 microvolts["O2"] = 10 * np.sign(microvolts["O2"])  # the amplifier is at its limits
 microvolts["Fz"][(seconds > 12) & (seconds < 15)] += 150  # somebody moved
 names = [f"EEG {name.upper()}-REF" for name in microvolts] + ["EKG1", "DC4"]
@@ -70,7 +70,7 @@ print(features["input_values"].shape, "windows, channels, samples")
 
 reasons = {row.sources[0].name: row.masked for row in features.report.channels}
 reasons |= features.report.dropped
-figure, axis = plt.subplots(figsize=(10, 8), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 7.5), layout="constrained")
 step = 120
 for number, (name, trace) in enumerate(zip(raw.ch_names, signal, strict=True)):
     reason = reasons[name]

@@ -60,7 +60,7 @@ numbers.sample(8, axis=1, random_state=1).head(3).round(2)
 
 power = numbers[[name for name in columns if name.startswith("power, occipital")]]
 bands = [name.rpartition(", ")[2] for name in power]
-figure, axes = plt.subplots(3, sharex=True, figsize=(9, 6.5), layout="constrained")
+figure, axes = plt.subplots(3, sharex=True, figsize=(7.5, 6.5), layout="constrained")
 for axis, (name, rows) in zip(axes, table.groupby("person"), strict=True):
     shown = power.loc[rows.index] - power.loc[rows.index].mean()
     image = axis.pcolormesh(rows["onset"] + 2, range(len(bands)), shown.T, cmap="RdBu_r", vmin=-1.5, vmax=1.5)

@@ -72,7 +72,7 @@ counts = {"frozen": 0, "adapters": 0, "head": 0}
 for name, weight in adapted.named_parameters():
     part = "frozen" if not weight.requires_grad else "adapters" if "lora_" in name else "head"
     counts[part] += weight.numel()
-figure, axis = plt.subplots(figsize=(8, 2), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 2), layout="constrained")
 bars = axis.barh(list(counts), list(counts.values()), color=["0.75", "#0072b2", "#009e73"])
 axis.bar_label(bars, [f" {count:,} ({count / sum(counts.values()):.1%})" for count in counts.values()])
 axis.set(xticks=[], xlim=(0, 1.35 * max(counts.values())), title="Weights")

@@ -62,7 +62,7 @@ results = {share: rebuild(share) for share in (0.1, 0.2, 0.35, 0.5, 0.7)}
 #
 # The channel and window with the median error, so that the picture does not flatter.
 
-figure, axes = plt.subplots(3, sharex=True, sharey=True, figsize=(9, 7), layout="constrained")
+figure, axes = plt.subplots(3, sharex=True, sharey=True, figsize=(7.5, 7), layout="constrained")
 truth, hidden, filled = results[0.5]
 errors = ((filled["model"] - truth) ** 2 * hidden).sum(-1) / hidden.sum(-1)
 window, channel = np.unravel_index(int(errors.flatten().argsort()[errors.numel() // 2]), errors.shape)

@@ -77,7 +77,7 @@ parts = [split.select_columns(columns).to_pandas().assign(split=name) for name, 
 table = pd.concat(parts).sort_values("subject")
 names = windows["train"].features["labels"].names
 people = list(table["subject"].unique())
-figure, axis = plt.subplots(figsize=(9, 3.5), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 3.5), layout="constrained")
 for _, row in table.iterrows():
     axis.barh(people.index(row["subject"]), 3.8, left=row["onset"], height=0.6, color=colours[names[row["labels"]]])
 for place, (person, split) in enumerate(table.groupby("subject")["split"].first().items()):

@@ -52,7 +52,7 @@ for row in rows[::8]:
 closed = next(name for name in classify.model.config.label2id if "closed" in name)
 ends = np.array([row["onset"] + row["duration"] for row in rows])
 probability = [row["scores"][closed] if "scores" in row else np.nan for row in rows]
-figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 4), layout="constrained")
 axis.axvspan(0, 30, color="0.92", zorder=0)
 axis.text(15, 1.02, "eyes closed", ha="center", va="bottom")
 axis.text(60, 1.02, "eyes open", ha="center", va="bottom")

@@ -65,7 +65,7 @@ parts = {
     "card": ["README.md"],
 }
 sizes = {what: sum((folder / name).stat().st_size for name in names) / 1e3 for what, names in parts.items()}
-figure, axis = plt.subplots(figsize=(8, 3), layout="constrained")
+figure, axis = plt.subplots(figsize=(7.5, 3), layout="constrained")
 bars = axis.barh(list(sizes), list(sizes.values()), color="#56b4e9")
 axis.bar_label(bars, [f" {size:,.0f} kB" for size in sizes.values()])
 axis.set(xscale="log", xlim=(1, 1e5), xticks=[], title="Files of the folder")
