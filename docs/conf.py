@@ -118,7 +118,6 @@ html_theme_options = {
     "logo": {"text": "NeurIPT"},
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"**": ["page-toc"], "docs/generated/gallery/*": []},  # room for code
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
     "footer_end": [],
