@@ -7,6 +7,7 @@
 # make test-versions   saves and loads with the oldest and the newest transformers
 # make fuzz       100,000 odd arrays, names, units and rates through the feature extractor
 # make kill-test  kills a preparation of data, a run over recordings and a training many times, and resumes them
+# make docs       the documentation site, docs/_build/html, in an environment of its own
 # make test-integrations  the model of braindecode and the pipelines of MOABB, in environments of their own
 # make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
 # make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
@@ -19,7 +20,7 @@ help:
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-fast test-integrations test-braindecode test-moabb check style hub dist figures cards test-versions fuzz kill-test bench bench-patch-models \
+.PHONY: help demo docs test test-fast test-integrations test-braindecode test-moabb check style hub dist figures cards test-versions fuzz kill-test bench bench-patch-models \
 	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -119,6 +120,18 @@ test-integrations: test-braindecode test-moabb
 
 bench-patch-models: .venv-braindecode/installed
 	.venv-braindecode/bin/python benchmarks/patch_models.py
+
+# Sphinx beside this package; not in .venv, since nothing else needs it. Warnings are errors, links without a target too.
+.venv-docs/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-docs/bin/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+# Everything anew: what an example or a page no longer makes would otherwise stay.
+docs: .venv-docs/installed
+	rm -rf docs/_build docs/generated
+	OMP_NUM_THREADS=1 .venv-docs/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d docs/_build/doctrees . docs/_build/html
 
 check: .venv/installed
 	$(BIN)/ruff check .
