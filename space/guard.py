@@ -34,7 +34,7 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit() or int(length) > self.most_bytes:
             text = f"Expected a request of at most {self.most_bytes} bytes that states its length."
-            return await PlainTextResponse(text, 413)(scope, receive, send)
+            return await PlainTextResponse(text, 413, {"Connection": "close"})(scope, receive, send)
 
         async def send_with_policy(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":

@@ -1,5 +1,6 @@
 """The page: what a visitor sees, in the order of the page, and what each button does."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ AT_ONCE, MOST_WAITING = 2, 60
 # What a visitor sees is forgotten after this time, in seconds, or with the tab.
 FORGET_AFTER = 1800
 UNITS = {"as the file says": None, "microvolts": "uV", "millivolts": "mV", "volts": "V"}
+FIRST_SHARE = 40  # of the samples, hidden at first, in percent
 # What is recomputed when a slider moves.
 DRAWING = {"concurrency_id": "drawing", "concurrency_limit": AT_ONCE, "trigger_mode": "always_last"}
 INTRODUCTION = """
@@ -69,7 +71,7 @@ def build_page(examples: dict[str, Path]) -> gr.Blocks:
                     signal = gr.HTML()
                 with gr.Column():
                     gr.Markdown("## Hidden samples, filled")
-                    share = gr.Slider(10, 80, value=40, step=5, label="Hidden, in percent", elem_id="share")
+                    share = gr.Slider(10, 80, value=FIRST_SHARE, step=5, label="Hidden, in percent", elem_id="share")
                     filled = gr.HTML()
             with gr.Row():
                 with gr.Column():
@@ -82,21 +84,16 @@ def build_page(examples: dict[str, Path]) -> gr.Blocks:
             table = gr.HTML()
 
         shown = [status, results, look, channels, head, window, share, signal, filled, classes, embedding, table]
-        reading = {
-            "outputs": [*shown, taken, start],
-            "concurrency_id": "reading",
-            "concurrency_limit": AT_ONCE,
-            "show_progress_on": status,
-        }
+        reading = {"concurrency_id": "reading", "concurrency_limit": AT_ONCE, "show_progress_on": status}
         to_status = "() => document.getElementById('status').scrollIntoView({behavior: 'smooth', block: 'start'})"
         arrival = [upload, taken, status, for_tables, start]
         upload.upload(take, [upload, taken], arrival, preprocess=False, queue=False, api_name="take")
-        gr.on([start.click], read_upload, [taken, rate, unit], api_name="read", **reading)
+        start.click(read_upload, [taken, rate, unit], [*shown, taken, start], api_name="read", **reading)
         start.click(None, js=to_status)
         for button, (about, path) in zip(buttons, examples.items(), strict=True):
-            button.click(example_reader(about, path), None, api_name=button.elem_id, **reading)
+            button.click(example_reader(about, path), None, shown, api_name=button.elem_id, **reading)
             button.click(None, js=to_status)
-        gr.on([window.change], redraw_signal, [look, window], signal, show_progress="minimal", **DRAWING)
+        window.change(redraw_signal, [look, window], signal, show_progress="minimal", **DRAWING)
         gr.on([window.change, share.change], refill, [look, window, share], filled, show_progress="minimal", **DRAWING)
     return page.queue(max_size=MOST_WAITING, default_concurrency_limit=AT_ONCE)
 
@@ -114,36 +111,37 @@ def take(files: list[dict[str, Any]], before: tuple[Path, str] | None) -> tuple:
 
 
 def read_upload(taken: tuple[Path, str] | None, rate: float | None, unit: str) -> list:
-    if taken is None or not taken[0].exists():
-        return refusal("The file is no longer here. Choose it again.")
-    path, name = taken
-    given = {"sampling_rate": rate or None, "unit": UNITS[unit]} if path.suffix == ".csv" else {}
+    """What is shown of the upload; it is gone, and so is the button."""
     try:
-        return show(visits.read(path, name, **given), name)
+        if taken is None or not taken[0].exists():
+            raise Refused("The file is no longer here. Choose it again.")
+        path, name = taken
+        given = {"sampling_rate": rate or None, "unit": UNITS[unit]} if path.suffix == ".csv" else {}
+        answer = show(visits.read(path, name, **given), name)
     except Refused as reason:
-        return refusal(str(reason))
+        answer = refusal(reason)
     finally:
         visits.forget(taken)
+    return [*answer, None, gr.Button(visible=False)]
 
 
-def example_reader(about: str, path: Path):
+def example_reader(about: str, path: Path) -> Callable[[], list]:
     def read_example() -> list:
         try:
             return show(visits.read(path, about), about)
         except Refused as reason:
-            return refusal(str(reason))
+            return refusal(reason)
 
     return read_example
 
 
-def refusal(reason: str) -> list:
+def refusal(reason: Refused) -> list:
     """No results, and why."""
-    return [parts.problem(reason), gr.Column(visible=False), None, *[gr.skip()] * 9, None, gr.Button(visible=False)]
+    return [parts.problem(str(reason)), gr.Column(visible=False), None, *[gr.skip()] * 9]
 
 
 def show(look: Look, name: str) -> list:
     """All that is shown of a recording, from its first window on."""
-    share = 40
     return [
         parts.summary(look, name),
         gr.Column(visible=True),
@@ -151,14 +149,12 @@ def show(look: Look, name: str) -> list:
         parts.channel_table(look),
         parts.head(look),
         gr.Slider(1, max(2, len(look.onsets)), value=1, step=1),
-        share,
+        FIRST_SHARE,
         parts.signal(look, 0),
-        parts.refilled(look, hide_and_refill(look, 0, share / 100), 0, share / 100),
+        refill(look, 1, FIRST_SHARE),
         parts.classes(look),
         parts.embedding_map(look),
         parts.download(look),
-        None,
-        gr.Button(visible=False),
     ]
 
 

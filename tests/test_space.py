@@ -56,12 +56,12 @@ def server(folder):
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen([sys.executable, SPACE / "app.py"], env=environment, stdout=log, stderr=log)
     try:
-        for _ in range(240):
+        for _ in range(600):
             assert process.poll() is None, (folder / "log.txt").read_text()
             try:
-                httpx.get(PAGE)
+                httpx.get(PAGE, timeout=60)
                 break
-            except httpx.ConnectError:
+            except httpx.TransportError:
                 time.sleep(0.5)
         yield folder
     finally:
@@ -361,6 +361,13 @@ def test_files_of_the_server_are_out_of_reach(visitor, server):
 
 
 # Visitors beside each other
+
+
+def test_an_example_leaves_an_upload_alone(visitor, server):
+    assert "has arrived" in visitor.take(*visitor.upload(("mine.csv", csv(9))))
+    assert "A headband" in text_of(visitor.call("example_2")[0])
+    assert "mine.csv: the model sees" in text_of(visitor.call("read", None, 100, "microvolts")[0])
+    assert left_over(server) == []
 
 
 def test_equal_files_of_two_visitors_are_two(dependencies, server):
