@@ -9,6 +9,7 @@
 # make kill-test  kills a preparation of data, a run over recordings and a training many times, and resumes them
 # make docs       the documentation site, docs/_build/html, in an environment of its own
 # make test-integrations  the model of braindecode and the pipelines of MOABB, in environments of their own
+# make space      the page in the browser (docs/space.md);  make test-space  its tests, in an environment of its own
 # make bench      speed, memory, scaling and storage;  make bench-patch-models  the cost of other models
 # make pretrain   hub/neuript-NAME from its data (DATA=folder, NAME=tiny): trained, evaluated, with its card
 # make task-weights    hub/neuript-tiny-TASK, fine-tuned from hub/neuript-tiny (DATA=folder)
@@ -20,7 +21,7 @@ help:
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo docs test test-fast test-integrations test-braindecode test-moabb check style hub dist figures cards test-versions fuzz kill-test bench bench-patch-models \
+.PHONY: help demo docs test test-fast test-integrations test-braindecode test-moabb space test-space check style hub dist figures cards test-versions fuzz kill-test bench bench-patch-models \
 	pretrain task-weights results .venv-newest/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -117,6 +118,21 @@ test-moabb: .venv-moabb/installed
 	OMP_NUM_THREADS=1 .venv-moabb/bin/python -m pytest tests/test_moabb.py
 
 test-integrations: test-braindecode test-moabb
+
+# The Space beside this package; not in .venv, since Gradio wants an older pillow.
+.venv-space/installed: constraints.txt space/requirements.txt
+	$(PYTHON) -m venv .venv-space
+	grep -v '^pillow==' constraints.txt > .venv-space/constraints.txt
+	.venv-space/bin/pip install --quiet --constraint .venv-space/constraints.txt torch
+	.venv-space/bin/pip install --quiet --constraint .venv-space/constraints.txt -r space/requirements.txt \
+		playwright==1.61.0 pytest --editable .
+	touch $@
+
+space: .venv-space/installed
+	.venv-space/bin/python space/app.py
+
+test-space: .venv-space/installed
+	OMP_NUM_THREADS=1 .venv-space/bin/python -m pytest tests/test_space.py
 
 bench-patch-models: .venv-braindecode/installed
 	.venv-braindecode/bin/python benchmarks/patch_models.py
