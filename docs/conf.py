@@ -55,6 +55,8 @@ NAVIGATION = {
         "fine-tuning",
         "scikit-learn",
         "streaming",
+        "explain",
+        "space",
         "cluster",
         "pre-training",
         "checkpoints",
