@@ -15,7 +15,8 @@ from typing import Any
 from analysis import look_at
 
 
-MOST_SECONDS = 90  # to read and compute
+MOST_SECONDS = 60  # of computing
+MOST_WAIT = 180  # seconds until the answer, however busy the machine is
 MOST_MEMORY = 5 * 2**30  # bytes of addresses; the libraries have some 1.5 of these
 MOST_WRITTEN = 200 * 2**20  # bytes of a temporary file, such as a corrected copy of an EDF file
 TOO_LARGE = (

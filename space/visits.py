@@ -18,7 +18,7 @@ from typing import Any
 from analysis import Look
 from gradio import route_utils
 from gradio.utils import get_upload_folder
-from reader import MOST_SECONDS, TOO_LARGE, read_and_send
+from reader import MOST_WAIT, TOO_LARGE, read_and_send
 
 
 ENDINGS = (".edf", ".bdf", ".fif", ".set", ".csv")
@@ -129,7 +129,7 @@ def read(path: Path, name: str, **given: Any) -> Look:
         process.start()
         sender.close()
         try:
-            look, problem = receiver.recv() if receiver.poll(MOST_SECONDS) else (None, TOO_LARGE)
+            look, problem = receiver.recv() if receiver.poll(MOST_WAIT) else (None, TOO_LARGE)
         except EOFError:  # it was stopped by its limits, or by the file
             look, problem = None, TOO_LARGE
         finally:
