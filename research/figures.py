@@ -22,17 +22,20 @@ from tasks import untold_tasks
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (after the backend is chosen)
 
+from neuript_hf.explain import figures as explanations  # noqa: E402
+from neuript_hf.explain.figures import COLOURS, GREY  # noqa: E402
+
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, BENCHMARKS = ROOT / "research" / "results", ROOT / "benchmarks" / "results"
-BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY = "#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00 #666666".split()
-STYLE = {
+BLUE, RED, GREEN, PINK, ORANGE, SKY = COLOURS
+# The style of explanations, in letters for figures of 10 inches, which pages show at three quarters of their size.
+STYLE = explanations.STYLE | {
     "font.size": 10,
     "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY]),
+    "axes.labelsize": 10,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 110,
 }

@@ -9,8 +9,8 @@ What a classifier loses without each channel, stretch of time and frequency band
 # A classifier
 # ------------
 #
-# Six simulated people. While their eyes are open, what they have from 7 to 13 Hz is half as large, in all channels. The
-# head starts from a linear fit; any trained model goes in its place.
+# Six simulated people. While their eyes are open, what they have from 7 to 13 Hz is half as large, in all channels.
+# The head starts from a linear fit; any trained model goes in its place.
 
 import matplotlib.pyplot as plt
 import mne
@@ -58,8 +58,8 @@ start_from_fit(model, windows["train"])
 # What it loses
 # -------------
 #
-# A row for each window of the test people and each part that is taken away: by how much the log-probability of the true
-# class falls.
+# A row for each window of the test people and each part that is taken away: by how much the log-probability of the
+# true class falls.
 
 table = occlusion(model, windows["test"], extractor)
 table.sample(5, random_state=0)
@@ -68,13 +68,13 @@ table.sample(5, random_state=0)
 # Means over people
 # -----------------
 #
-# The difference was planted from 7 to 13 Hz, and there it is found. It is the same all the time and in all channels, so
-# no stretch of time counts much, and hardly a channel: the others say the same.
+# The difference was planted from 7 to 13 Hz, and there it is found. It is the same all the time and in all channels,
+# so no stretch of time counts much, and hardly a channel: the others say the same.
 
 summary = summarise(table)
 explanation_figure(summary, title="Eyes closed or open: three people who were not trained on")
 plt.show()
 
 # %%
-# An occlusion says what this model uses, not what the brain does, and a part that others can stand in for loses little.
-# Integrated gradients, attention maps and the tokens of each expert are in the same package.
+# An occlusion says what this model uses, not what the brain does, and a part that others can stand in for loses
+# little. Integrated gradients, attention maps and the tokens of each expert are in the same package.

@@ -3,8 +3,8 @@ Integrated gradients of a classifier's score, by captum (the extra `explain`).
 
 The gradient along the straight way from another window to this one says what makes the answers for the two differ. A
 window of zeros, the usual start, will not do: the embedding has the logarithm of band power, whose gradient grows
-without limit near silence, and it is unlike any EEG. Other windows have power like this one. The way between them still
-jumps where another expert takes over, so how well the parts add up is measured for each window.
+without limit near silence, and it is unlike any EEG. Other windows have power like this one. The way between them
+still jumps where another expert takes over, so how well the parts add up is measured for each window.
 """
 
 from collections.abc import Mapping
