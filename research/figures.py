@@ -48,13 +48,15 @@ def comparison(results: dict) -> plt.Figure:
     """Accuracies of all methods on each task and their means, a panel for each share of the labels."""
     shares = results["shares"]
     tasks = next(iter(shares.values()))["tasks"]
-    counted = len(set(tasks) - set(untold_tasks()))
+    counted = len(set(tasks) - set(untold_tasks())) or len(tasks)
+    methods = [method for method in METHODS if method in next(iter(tasks.values()))["accuracies"]]
     titles = [f"{name}\n{task['people']} people" for name, task in tasks.items()] + [f"mean of\n{counted} tasks"]
     rows = np.arange(len(titles), dtype=float)
     rows[-1] += 0.4
     figure, axes = plt.subplots(1, len(shares), figsize=(10, 0.6 * len(titles) + 1), sharex=True, sharey=True)
     for axis, (share, found) in zip(axes, shares.items(), strict=True):
-        for (method, colour), shift in zip(METHODS.items(), np.linspace(-0.27, 0.27, len(METHODS)), strict=True):
+        for method, shift in zip(methods, np.linspace(-0.27, 0.27, len(methods)), strict=True):
+            colour = METHODS[method]
             scores = [task["accuracies"][method] for task in found["tasks"].values()] + [found["overall"][method]]
             low, high = zip(*(score["interval"] for score in scores), strict=True)
             axis.hlines(rows + shift, low, high, color=colour, alpha=0.45, linewidth=2)
