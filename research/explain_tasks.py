@@ -50,14 +50,14 @@ class ExplainArguments:
     """The checkpoint, the tasks, and how many windows."""
 
     data: str = field(metadata={"help": "The manifest of the labelled recordings."})
-    model: str = field(default=str(ROOT / "hub" / "neuript-tiny"), metadata={"help": "Checkpoint."})
+    model: str = field(default="hub/neuript-tiny", metadata={"help": "Checkpoint."})
     tasks: list[str] = field(default_factory=lambda: list(TASK_BANDS), metadata={"help": "Tasks of this program."})
     penalty: float = field(default=1.0, metadata={"help": "Of the regression, as in evaluate_features.py."})
     windows_per_person: int = field(default=12, metadata={"help": "At most, spread over the person's windows."})
 
 
 def spread(windows: Dataset, per_person: int) -> Dataset:
-    """At most so many windows of each person, evenly spread over those of each class."""
+    """At most `per_person` windows of each person, as many of each class, spread evenly over the recordings."""
     chosen, subjects, labels = [], np.asarray(windows["subject"]), np.asarray(windows["labels"])
     for person in np.unique(subjects):
         classes = np.unique(labels[subjects == person])
